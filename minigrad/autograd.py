@@ -1,0 +1,419 @@
+"""Derivatives of what was recorded: `backward`, `grad`, and `push` for forward mode.
+
+After this file you know reverse mode whole. Each node turns the gradient of its output into the gradients of its
+arguments (its vjp rules) and hands them to its parents. A node may run only when everything that used it has run;
+since every node is created after its parents, taking nodes in falling order of creation is enough. A heap does that:
+no recursion, so a chain of a million ops is as good as any other.
+
+Forward mode walks the same record the other way, oldest node first, with the jvp rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ContextDecorator
+from heapq import heappop, heappush
+from typing import Any
+
+from minigrad.backend import Array, namespace
+from minigrad.ops import broadcast_to
+from minigrad.primitive import GradientError, Node, ShapeError, grad_mode, leaf
+from minigrad.tensor import Tensor, as_tensor
+
+
+class set_grad_enabled(ContextDecorator):
+    """Switch recording on or off in this thread; a context manager and a decorator. Restores what was, on any exit."""
+
+    def __init__(self, enabled: bool):
+        self.enabled = enabled
+        self.previous: list[bool] = []
+
+    def __enter__(self):
+        self.previous.append(grad_mode.enabled)
+        grad_mode.enabled = self.enabled
+        return self
+
+    def __exit__(self, *exception):
+        grad_mode.enabled = self.previous.pop()
+
+
+class no_grad(set_grad_enabled):
+    """`with no_grad():` nothing is recorded, and results need no gradient."""
+
+    def __init__(self):
+        super().__init__(False)
+
+
+class enable_grad(set_grad_enabled):
+    """`with enable_grad():` record again inside a `no_grad` block."""
+
+    def __init__(self):
+        super().__init__(True)
+
+
+def is_grad_enabled() -> bool:
+    """Whether ops are being recorded in this thread."""
+    return grad_mode.enabled
+
+
+# --- reverse mode ------------------------------------------------------------------------------------------------------
+
+
+def backward(tensor: Tensor, gradient=None, *, retain_graph: bool | None = None, create_graph: bool = False) -> None:
+    """Add the gradient of `tensor` to `.grad` of every leaf it depends on.
+
+    Parameters
+    ----------
+    gradient : Tensor or array of `tensor`'s shape
+        The cotangent to pull back; may be left out for a single number, where it is 1.
+    retain_graph : bool
+        Keep the saved values, so that one can go backward again. Defaults to `create_graph`.
+    create_graph : bool
+        Record the backward pass itself, so that the gradients can be differentiated.
+    """
+    node = _node_of(tensor, "backward")
+    _Pass(retain_graph, create_graph).run([(node, _seed(tensor, gradient, create_graph))])
+
+
+def grad(
+    outputs: Tensor | Sequence[Tensor],
+    inputs: Tensor | Sequence[Tensor],
+    grad_outputs=None,
+    *,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of `outputs` with respect to `inputs`, as PyTorch's `torch.autograd.grad`; `.grad` is left alone.
+
+    Returns one Tensor per input, of its shape; None for an input that the outputs do not depend on, which is an error
+    unless `allow_unused`. Only the part of the graph between inputs and outputs is walked.
+    """
+    outputs, inputs = _as_list(outputs), _as_list(inputs)
+    cotangents = _as_list(grad_outputs) if grad_outputs is not None else [None] * len(outputs)
+    if len(cotangents) != len(outputs):
+        raise ValueError(f"grad: {len(outputs)} outputs but {len(cotangents)} grad_outputs; give one for each output.")
+    targets = [_node_of(tensor, "grad of an input") for tensor in inputs]
+    roots = [
+        (_node_of(tensor, "grad of an output"), _seed(tensor, cotangent, create_graph))
+        for tensor, cotangent in zip(outputs, cotangents, strict=True)
+    ]
+    captured: dict[Node, Any] = dict.fromkeys(targets)
+    _Pass(retain_graph, create_graph, captured).run(roots)
+    missing = [i for i, node in enumerate(targets) if captured[node] is None]
+    if missing and not allow_unused:
+        raise GradientError(
+            f"grad: the outputs do not depend on input number {missing[0]} (counted from 0). "
+            "Pass allow_unused=True to get None for it."
+        )
+    return tuple(None if captured[node] is None else as_tensor(captured[node]) for node in targets)
+
+
+class _Pass:
+    """One walk from the roots towards the leaves.
+
+    With `captured` None the gradients are added to the leaves' `.grad`; otherwise they are caught at the nodes that are
+    its keys, and nodes that lead to none of them are not visited.
+    """
+
+    def __init__(self, retain_graph: bool | None, create_graph: bool, captured: dict[Node, Any] | None = None):
+        self.create_graph = create_graph
+        self.retain_graph = create_graph if retain_graph is None else retain_graph
+        self.captured = captured
+        self.wanted: set[Node] | None = None  # None: every node
+        self.pending: dict[Node, Any] = {}  # what has arrived so far, by node
+        self.owned: set[Node] = set()  # nodes whose pending buffer only this pass knows: it may be added to in place
+        self.heap: list[tuple[int, Node]] = []
+
+    def run(self, roots: Sequence[tuple[Node, Any]]) -> None:
+        """Take nodes in falling order of creation until none is left."""
+        if self.captured is not None:
+            self.wanted = nodes_between(self.captured, [node for node, _ in roots])
+        with set_grad_enabled(self.create_graph):
+            for node, gradient in roots:
+                self.arrive(node, gradient)
+            heap, pending, plain = self.heap, self.pending, self.captured is None
+            while heap:
+                node = heappop(heap)[1]
+                gradient = pending.pop(node)
+                if node.hooks is not None:
+                    gradient = run_hooks(node, gradient)
+                if plain:
+                    if node.keeps_grad:
+                        store_gradient(node, gradient)
+                elif node in self.captured:
+                    self.captured[node] = gradient
+                if node.plan is not None:
+                    self.pull(node, gradient)
+
+    def pull(self, node: Node, gradient: Any) -> None:
+        """Run the node's rules and hand the results to its parents."""
+        plan, parents, saved, wanted = node.plan, node.parents, node.saved, self.wanted
+        if saved is None:
+            raise GradientError(
+                f"backward through {plan.op.name}: its saved values were freed by an earlier backward pass. "
+                "Pass retain_graph=True to that pass to go through the graph twice."
+            )
+        check_versions(node)
+        if plan.joint is not None:
+            self.pull_together(node, gradient)
+        else:
+            if self.create_graph:
+                saved = saved_as_tensors(node)
+            for position, rule, pick, into in plan.steps:
+                parent = parents[position]
+                if wanted is not None and parent not in wanted:
+                    continue
+                if into is not None and not self.create_graph:
+                    into_rule, into_pick = into
+                    into_rule(self.buffer(parent, gradient), gradient, *into_pick(saved))
+                    continue
+                contribution = rule(gradient, *pick(saved))
+                if parent.keeps_grad and not self.create_graph and is_alias(contribution, gradient):
+                    contribution = contribution.copy()
+                self.arrive(parent, contribution)
+        if not self.retain_graph:
+            node.saved = None
+
+    def pull_together(self, node: Node, gradient: Any) -> None:
+        """The same for an op whose gradients come from one kernel, or, when Tensors flow, from its twin."""
+        rule, pick = node.plan.joint
+        if self.create_graph:
+            contributions = pull_through_twin(node, gradient)
+        else:
+            contributions = rule(gradient, *pick(node.saved))
+        for parent, contribution in zip(node.parents, contributions, strict=True):
+            wanted = parent is not None and (self.wanted is None or parent in self.wanted)
+            if wanted and contribution is not None:
+                self.arrive(parent, contribution)
+
+    def arrive(self, node: Node, gradient: Any) -> None:
+        """Add one gradient to what `node` has received; the first one puts the node on the heap."""
+        if gradient.shape != node.shape:
+            gradient = unbroadcast(gradient, node.shape)
+        if gradient.dtype is not node.dtype and gradient.dtype != node.dtype:
+            gradient = gradient.astype(node.dtype)
+        so_far = self.pending.get(node)
+        if so_far is None:
+            heappush(self.heap, (node.order, node))
+        elif node in self.owned:
+            so_far += gradient
+            gradient = so_far
+        else:
+            gradient = so_far + gradient
+            self.owned.add(node)
+        self.pending[node] = gradient
+
+    def buffer(self, node: Node, like: Array) -> Array:
+        """The node's pending gradient as an array of its full shape that may be written to."""
+        so_far = self.pending.get(node)
+        if so_far is None:
+            heappush(self.heap, (node.order, node))
+            self.pending[node] = namespace(like).zeros(node.shape, node.dtype)
+        elif node not in self.owned:
+            self.pending[node] = namespace(like).array(so_far)
+        self.owned.add(node)
+        return self.pending[node]
+
+
+def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
+    """Sum a gradient over the axes along which its argument, of this shape, was repeated by broadcasting."""
+    extra = len(gradient.shape) - len(shape)
+    padded = (1,) * extra + shape
+    axes = tuple(i for i, size in enumerate(gradient.shape) if padded[i] == 1 and (size != 1 or i < extra))
+    if extra < 0 or any(p not in (1, size) for p, size in zip(padded, gradient.shape, strict=True)):
+        raise ShapeError(
+            f"a rule gave a gradient of shape {gradient.shape} for an argument of shape {shape}; "
+            "it must have that shape, or one that broadcasting made of it."
+        )
+    return gradient.sum(axis=axes).reshape(shape)
+
+
+def is_alias(contribution: Array, gradient: Array) -> bool:
+    """Whether a rule's result shares memory with something else, so that a leaf must not keep it as its own."""
+    return contribution is gradient or contribution.base is not None
+
+
+def check_versions(node: Node) -> None:
+    """Raise if an array that was saved for the backward pass has been written to since."""
+    for position in node.plan.saved_positions:
+        parent = node.parents[position]
+        if parent.version < node.order:  # the clock runs downwards: smaller is later
+            raise GradientError(
+                f"backward through {node.plan.op.name}: its argument {parent.name or position!r} of shape {parent.shape} "
+                "was changed in place after the forward pass (by an optimizer step or copy_); "
+                "run the forward pass again, or change it after backward."
+            )
+
+
+def saved_as_tensors(node: Node) -> tuple:
+    """A node's saved values with arrays turned back into the Tensors they were: rules run on these are recorded."""
+    op, parents, values = node.plan.op, node.parents, []
+    for name, value in zip(node.plan.names, node.saved, strict=True):
+        if name == "out":
+            value = Tensor(value, node)
+        elif op.variadic and name == op.argument_names[0]:
+            value = tuple(a if p is None else Tensor(a, p) for a, p in zip(value, parents, strict=True))
+        elif not op.variadic and name in op.argument_names:
+            parent = parents[op.argument_names.index(name)]
+            value = value if parent is None else Tensor(value, parent)
+        values.append(value)
+    return tuple(values)
+
+
+def run_twin(node: Node, connect: bool) -> tuple[Tensor, dict[int, Tensor]]:
+    """Run the composed twin of a fused op on its saved arguments: (result, the tracked arguments by position).
+
+    The arguments are stand-ins, so that a walk from the result ends at them. With `connect` each is a recorded copy of
+    the original, through which second derivatives reach the rest of the graph.
+    """
+    op = node.plan.op
+    saved = dict(zip(node.plan.names, node.saved, strict=True))
+    arguments = [saved[name] for name in op.argument_names]
+    stand_ins = {}
+    for position, parent in enumerate(node.parents):
+        if parent is not None:
+            value = arguments[position]
+            stand_in = Tensor(value, parent).clone() if connect else Tensor(value, leaf(value))
+            arguments[position] = stand_ins[position] = stand_in
+    with enable_grad():
+        return op.twin(*arguments, **{name: saved[name] for name in op.options}), stand_ins
+
+
+def pull_through_twin(node: Node, gradient: Tensor) -> list[Tensor | None]:
+    """The gradients of all arguments, recorded, by differentiating the twin."""
+    result, stand_ins = run_twin(node, connect=True)
+    gradients = grad(result, list(stand_ins.values()), gradient, create_graph=True, allow_unused=True)
+    by_position = dict(zip(stand_ins, gradients, strict=True))
+    return [by_position.get(position) for position in range(len(node.parents))]
+
+
+def run_hooks(node: Node, gradient: Any) -> Any:
+    """Show the gradient to the tensor's hooks in turn; what a hook returns, if not None, takes its place."""
+    is_tensor = isinstance(gradient, Tensor)
+    gradient = as_tensor(gradient)
+    for hook in tuple(node.hooks.values()):
+        replaced = hook(gradient)
+        if replaced is not None:
+            if replaced.shape != gradient.shape:
+                raise ShapeError(
+                    f"a gradient hook returned shape {replaced.shape} for a gradient of shape {gradient.shape}; "
+                    "return a gradient of the same shape, or None to leave it as it is."
+                )
+            gradient = as_tensor(replaced)
+    return gradient if is_tensor else gradient.data
+
+
+def store_gradient(node: Node, gradient: Any) -> None:
+    """Add to `.grad`. A new Tensor each time: a gradient somebody kept does not change under them."""
+    gradient = as_tensor(gradient)
+    node.grad = gradient if node.grad is None else node.grad + gradient
+
+
+# --- forward mode ------------------------------------------------------------------------------------------------------
+
+
+def push(
+    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], tangents, *, create_graph: bool = False
+) -> tuple[Tensor | None, ...]:
+    """Tangents of `outputs` when the `inputs` move along `tangents`: a Jacobian-vector product over the record.
+
+    Takes and returns one Tensor (or array) per input and output; None for an output that does not depend on the inputs.
+    The record stays usable: several tangents can be pushed, at about the cost of one forward pass each.
+    """
+    outputs, inputs, tangents = _as_list(outputs), _as_list(inputs), _as_list(tangents)
+    if len(tangents) != len(inputs):
+        raise ValueError(f"push: {len(inputs)} inputs but {len(tangents)} tangents; give one for each input.")
+    sources = [_node_of(tensor, "push from an input") for tensor in inputs]
+    sinks = [tensor.node for tensor in outputs if tensor.node is not None]
+    moving = {
+        node: _like(tensor, tangent, "tangent", create_graph)
+        for node, tensor, tangent in zip(sources, inputs, tangents, strict=True)
+    }
+    with set_grad_enabled(create_graph):
+        for node in nodes_between(moving, sinks):
+            if node not in moving:
+                moving[node] = _push_through(node, moving, create_graph)
+    found = (moving.get(tensor.node) for tensor in outputs)
+    return tuple(None if tangent is None else as_tensor(tangent) for tangent in found)
+
+
+def _push_through(node: Node, moving: dict[Node, Any], create_graph: bool) -> Any:
+    plan = node.plan
+    if node.saved is None:
+        raise GradientError(f"push through {plan.op.name}: its saved values were freed by a backward pass.")
+    check_versions(node)
+    if plan.op.twin:
+        result, stand_ins = run_twin(node, connect=create_graph)
+        used = {i: stand_in for i, stand_in in stand_ins.items() if node.parents[i] in moving}
+        (tangent,) = push(
+            result, list(used.values()), [moving[node.parents[i]] for i in used], create_graph=create_graph
+        )
+        return tangent if create_graph else tangent.data
+    saved = saved_as_tensors(node) if create_graph else node.saved
+    total = None
+    for position, rule, pick in plan.jvp_steps:
+        tangent = moving.get(node.parents[position])
+        if tangent is not None:
+            part = rule(tangent, *pick(saved))
+            total = part if total is None else total + part
+    if total is not None and total.shape != node.shape:  # an argument that the op broadcast
+        total = broadcast_to(total, node.shape)
+    return total
+
+
+# --- walking the record ------------------------------------------------------------------------------------------------
+
+
+def nodes_between(sources: Iterable[Node], sinks: Sequence[Node]) -> dict[Node, None]:
+    """The nodes on paths from `sources` to `sinks`, both included, oldest first (a dict as an ordered set)."""
+    sources = set(sources)
+    oldest = max((node.order for node in sources), default=0)
+    found, stack = set(sinks), list(sinks)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent is not None and parent not in found and parent.order <= oldest:
+                found.add(parent)
+                stack.append(parent)
+    between: dict[Node, None] = {}
+    for node in sorted(found, key=lambda node: -node.order):
+        if node in sources or any(parent in between for parent in node.parents):
+            between[node] = None
+    return between
+
+
+def _as_list(value) -> list:
+    return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
+def _node_of(tensor: Tensor, purpose: str) -> Node:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{purpose}: expected a Tensor, got {type(tensor).__name__}.")
+    if tensor.node is None:
+        raise GradientError(
+            f"{purpose}: this tensor of shape {tensor.shape} needs no gradient and was not computed from one that does. "
+            "Create the tensors you want gradients of with requires_grad=True, outside of no_grad()."
+        )
+    return tensor.node
+
+
+def _seed(tensor: Tensor, gradient, create_graph: bool):
+    """The gradient to start from: ones for a single number, otherwise what the caller gave, checked."""
+    if gradient is None:
+        if tensor.size != 1:
+            raise GradientError(
+                f"backward from a tensor of shape {tensor.shape}: only a single number has a gradient of its own. "
+                "Reduce it first, as in tensor.sum().backward(), or pass the gradient to start from."
+            )
+        gradient = namespace(tensor.data).ones(tensor.shape, tensor.dtype)
+    return _like(tensor, gradient, "gradient", create_graph)
+
+
+def _like(tensor: Tensor, value, what: str, create_graph: bool):
+    """A given cotangent or tangent of `tensor`, as an array, or as a Tensor where a graph is to be made of it."""
+    value = as_tensor(value, device=tensor.device)
+    if value.shape != tensor.shape:
+        raise ShapeError(f"a {what} of shape {value.shape} for a tensor of shape {tensor.shape}; they must be the same.")
+    if value.dtype != tensor.dtype:
+        value = value.astype(tensor.dtype)
+    return value if create_graph else value.data

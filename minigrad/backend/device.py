@@ -1,0 +1,171 @@
+"""Which array library holds the data, and how data gets from one device to another.
+
+After this file you know the one rule of the backends: *the array decides*. There is no global switch; an op asks
+`namespace(x)` for NumPy or CuPy by the type of `x`, and `kernels(x)` for the bodies of what cannot be written once for
+both. Data crosses between devices only where somebody wrote `to_device` or `to_numpy`, never inside an op.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Array = Any  # a numpy.ndarray, a NumPy scalar, a cupy.ndarray: whatever `namespace` knows
+NUMBERS = (bool, int, float)  # Python numbers: weak in promotion, at home on every device
+INSTALL_CUDA = (
+    'Install the CuPy build for your CUDA version, `pip install "minigrad[cuda12]"` or `pip install "minigrad[cuda13]"`, '
+    'or stay on device="cpu".'
+)
+
+
+class DeviceError(RuntimeError):
+    """A device that is not there, or arrays of two devices in one op."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One array library: its array type, its functions, its kernels, and the way in and out.
+
+    `to_device(array, device)` takes a NumPy array or one of its own; `device_of(array)` names where an array lies.
+    """
+
+    name: str
+    array_type: type
+    namespace: Any
+    kernels: Callable[[], ModuleType]
+    to_device: Callable[[Array, str], Array]
+    to_numpy: Callable[[Array], np.ndarray]
+    device_of: Callable[[Array], str]
+
+
+_BY_TYPE: dict[type, Backend] = {}
+_NAMESPACE_BY_TYPE: dict[type, Any] = {}
+
+
+def register(backend: Backend, *array_types: type) -> None:
+    """Make arrays of `backend.array_type` (and of further `array_types`) find this backend."""
+    for array_type in (backend.array_type, *array_types):
+        _BY_TYPE[array_type] = backend
+        _NAMESPACE_BY_TYPE[array_type] = backend.namespace
+
+
+def namespace(*arrays: Array) -> Any:
+    """The module (NumPy, CuPy) whose functions take these arrays. Python numbers fit every one; alone they mean NumPy."""
+    for array in arrays:
+        found = _NAMESPACE_BY_TYPE.get(type(array))
+        if found is not None:
+            return found
+    return backend_of(*arrays).namespace
+
+
+def kernels(array: Array) -> ModuleType:
+    """The kernels (convolution, pooling, batch-norm...) for arrays of this type; same names on every backend."""
+    return backend_of(array).kernels()
+
+
+def backend_of(*arrays: Array) -> Backend:
+    """The backend of the first argument that is an array. Raises TypeError for anything that no backend knows."""
+    for array in arrays:
+        if array is None or isinstance(array, NUMBERS):
+            continue
+        for base in type(array).__mro__:
+            if base in _BY_TYPE:
+                return _BY_TYPE[base]
+        if type(array).__module__.partition(".")[0] == "cupy":
+            return _cuda_backend()
+        raise TypeError(
+            f"expected a Tensor, an array or a number, got {type(array).__name__}; "
+            "make a Tensor of it with minigrad.tensor(...)"
+        )
+    return _BY_TYPE[np.ndarray]
+
+
+def is_array(value: Any) -> bool:
+    """Whether some backend holds this value (NumPy scalars count; Python numbers and lists do not)."""
+    return type(value) in _BY_TYPE or type(value).__module__.partition(".")[0] == "cupy" and hasattr(value, "dtype")
+
+
+def device_of(array: Array) -> str:
+    """'cpu' or 'cuda:0' and so on."""
+    return backend_of(array).device_of(array)
+
+
+def to_device(array: Array, device: str) -> Array:
+    """`array` on `device` ('cpu', 'cuda', 'cuda:1'); the same array where it already lies there."""
+    kind = device_kind(device)
+    if kind == "cpu":
+        return backend_of(array).to_numpy(array)
+    return _cuda_backend().to_device(array, device)
+
+
+def device_kind(device: str) -> str:
+    """'cpu' or 'cuda', of a device's name; a clear error for any other."""
+    kind, _, index = str(device).partition(":")
+    if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
+        raise DeviceError(f"no device {device!r}: expected 'cpu', 'cuda' or 'cuda:<number>'.")
+    return kind
+
+
+def cuda_is_available() -> bool:
+    """Whether `device="cuda"` would work here: CuPy is installed and finds a GPU."""
+    try:
+        _cuda_backend()
+    except DeviceError:
+        return False
+    return True
+
+
+@cache
+def _cuda_backend() -> Backend:
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(f"device 'cuda' needs CuPy, which is not installed. {INSTALL_CUDA}") from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        raise DeviceError(f"device 'cuda': CuPy is installed but finds no GPU ({error}). {INSTALL_CUDA}") from error
+
+    def to_device(array: Array, device: str) -> Array:
+        index = int(device.partition(":")[2] or cupy.cuda.runtime.getDevice())
+        if index >= count:
+            raise DeviceError(f"no device {device!r}: this machine has {count} GPU(s), numbered from 0.")
+        with cupy.cuda.Device(index):
+            return cupy.asarray(array)
+
+    backend = Backend(
+        name="cuda",
+        array_type=cupy.ndarray,
+        namespace=cupy,
+        kernels=cache(lambda: importlib.import_module("minigrad.backend.gpu")),
+        to_device=to_device,
+        to_numpy=cupy.asnumpy,
+        device_of=lambda array: f"cuda:{array.device.id}",
+    )
+    register(backend)
+    return backend
+
+
+_NUMPY_SCALARS = (
+    np.bool_,
+    *(np.dtype(code).type for code in "bhilqBHILQ"),
+    *(np.float16, np.float32, np.float64),
+)
+register(
+    Backend(
+        name="cpu",
+        array_type=np.ndarray,
+        namespace=np,
+        kernels=cache(lambda: importlib.import_module("minigrad.backend.cpu")),
+        to_device=lambda array, device: array,
+        to_numpy=np.asarray,
+        device_of=lambda array: "cpu",
+    ),
+    *_NUMPY_SCALARS,
+)

@@ -1,0 +1,373 @@
+"""Arithmetic, powers, comparisons, and choosing between values.
+
+After this file you know the simplest derivative rules there are, why the engine and not the rule undoes broadcasting,
+and where a convention was needed: at a tie of `maximum` each side gets half, `abs` has slope 0 at 0.
+"""
+
+from __future__ import annotations
+
+import builtins
+
+from minigrad.backend import namespace
+from minigrad.backend import to_device as move
+from minigrad.primitive import ELEMENTWISE, LINEAR, composite, primitive
+
+# --- arithmetic ----------------------------------------------------------------------------------------------------------
+
+
+@primitive(symbol="+", local="1, 1", kind=ELEMENTWISE)
+def add(a, b):
+    """a + b, elementwise with broadcasting."""
+    return a + b
+
+
+add.vjp(a=lambda g: g, b=lambda g: g)
+
+
+@primitive(symbol="-", local="1, -1", kind=ELEMENTWISE)
+def subtract(a, b):
+    """a - b, elementwise with broadcasting."""
+    return a - b
+
+
+subtract.vjp(a=lambda g: g, b=lambda g: -g)
+
+
+@primitive(symbol="*", local="b, a", kind=ELEMENTWISE)
+def multiply(a, b):
+    """a * b, elementwise with broadcasting."""
+    return a * b
+
+
+multiply.vjp(a=lambda g, b: g * b, b=lambda g, a: g * a)
+
+
+@primitive(symbol="/", local="1/b, -a/b^2", kind=ELEMENTWISE)
+def divide(a, b):
+    """a / b, elementwise with broadcasting; integers give floats."""
+    return a / b
+
+
+divide.vjp(a=lambda g, b: g / b, b=lambda g, out, b: -g * out / b)
+
+
+@primitive(symbol="neg", local="-1", kind=ELEMENTWISE)
+def negative(x):
+    """-x, elementwise."""
+    return -x
+
+
+negative.vjp(x=lambda g: -g)
+
+
+@primitive(symbol="^", local="b a^(b-1), log(a) a^b", kind=ELEMENTWISE)
+def power(a, b):
+    """a ** b, elementwise with broadcasting."""
+    return a**b
+
+
+def _power_base(g, a, b):
+    if isinstance(b, (int, float)):
+        if b == 0:
+            return zeros_like(g)
+        return (g + g) * a if b == 2 else g * (b * a ** (b - 1))
+    exponent = where((a == 0) & (b == 0), 1, b - 1)  # 0^-1 times b = 0 would be NaN; the slope there is 0
+    return g * (b * a**exponent)
+
+
+def _power_exponent(g, out, a):
+    return g * out * log(where(a == 0, 1, a))  # 0^b is flat in b
+
+
+power.vjp(a=_power_base, b=_power_exponent)
+
+
+@primitive(symbol="%", local="1, -floor(a/b)", kind=ELEMENTWISE)
+def remainder(a, b):
+    """a - b * floor(a / b), with the sign of b, as Python's %."""
+    return a % b
+
+
+remainder.vjp(a=lambda g: g, b=lambda g, a, b: -g * floor(a / b))
+
+
+@primitive(symbol="//", differentiable=False)
+def floor_divide(a, b):
+    """floor(a / b); carries no gradient."""
+    return a // b
+
+
+@primitive(symbol="| |", local="sign(x)", kind=ELEMENTWISE)
+def abs(x):
+    """|x|, elementwise; slope 0 at 0."""
+    return namespace(x).absolute(x)
+
+
+abs.vjp(x=lambda g, x: g * sign(x))
+
+
+@primitive(symbol="x^2", local="2x", kind=ELEMENTWISE)
+def square(x):
+    """x * x, elementwise."""
+    return x * x
+
+
+square.vjp(x=lambda g, x: (g + g) * x)
+
+
+@primitive(symbol="1/x", local="-1/x^2", kind=ELEMENTWISE)
+def reciprocal(x):
+    """1 / x, elementwise."""
+    return 1.0 / x
+
+
+reciprocal.vjp(x=lambda g, out: -g * out * out)
+
+
+# --- zero almost everywhere ------------------------------------------------------------------------------------------------
+
+
+@primitive(symbol="0", differentiable=False)
+def zeros_like(x):
+    """Zeros of the shape, dtype and device of x."""
+    return namespace(x).zeros_like(x)
+
+
+def _no_slope(g):
+    return zeros_like(g)
+
+
+@primitive(local="0", kind=ELEMENTWISE)
+def sign(x):
+    """-1, 0 or 1, elementwise; gradient zero."""
+    return namespace(x).sign(x)
+
+
+@primitive(local="0", kind=ELEMENTWISE)
+def floor(x):
+    """The largest integer not above x, elementwise; gradient zero."""
+    return namespace(x).floor(x)
+
+
+@primitive(local="0", kind=ELEMENTWISE)
+def ceil(x):
+    """The smallest integer not below x, elementwise; gradient zero."""
+    return namespace(x).ceil(x)
+
+
+@primitive(local="0", kind=ELEMENTWISE)
+def trunc(x):
+    """The integer part of x, elementwise; gradient zero."""
+    return namespace(x).trunc(x)
+
+
+@primitive(local="0", kind=ELEMENTWISE)
+def round(x):
+    """The nearest integer, halves to even, elementwise; gradient zero."""
+    return namespace(x).rint(x)
+
+
+for _op in (sign, floor, ceil, trunc, round):
+    _op.vjp(x=_no_slope)
+
+
+# --- choosing ----------------------------------------------------------------------------------------------------------------
+
+
+@primitive(symbol="max", local="1 for the larger", kind=ELEMENTWISE)
+def maximum(a, b):
+    """The larger of a and b, elementwise with broadcasting. At a tie each side gets half the gradient."""
+    return namespace(a, b).maximum(a, b)
+
+
+@primitive(symbol="min", local="1 for the smaller", kind=ELEMENTWISE)
+def minimum(a, b):
+    """The smaller of a and b, elementwise with broadcasting. At a tie each side gets half the gradient."""
+    return namespace(a, b).minimum(a, b)
+
+
+def _larger_gets(g, chosen, other):
+    return where(chosen > other, g, where(chosen == other, 0.5 * g, zeros_like(g)))
+
+
+maximum.vjp(a=lambda g, a, b: _larger_gets(g, a, b), b=lambda g, a, b: _larger_gets(g, b, a))
+minimum.vjp(a=lambda g, a, b: _larger_gets(g, b, a), b=lambda g, a, b: _larger_gets(g, a, b))
+
+
+@primitive(symbol="?", local="1 where chosen", kind=ELEMENTWISE)
+def where(condition, a, b):
+    """a where the condition holds, b elsewhere, with broadcasting."""
+    xp = namespace(condition, a, b)
+    return xp.where(condition, a, b)
+
+
+where.vjp(
+    condition=None,
+    a=lambda g, condition: where(condition, g, zeros_like(g)),
+    b=lambda g, condition: where(condition, zeros_like(g), g),
+)
+
+
+@primitive(local="1 inside", kind=ELEMENTWISE)
+def _clip(x, *, low, high):
+    return namespace(x).clip(x, low, high)
+
+
+_clip.vjp(x=lambda g, x, low, high: where(_inside(x, low, high), g, zeros_like(g)))
+
+
+def _inside(x, low, high):
+    """Bounds belong to the inside, as in PyTorch."""
+    if low is None or high is None:
+        return x <= high if low is None else x >= low
+    return (x >= low) & (x <= high)
+
+
+@composite
+def clip(x, low=None, high=None):
+    """x held between `low` and `high`, elementwise; either may be None. Gradient 1 inside and on the bounds, else 0.
+
+    With arrays or Tensors as bounds it is `maximum` and `minimum`, and the bounds get gradients too.
+    """
+    if low is None and high is None:
+        raise ValueError("clip: both bounds are None; give low, high or both.")
+    if builtins.all(bound is None or isinstance(bound, (int, float)) for bound in (low, high)):
+        return _clip(x, low=low, high=high)
+    x = x if low is None else maximum(x, low)
+    return x if high is None else minimum(x, high)
+
+
+# --- comparisons and bits: no gradient -----------------------------------------------------------------------------------
+
+
+@primitive(symbol="<", differentiable=False)
+def less(a, b):
+    """a < b, elementwise with broadcasting."""
+    return a < b
+
+
+@primitive(symbol="<=", differentiable=False)
+def less_equal(a, b):
+    """a <= b, elementwise with broadcasting."""
+    return a <= b
+
+
+@primitive(symbol=">", differentiable=False)
+def greater(a, b):
+    """a > b, elementwise with broadcasting."""
+    return a > b
+
+
+@primitive(symbol=">=", differentiable=False)
+def greater_equal(a, b):
+    """a >= b, elementwise with broadcasting."""
+    return a >= b
+
+
+@primitive(symbol="==", differentiable=False)
+def equal(a, b):
+    """a == b, elementwise with broadcasting."""
+    return namespace(a, b).equal(a, b)
+
+
+@primitive(symbol="!=", differentiable=False)
+def not_equal(a, b):
+    """a != b, elementwise with broadcasting."""
+    return namespace(a, b).not_equal(a, b)
+
+
+@primitive(symbol="&", differentiable=False)
+def bitwise_and(a, b):
+    """a & b, elementwise on bools or integers."""
+    return a & b
+
+
+@primitive(symbol="|", differentiable=False)
+def bitwise_or(a, b):
+    """a | b, elementwise on bools or integers."""
+    return a | b
+
+
+@primitive(symbol="xor", differentiable=False)
+def bitwise_xor(a, b):
+    """a ^ b (exclusive or), elementwise on bools or integers."""
+    return a ^ b
+
+
+@primitive(symbol="~", differentiable=False)
+def bitwise_not(x):
+    """~x, elementwise on bools or integers."""
+    return ~x
+
+
+@primitive(symbol="not", differentiable=False)
+def logical_not(x):
+    """Whether x is zero or False, elementwise."""
+    return namespace(x).logical_not(x)
+
+
+@primitive(differentiable=False)
+def isnan(x):
+    """Whether x is NaN, elementwise."""
+    return namespace(x).isnan(x)
+
+
+@primitive(differentiable=False)
+def isfinite(x):
+    """Whether x is neither NaN nor infinite, elementwise."""
+    return namespace(x).isfinite(x)
+
+
+@primitive(differentiable=False)
+def any(x, *, axis=None, keepdims=False):
+    """Whether any element along the axes is true."""
+    return namespace(x).any(x, axis=axis, keepdims=keepdims)
+
+
+@primitive(differentiable=False)
+def all(x, *, axis=None, keepdims=False):
+    """Whether all elements along the axes are true."""
+    return namespace(x).all(x, axis=axis, keepdims=keepdims)
+
+
+# --- the same values elsewhere, or otherwise --------------------------------------------------------------------------------
+
+
+@primitive(symbol="copy", local="1", kind=ELEMENTWISE)
+def clone(x):
+    """A recorded copy of x in memory of its own."""
+    return x.copy()
+
+
+clone.vjp(x=lambda g: g)
+
+
+@primitive(symbol="cast", local="1", kind=LINEAR)
+def _cast(x, *, dtype):
+    return x.astype(dtype)
+
+
+_cast.vjp(x=lambda g: g)  # the engine brings g back to the argument's dtype
+
+
+@primitive(symbol="cast", differentiable=False)
+def _cast_to_integer(x, *, dtype):
+    return x.astype(dtype)
+
+
+@composite
+def astype(x, dtype):
+    """x as another dtype. Between floating-point dtypes the gradient is cast back; integers and bools carry none."""
+    return _cast(x, dtype=dtype) if dtype.kind == "f" else _cast_to_integer(x, dtype=dtype)
+
+
+@primitive(symbol="to", local="1", kind=LINEAR)
+def to_device(x, *, device, origin):
+    """x on another device; the gradient comes back to `origin`, where x lies."""
+    return move(x, device)
+
+
+to_device.vjp(x=lambda g, device, origin: to_device(g, device=origin, origin=device))
+
+
+from minigrad.ops.elementary import log  # noqa: E402  (power's derivative in its exponent)

@@ -1,0 +1,205 @@
+"""Convolution and its two adjoints, three ops that are each other's derivatives.
+
+    y  = conv2d(x, w)                  linear in x and in w
+    dx = conv2d_input_grad(g, w)       the same map turned around; the forward of a transposed convolution
+    dw = conv2d_weight_grad(x, g)
+
+Each is linear in both of its arguments, so the derivative of any of them is one of the other two, and convolution can
+be differentiated as often as one likes. After this file you know that; how it is computed stands in `backend/`.
+Images are (N, C, H, W) and weights (out, in/groups, height, width), as in PyTorch; "convolution" is cross-correlation.
+"""
+
+from __future__ import annotations
+
+from minigrad.backend import kernels
+from minigrad.ops.products import sum_rows
+from minigrad.ops.shapes import expand_dims, squeeze
+from minigrad.primitive import LINEAR, ShapeError, composite, primitive
+
+# --- the three ops ---------------------------------------------------------------------------------------------------------------
+
+
+@primitive(symbol="conv", local="conv'(g, w), conv'(x, g), sum g")
+def _conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
+    return kernels(x).conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+@primitive(symbol="conv'", local="conv(g, w), conv'(g, g)", kind=LINEAR)
+def conv2d_input_grad(g, weight, *, x_shape, stride, padding, dilation, groups):
+    """The gradient of a convolution's input, given that of its output: its adjoint in x."""
+    return kernels(g).conv2d_input_grad(g, weight, x_shape, stride, padding, dilation, groups)
+
+
+@primitive(symbol="conv'", local="conv'(g, w), conv(x, g)", kind=LINEAR)
+def conv2d_weight_grad(x, g, *, weight_shape, stride, padding, dilation, groups):
+    """The gradient of a convolution's weight, given its input and the gradient of its output."""
+    return kernels(x).conv2d_weight_grad(x, g, weight_shape, stride, padding, dilation, groups)
+
+
+def _geometry(stride, padding, dilation, groups):
+    return {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+
+
+_conv2d.vjp(
+    x=lambda g, weight, x_shape, stride, padding, dilation, groups: conv2d_input_grad(
+        g, weight, x_shape=x_shape, **_geometry(stride, padding, dilation, groups)
+    ),
+    weight=lambda g, x, weight_shape, stride, padding, dilation, groups: conv2d_weight_grad(
+        x, g, weight_shape=weight_shape, **_geometry(stride, padding, dilation, groups)
+    ),
+    bias=lambda g: sum_channels(g),
+)
+_conv2d.jvp(
+    x=lambda t, weight, stride, padding, dilation, groups: _conv2d(
+        t, weight, None, **_geometry(stride, padding, dilation, groups)
+    ),
+    weight=lambda t, x, stride, padding, dilation, groups: _conv2d(
+        x, t, None, **_geometry(stride, padding, dilation, groups)
+    ),
+    bias=lambda t: t.reshape((1, -1, 1, 1)),
+)
+conv2d_input_grad.vjp(
+    g=lambda c, weight, stride, padding, dilation, groups: _conv2d(
+        c, weight, None, **_geometry(stride, padding, dilation, groups)
+    ),
+    weight=lambda c, g, weight_shape, stride, padding, dilation, groups: conv2d_weight_grad(
+        c, g, weight_shape=weight_shape, **_geometry(stride, padding, dilation, groups)
+    ),
+)
+conv2d_weight_grad.vjp(
+    x=lambda c, g, x_shape, stride, padding, dilation, groups: conv2d_input_grad(
+        g, c, x_shape=x_shape, **_geometry(stride, padding, dilation, groups)
+    ),
+    g=lambda c, x, stride, padding, dilation, groups: _conv2d(
+        x, c, None, **_geometry(stride, padding, dilation, groups)
+    ),
+)
+
+
+def sum_channels(g):
+    """The sum over all axes but the channels'."""
+    return sum_rows(g.transpose((0, 2, 3, 1)))
+
+
+# --- what a user calls -----------------------------------------------------------------------------------------------------------
+
+
+@composite
+def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """2-d convolution.
+
+    Parameters
+    ----------
+    x : (N, C, H, W), or (C, H, W) for a single image
+    weight : (out, C / groups, kernel height, kernel width)
+    bias : (out,) or None
+    stride, padding, dilation : int or pair; padding adds zeros on both sides, or "same" for stride 1
+    groups : int; input and output channels are cut into so many groups that do not see each other
+
+    Returns
+    -------
+    (N, out, H', W') with H' = (H + 2 padding - dilation (height - 1) - 1) // stride + 1, likewise W'.
+    """
+    if x.ndim == 3:
+        return squeeze(conv2d(expand_dims(x, 0), weight, bias, stride, padding, dilation, groups), 0)
+    if x.ndim != 4 or weight.ndim != 4:
+        raise ShapeError(
+            f"conv2d: input {x.shape} and weight {weight.shape}; expected (N, C, H, W) and (out, C/groups, height, width)."
+        )
+    stride, dilation = pair("conv2d: stride", stride, 1), pair("conv2d: dilation", dilation, 1)
+    padding = _padding("conv2d", padding, weight.shape[2:], stride, dilation)
+    _check_channels("conv2d", x.shape, weight.shape, bias, groups)
+    for i, name in enumerate(("height", "width")):
+        extent = dilation[i] * (weight.shape[2 + i] - 1) + 1
+        if extent > x.shape[2 + i] + 2 * padding[i]:
+            raise ShapeError(
+                f"conv2d: a kernel reaching over {extent} pixels of {name} for an input of {x.shape[2 + i]} with padding "
+                f"{padding[i]}: it is larger than the image. Use a smaller kernel or dilation, or more padding."
+            )
+    return _conv2d(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+@composite
+def conv1d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    """1-d convolution: x (N, C, L), weight (out, C / groups, kernel); a `conv2d` on images of height 1."""
+    if x.ndim not in (2, 3) or weight.ndim != 3:
+        raise ShapeError(f"conv1d: input {x.shape} and weight {weight.shape}; expected (N, C, L) and (out, C/groups, size).")
+    stride, padding, dilation = single("stride", stride), single("padding", padding), single("dilation", dilation)
+    padding = padding if padding == "same" else (0, padding)
+    y = conv2d(expand_dims(x, -2), expand_dims(weight, -2), bias, (1, stride), padding, (1, dilation), groups)
+    return squeeze(y, -2)
+
+
+@composite
+def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    """Transposed 2-d convolution: what maps a convolution's output gradient to its input gradient (as PyTorch).
+
+    x (N, C, H, W); weight (C, out / groups, height, width); the result's height is
+    (H - 1) stride - 2 padding + dilation (height - 1) + output_padding + 1, likewise its width.
+    """
+    if x.ndim == 3:
+        y = conv_transpose2d(expand_dims(x, 0), weight, bias, stride, padding, output_padding, groups, dilation)
+        return squeeze(y, 0)
+    if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[0] or x.shape[1] % groups:
+        raise ShapeError(
+            f"conv_transpose2d: input {x.shape}, weight {weight.shape}, groups {groups}; expected (N, C, H, W) and "
+            "(C, out/groups, height, width) with C divisible by groups."
+        )
+    stride, dilation = pair("conv_transpose2d: stride", stride, 1), pair("conv_transpose2d: dilation", dilation, 1)
+    padding, extra = pair("conv_transpose2d: padding", padding, 0), pair("conv_transpose2d: output_padding", output_padding, 0)
+    if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
+        raise ShapeError(f"conv_transpose2d: output_padding {extra} must be smaller than stride {stride} or dilation {dilation}.")
+    size = tuple(
+        (n - 1) * s - 2 * p + d * (k - 1) + e + 1
+        for n, s, p, d, k, e in zip(x.shape[2:], stride, padding, dilation, weight.shape[2:], extra, strict=True)
+    )
+    if min(size) < 1:
+        raise ShapeError(f"conv_transpose2d: the result would have size {size}; use less padding.")
+    out_channels = weight.shape[1] * groups
+    y = conv2d_input_grad(
+        x, weight, x_shape=(x.shape[0], out_channels, *size), stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    return y if bias is None else y + bias.reshape((1, -1, 1, 1))
+
+
+# --- arguments -------------------------------------------------------------------------------------------------------------------
+
+
+def pair(what: str, value, at_least: int) -> tuple[int, int]:
+    """An int for both directions, or one for each, checked."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(values) != 2 or not all(isinstance(v, int) and v >= at_least for v in values):
+        raise ShapeError(f"{what} {value!r}: expected an int of at least {at_least}, or a pair (height, width) of them.")
+    return values
+
+
+def single(what: str, value):
+    """An int, also written as a 1-tuple; strings pass."""
+    if isinstance(value, (tuple, list)) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, (int, str)):
+        raise ShapeError(f"conv1d: {what} {value!r}; expected an int.")
+    return value
+
+
+def _padding(op, padding, kernel, stride, dilation) -> tuple[int, int]:
+    if padding == "valid":
+        return 0, 0
+    if padding != "same":
+        return pair(f"{op}: padding", padding, 0)
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    if stride != (1, 1) or any(r % 2 for r in reach):
+        raise ShapeError(f"{op}: padding='same' needs stride 1 and an odd kernel; got stride {stride}, kernel {tuple(kernel)}.")
+    return reach[0] // 2, reach[1] // 2
+
+
+def _check_channels(op, x_shape, weight_shape, bias, groups) -> None:
+    out, per_group = weight_shape[:2]
+    if groups < 1 or x_shape[1] != per_group * groups or out % groups:
+        raise ShapeError(
+            f"{op}: input {x_shape} has {x_shape[1]} channels, but weight {weight_shape} with groups={groups} takes "
+            f"{per_group * groups} and gives {out}; both must be divisible by groups."
+        )
+    if bias is not None and bias.shape != (out,):
+        raise ShapeError(f"{op}: a bias of shape {bias.shape} for {out} output channels; expected ({out},).")
+

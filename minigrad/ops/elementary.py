@@ -1,0 +1,322 @@
+"""Elementary functions: exponentials, roots, trigonometry, and the activations made of them.
+
+After this file you know that one line is an op: the derivative of each is written in terms of its own output where that
+is cheaper (exp, tanh, sqrt), so that backward needs to keep one array only.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+
+from minigrad.backend import namespace
+from minigrad.primitive import ELEMENTWISE, composite, primitive
+
+# --- exponentials and logarithms ----------------------------------------------------------------------------------------
+
+
+@primitive(local="exp(x)", kind=ELEMENTWISE)
+def exp(x):
+    """e^x, elementwise."""
+    return namespace(x).exp(x)
+
+
+exp.vjp(x=lambda g, out: g * out)
+
+
+@primitive(local="2^x log 2", kind=ELEMENTWISE)
+def exp2(x):
+    """2^x, elementwise."""
+    return namespace(x).exp2(x)
+
+
+exp2.vjp(x=lambda g, out: g * (out * math.log(2)))
+
+
+@primitive(local="exp(x)", kind=ELEMENTWISE)
+def expm1(x):
+    """e^x - 1, elementwise; accurate near 0."""
+    return namespace(x).expm1(x)
+
+
+expm1.vjp(x=lambda g, out: g * (out + 1))
+
+
+@primitive(local="1/x", kind=ELEMENTWISE)
+def log(x):
+    """The natural logarithm, elementwise."""
+    return namespace(x).log(x)
+
+
+log.vjp(x=lambda g, x: g / x)
+
+
+@primitive(local="1/(x log 2)", kind=ELEMENTWISE)
+def log2(x):
+    """The logarithm to base 2, elementwise."""
+    return namespace(x).log2(x)
+
+
+log2.vjp(x=lambda g, x: g / (x * math.log(2)))
+
+
+@primitive(local="1/(x log 10)", kind=ELEMENTWISE)
+def log10(x):
+    """The logarithm to base 10, elementwise."""
+    return namespace(x).log10(x)
+
+
+log10.vjp(x=lambda g, x: g / (x * math.log(10)))
+
+
+@primitive(local="1/(1+x)", kind=ELEMENTWISE)
+def log1p(x):
+    """log(1 + x), elementwise; accurate near 0."""
+    return namespace(x).log1p(x)
+
+
+log1p.vjp(x=lambda g, x: g / (1 + x))
+
+
+@primitive(local="softmax of (a, b)", kind=ELEMENTWISE)
+def logaddexp(a, b):
+    """log(e^a + e^b), elementwise with broadcasting, without overflow."""
+    return namespace(a, b).logaddexp(a, b)
+
+
+logaddexp.vjp(a=lambda g, a, b: g * sigmoid(a - b), b=lambda g, a, b: g * sigmoid(b - a))
+
+# --- roots -----------------------------------------------------------------------------------------------------------------
+
+
+@primitive(local="1/(2 sqrt(x))", kind=ELEMENTWISE)
+def sqrt(x):
+    """The square root, elementwise."""
+    return namespace(x).sqrt(x)
+
+
+sqrt.vjp(x=lambda g, out: g / (out + out))
+
+
+@primitive(local="-1/(2 x^(3/2))", kind=ELEMENTWISE)
+def rsqrt(x):
+    """1 / sqrt(x), elementwise."""
+    return 1 / namespace(x).sqrt(x)
+
+
+rsqrt.vjp(x=lambda g, out: g * (-0.5 * out * out * out))
+
+# --- trigonometry ------------------------------------------------------------------------------------------------------------
+
+
+@primitive(local="cos(x)", kind=ELEMENTWISE)
+def sin(x):
+    """The sine of x in radians, elementwise."""
+    return namespace(x).sin(x)
+
+
+sin.vjp(x=lambda g, x: g * cos(x))
+
+
+@primitive(local="-sin(x)", kind=ELEMENTWISE)
+def cos(x):
+    """The cosine of x in radians, elementwise."""
+    return namespace(x).cos(x)
+
+
+cos.vjp(x=lambda g, x: -g * sin(x))
+
+
+@primitive(local="1 + tan(x)^2", kind=ELEMENTWISE)
+def tan(x):
+    """The tangent of x in radians, elementwise."""
+    return namespace(x).tan(x)
+
+
+tan.vjp(x=lambda g, out: g * (1 + out * out))
+
+
+@primitive(local="1/sqrt(1-x^2)", kind=ELEMENTWISE)
+def arcsin(x):
+    """The inverse sine in radians, elementwise, for |x| <= 1."""
+    return namespace(x).arcsin(x)
+
+
+arcsin.vjp(x=lambda g, x: g * rsqrt(1 - x * x))
+
+
+@primitive(local="-1/sqrt(1-x^2)", kind=ELEMENTWISE)
+def arccos(x):
+    """The inverse cosine in radians, elementwise, for |x| <= 1."""
+    return namespace(x).arccos(x)
+
+
+arccos.vjp(x=lambda g, x: -g * rsqrt(1 - x * x))
+
+
+@primitive(local="1/(1+x^2)", kind=ELEMENTWISE)
+def arctan(x):
+    """The inverse tangent in radians, elementwise."""
+    return namespace(x).arctan(x)
+
+
+arctan.vjp(x=lambda g, x: g / (1 + x * x))
+
+
+@primitive(local="x/(x^2+y^2), -y/(x^2+y^2)", kind=ELEMENTWISE)
+def arctan2(y, x):
+    """The angle of the point (x, y) in radians, elementwise with broadcasting."""
+    return namespace(y, x).arctan2(y, x)
+
+
+arctan2.vjp(y=lambda g, y, x: g * x / (x * x + y * y), x=lambda g, y, x: -g * y / (x * x + y * y))
+
+
+@primitive(local="cosh(x)", kind=ELEMENTWISE)
+def sinh(x):
+    """The hyperbolic sine, elementwise."""
+    return namespace(x).sinh(x)
+
+
+sinh.vjp(x=lambda g, x: g * cosh(x))
+
+
+@primitive(local="sinh(x)", kind=ELEMENTWISE)
+def cosh(x):
+    """The hyperbolic cosine, elementwise."""
+    return namespace(x).cosh(x)
+
+
+cosh.vjp(x=lambda g, x: g * sinh(x))
+
+
+@primitive(local="1 - tanh(x)^2", kind=ELEMENTWISE)
+def tanh(x):
+    """The hyperbolic tangent, elementwise."""
+    return namespace(x).tanh(x)
+
+
+tanh.vjp(x=lambda g, out: g * (1 - out * out))
+
+
+@primitive(local="1/sqrt(x^2+1)", kind=ELEMENTWISE)
+def arcsinh(x):
+    """The inverse hyperbolic sine, elementwise."""
+    return namespace(x).arcsinh(x)
+
+
+arcsinh.vjp(x=lambda g, x: g * rsqrt(x * x + 1))
+
+
+@primitive(local="1/sqrt(x^2-1)", kind=ELEMENTWISE)
+def arccosh(x):
+    """The inverse hyperbolic cosine, elementwise, for x >= 1."""
+    return namespace(x).arccosh(x)
+
+
+arccosh.vjp(x=lambda g, x: g * rsqrt(x * x - 1))
+
+
+@primitive(local="1/(1-x^2)", kind=ELEMENTWISE)
+def arctanh(x):
+    """The inverse hyperbolic tangent, elementwise, for |x| < 1."""
+    return namespace(x).arctanh(x)
+
+
+arctanh.vjp(x=lambda g, x: g / (1 - x * x))
+
+# --- the error function ------------------------------------------------------------------------------------------------------
+
+
+@primitive(local="2/sqrt(pi) exp(-x^2)", kind=ELEMENTWISE)
+def erf(x):
+    """The error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, elementwise."""
+    return _erf_of(namespace(x))(x)
+
+
+erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
+
+
+@cache
+def _erf_of(xp):
+    """SciPy's or CuPy's erf; where SciPy is not installed, Python's, one number at a time."""
+    if xp is not np:
+        return _special(xp).erf
+    try:
+        from scipy.special import erf as scipy_erf
+    except ImportError:
+        one_by_one = np.frompyfunc(math.erf, 1, 1)
+        return lambda x: np.asarray(one_by_one(x), dtype=x.dtype)
+    return scipy_erf
+
+
+def _special(xp):
+    """The module of special functions that belongs to an array library."""
+    if hasattr(xp, "special"):
+        return xp.special
+    from cupyx.scipy import special
+
+    return special
+
+
+# --- activations ----------------------------------------------------------------------------------------------------------------
+
+
+@primitive(local="1 where x > 0", kind=ELEMENTWISE)
+def relu(x):
+    """max(x, 0), elementwise; slope 0 at 0."""
+    return namespace(x).maximum(x, 0)
+
+
+relu.vjp(x=lambda g, out: g * (out > 0))
+
+
+@primitive(local="s(x)(1-s(x))", kind=ELEMENTWISE)
+def sigmoid(x):
+    """1 / (1 + e^-x), elementwise, without overflow: (1 + tanh(x/2)) / 2."""
+    return namespace(x).tanh(x * 0.5) * 0.5 + 0.5
+
+
+sigmoid.vjp(x=lambda g, out: g * (out * (1 - out)))
+
+
+@primitive(local="s(beta x)", kind=ELEMENTWISE)
+def softplus(x, *, beta=1.0):
+    """log(1 + e^(beta x)) / beta, elementwise, without overflow."""
+    return namespace(x).logaddexp(x * beta, 0 * x) / beta
+
+
+softplus.vjp(x=lambda g, x, beta: g * sigmoid(x * beta))
+
+
+@composite
+def leaky_relu(x, negative_slope=0.01):
+    """x where positive, negative_slope * x elsewhere."""
+    return where(x > 0, x, x * negative_slope)
+
+
+@composite
+def elu(x, alpha=1.0):
+    """x where positive, alpha * (e^x - 1) elsewhere (Clevert et al. 2015)."""
+    return where(x > 0, x, alpha * expm1(minimum(x, 0)))
+
+
+@composite
+def gelu(x, approximate="none"):
+    """x times the normal distribution function (Hendrycks & Gimpel 2016); `approximate="tanh"` for their formula."""
+    if approximate == "tanh":
+        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    if approximate != "none":
+        raise ValueError(f"gelu: approximate={approximate!r}; expected 'none' or 'tanh'.")
+    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
+
+
+@composite
+def silu(x):
+    """x * sigmoid(x), also called swish."""
+    return x * sigmoid(x)
+
+
+from minigrad.ops.arithmetic import minimum, where  # noqa: E402  (activations choose between branches)

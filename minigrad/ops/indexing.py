@@ -1,0 +1,267 @@
+"""Indexing: reading parts of a tensor, writing parts of a new one, and sorting.
+
+After this file you know that reading at an index and adding into zeros at that index are each other's vjp, and how the
+engine keeps many small reads of one large tensor cheap: their gradients are added into one buffer (`vjp_into`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minigrad.backend import namespace, to_device
+from minigrad.backend.device import device_of, is_array
+from minigrad.ops.shapes import broadcast_to, check_axis
+from minigrad.primitive import LINEAR, ShapeError, composite, primitive
+from minigrad.tensor import Tensor, array_of
+
+# --- reading and its adjoint -----------------------------------------------------------------------------------------------------
+
+
+@primitive(symbol="[ ]", local="1 where read", kind=LINEAR)
+def _getitem(x, *, index):
+    return x[index]
+
+
+@primitive(symbol="[ ]=", local="1 where written", kind=LINEAR)
+def _put(g, *, index, shape):
+    """Zeros of `shape` with g added at `index`; what is written to twice gets the sum."""
+    buffer = namespace(g).zeros(shape, g.dtype)
+    add_at(buffer, g, index)
+    return buffer
+
+
+_getitem.vjp(x=lambda g, x_shape, index: _put(g, index=index, shape=x_shape))
+_getitem.vjp_into(x=lambda buffer, g, index: add_at(buffer, g, index))
+_put.vjp(g=lambda g, index: _getitem(g, index=index))
+
+
+def add_at(buffer, values, index) -> None:
+    """buffer[index] += values, where an element named several times is added to several times."""
+    if not any(is_array(part) and part.dtype != bool and part.ndim for part in index):
+        buffer[index] += values  # slices, single numbers and masks name each element once
+    elif len(index) == 1 and index[0].ndim == 1 and buffer.ndim == 2 and namespace(buffer) is np:
+        _add_rows(buffer, values, index[0])
+    else:
+        namespace(buffer).add.at(buffer, index, values)
+
+
+def _add_rows(buffer, rows, index) -> None:
+    """The same for whole rows, as an embedding needs it: sorted and summed in runs, which ufunc.at does one by one."""
+    if not index.size:
+        return
+    order = np.argsort(index, kind="stable")
+    ordered = index[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    buffer[ordered[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+
+
+@composite
+def getitem(x, index):
+    """x[index], with everything NumPy takes: ints, slices, ..., None, bool and integer arrays, and mixtures."""
+    return _getitem(x, index=prepare_index(x, index))
+
+
+def prepare_index(x, index) -> tuple:
+    """An index as a tuple of what an array library takes, arrays in it on x's device."""
+    x = array_of(x)
+    return tuple(_index_part(x, part) for part in (index if isinstance(index, tuple) else (index,)))
+
+
+def _index_part(x, part):
+    if part is None or part is Ellipsis or isinstance(part, (slice, int)):
+        return part
+    part = array_of(part)
+    if isinstance(part, (list, range)):
+        part = np.asarray(part, dtype=None if len(part) else np.intp)
+    if not is_array(part) or part.dtype.kind not in "iub":
+        kind = f"{part.dtype} array" if is_array(part) else type(part).__name__
+        raise TypeError(f"an index may hold integers, slices, ..., None, and arrays of integers or bools, not a {kind}.")
+    if part.ndim == 0 and part.dtype != bool:
+        return int(part)
+    return part if namespace(part) is namespace(x) else to_device(part, device_of(x))
+
+
+# --- writing, as functions ---------------------------------------------------------------------------------------------------------
+
+
+@primitive(symbol="[ ]=", local="1 where kept, 1 where written")
+def _index_update(x, value, *, index):
+    out = x.copy()
+    out[index] = value
+    return out
+
+
+def _zero_at(g, index):
+    return _index_update(g, namespace(array_of(g)).zeros((), g.dtype), index=index)
+
+
+_index_update.vjp(x=_zero_at, value=lambda g, index: _getitem(g, index=index))
+_index_update.jvp(
+    x=_zero_at,
+    value=lambda t, x_shape, index: _index_update(_zeros(t, x_shape), t, index=index),
+)
+
+
+def _zeros(like, shape):
+    return namespace(array_of(like)).zeros(shape, like.dtype)
+
+
+@composite
+def index_update(x, index, value):
+    """A new tensor: x with x[index] = value. Each element may be named once only; use index_add where they repeat."""
+    index = prepare_index(x, index)
+    if _names_twice(x, index):
+        raise ValueError(
+            "index_update: the index names an element more than once, so which value wins is not defined; "
+            "use index_add, or make the index unique."
+        )
+    return _index_update(x, _value_like(x, value), index=index)
+
+
+@composite
+def index_add(x, index, value):
+    """A new tensor: x with x[index] += value, an element named several times being added to several times."""
+    index = prepare_index(x, index)
+    value = _value_like(x, value)
+    target = namespace(array_of(x)).empty(x.shape, bool)[index].shape
+    return x + _put(broadcast_to(value, target), index=index, shape=x.shape)
+
+
+def _value_like(x, value):
+    if isinstance(value, Tensor) or is_array(value):
+        return value
+    return namespace(array_of(x)).asarray(value, dtype=x.dtype)
+
+
+def _names_twice(x, index) -> bool:
+    if not any(is_array(part) and part.dtype != bool for part in index):
+        return False
+    xp = namespace(array_of(x))
+    named = xp.arange(x.size).reshape(x.shape)[index]
+    return bool(xp.unique(named).size < named.size)
+
+
+# --- along an axis -------------------------------------------------------------------------------------------------------------------
+
+
+@composite
+def take(x, indices, axis=None):
+    """The elements (or slices along `axis`) that the integers in `indices` name; of the flattened x for axis None."""
+    if axis is None:
+        x, axis = x.reshape((-1,)), 0
+    axis = check_axis("take", axis, x.ndim)
+    return getitem(x, (slice(None),) * axis + (_integers("take", indices),))
+
+
+@composite
+def take_along_axis(x, indices, axis):
+    """out[..., j, ...] = x[..., indices[..., j, ...], ...] along `axis`; the other axes broadcast (as numpy)."""
+    indices = _integers("take_along_axis", indices)
+    if indices.ndim != x.ndim:
+        raise ShapeError(f"take_along_axis: indices of {indices.ndim} axes for a tensor of {x.ndim}; they must agree.")
+    axis = check_axis("take_along_axis", axis, x.ndim)
+    shape = tuple(x.shape[i] if i != axis and indices.shape[i] == 1 else n for i, n in enumerate(indices.shape))
+    return getitem(x, _grid(x, indices, axis, shape))
+
+
+@composite
+def gather(x, dim, index):
+    """PyTorch's gather: out[i][j] = x[index[i][j]][j] for dim 0; `index` may be smaller than x along the other axes."""
+    index = _integers("gather", index)
+    axis = check_axis("gather", dim, x.ndim)
+    _check_gather("gather", x.shape, index.shape, axis)
+    return getitem(x, _grid(x, index, axis, index.shape))
+
+
+@composite
+def scatter_add(x, dim, index, src):
+    """PyTorch's scatter_add, as a function: a new x with x[index[i][j]][j] += src[i][j] for dim 0."""
+    index = _integers("scatter_add", index)
+    axis = check_axis("scatter_add", dim, x.ndim)
+    _check_gather("scatter_add", x.shape, index.shape, axis)
+    src = src[tuple(slice(0, n) for n in index.shape)]
+    return index_add(x, _grid(x, index, axis, index.shape), src)
+
+
+def _check_gather(op, shape, index_shape, axis):
+    fits = len(shape) == len(index_shape) and all(
+        i == axis or n <= m for i, (n, m) in enumerate(zip(index_shape, shape, strict=True))
+    )
+    if not fits:
+        raise ShapeError(f"{op}: an index of shape {index_shape} for shape {shape}; other than along axis {axis} it may not be larger.")
+
+
+def _grid(x, indices, axis, shape) -> tuple:
+    """Index arrays that leave every axis in place but `axis`, where `indices` says."""
+    xp = namespace(array_of(x))
+    places = []
+    for i, n in enumerate(shape):
+        line = xp.arange(n).reshape(tuple(n if j == i else 1 for j in range(len(shape))))
+        places.append(indices if i == axis else line)
+    return tuple(places)
+
+
+def _integers(op: str, indices):
+    indices = array_of(indices)
+    indices = indices if is_array(indices) else np.asarray(indices, dtype=None if np.size(indices) else np.intp)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"{op}: expected integer indices, got {indices.dtype}.")
+    return indices
+
+
+@composite
+def embedding(indices, weight):
+    """The rows of `weight` (vocabulary, features) that `indices` name; shape indices.shape + (features,)."""
+    indices = _integers("embedding", indices)
+    check_range("embedding", indices, weight.shape[0], "row of the weight")
+    rows = getitem(weight, indices.reshape((-1,)))
+    return rows.reshape((*indices.shape, *weight.shape[1:]))
+
+
+def check_range(op: str, indices, limit: int, what: str) -> None:
+    """Raise IndexError if an integer is not in 0..limit-1. On a GPU this waits for it; NumPy would wrap or crash."""
+    if indices.size:
+        lowest, highest = int(indices.min()), int(indices.max())
+        if lowest < 0 or highest >= limit:
+            wrong = lowest if lowest < 0 else highest
+            raise IndexError(f"{op}: index {wrong} names no {what}; expected 0 to {limit - 1}.")
+
+
+@primitive(differentiable=False)
+def one_hot(indices, *, num_classes=None, dtype=np.float32):
+    """Rows of zeros with a one where `indices` says: shape indices.shape + (num_classes,)."""
+    xp = namespace(indices)
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"one_hot: expected integer indices, got {indices.dtype}.")
+    num_classes = (int(indices.max()) + 1 if indices.size else 0) if num_classes is None else num_classes
+    check_range("one_hot", indices, num_classes, "class")
+    return (xp.asarray(indices)[..., None] == xp.arange(num_classes)).astype(dtype)
+
+
+# --- sorting -----------------------------------------------------------------------------------------------------------------------
+
+
+@primitive(differentiable=False)
+def argsort(x, *, axis=-1):
+    """The indices that put x in rising order along `axis`; equal values keep their order."""
+    return namespace(x).argsort(x, axis=axis, kind="stable")
+
+
+@composite
+def sort(x, axis=-1):
+    """x in rising order along `axis` (of the flattened x for None)."""
+    if axis is None:
+        x, axis = x.reshape((-1,)), 0
+    return take_along_axis(x, argsort(x, axis=axis), axis)
+
+
+@composite
+def topk(x, k, axis=-1, largest=True):
+    """The k largest (or smallest) values along `axis`, best first, and their indices, as (values, indices)."""
+    axis = check_axis("topk", axis, x.ndim)
+    if not 0 <= k <= x.shape[axis]:
+        raise ShapeError(f"topk: k={k} for axis {axis} of size {x.shape[axis]}; expected 0 to {x.shape[axis]}.")
+    order = argsort(-x if largest else x, axis=axis)
+    indices = getitem(order, (slice(None),) * axis + (slice(0, k),))
+    return take_along_axis(x, indices, axis), indices
+

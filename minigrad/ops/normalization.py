@@ -1,0 +1,77 @@
+"""Batch normalisation: each channel brought to mean 0 and variance 1 over the batch, then scaled and shifted.
+
+After this file you know the seven-op composition that batch-norm is (`batch_norm_composed`, its explanation), and that the
+fused op on arrays is an optimisation only: differentiated twice, it is the composition that is differentiated.
+Source: Ioffe & Szegedy 2015, algorithm 1; the gradient of all three arguments from the equations of their section 3.
+"""
+
+from __future__ import annotations
+
+from minigrad.backend import kernels
+from minigrad.ops.elementary import rsqrt
+from minigrad.ops.reductions import mean
+from minigrad.primitive import ShapeError, composite, primitive
+
+
+def batch_norm_composed(x, weight=None, bias=None, *, eps, observe=None):
+    """The same from single ops: what the fused op computes, and what stands in for it when Tensors flow."""
+    axes = (0, *range(2, x.ndim))
+    centred = x - mean(x, axis=axes, keepdims=True)
+    variance = mean(centred * centred, axis=axes, keepdims=True)
+    normal = centred * rsqrt(variance + eps)
+    return scale_and_shift(normal, weight, bias)
+
+
+def scale_and_shift(x, weight, bias):
+    """x * weight + bias with one weight and bias for each channel (axis 1); either may be None."""
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    if weight is not None:
+        x = x * weight.reshape(shape)
+    return x if bias is None else x + bias.reshape(shape)
+
+
+@primitive(symbol="batch norm", local="w/s (g - mean g - y mean(g y))", residuals=("mean", "inv_std"), twin=batch_norm_composed)
+def _batch_norm(x, weight=None, bias=None, *, eps, observe=None):
+    y, mean, variance, inv_std = kernels(x).batch_norm(x, weight, bias, eps)
+    if observe is not None:
+        observe(mean, variance)
+    return y, mean, inv_std
+
+
+_batch_norm.vjp_together(
+    lambda g, x, weight, mean, inv_std: kernels(x).batch_norm_backward(g, x, weight, mean, inv_std)
+)
+
+
+@composite
+def batch_norm(x, weight=None, bias=None, eps=1e-5, observe=None):
+    """x (N, C, ...) with each channel at mean 0 and (biased) variance 1 over this batch, times weight (C,), plus bias (C,).
+
+    `observe`, if given, is called with the batch's mean and biased variance, arrays (C,): for running averages.
+    """
+    check_channels(x, weight, bias)
+    if x.size // x.shape[1] < 2:
+        raise ShapeError(
+            f"batch_norm: input {x.shape} has a single value per channel, whose variance says nothing. "
+            "Train with larger batches, or call model.eval() first."
+        )
+    return _batch_norm(x, weight, bias, eps=eps, observe=observe)
+
+
+@composite
+def batch_norm_inference(x, mean, variance, weight=None, bias=None, eps=1e-5):
+    """The same with given statistics (C,): for a trained network."""
+    check_channels(x, weight, bias)
+    scale = rsqrt(variance + eps)
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale
+    return scale_and_shift(x, scale, shift if bias is None else shift + bias)
+
+
+def check_channels(x, weight, bias) -> None:
+    """Raise unless x is (N, C, ...) and weight and bias are (C,) or None."""
+    if x.ndim < 2:
+        raise ShapeError(f"batch_norm: input {x.shape}; expected (N, C) or (N, C, ...).")
+    for name, value in (("weight", weight), ("bias", bias)):
+        if value is not None and value.shape != (x.shape[1],):
+            raise ShapeError(f"batch_norm: {name} of shape {value.shape} for input {x.shape}; expected ({x.shape[1]},).")

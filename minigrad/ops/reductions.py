@@ -1,0 +1,237 @@
+"""Reductions: sum, mean, max and their kin, and the cumulative forms.
+
+A reduction's vjp spreads the incoming gradient back over the axes it summed away. After this file you can say why the
+gradient of a mean is 1/n everywhere, why that of a max is shared between ties, and how a product is differentiated
+where some factors are zero: without dividing by them.
+"""
+
+from __future__ import annotations
+
+import math
+
+from minigrad.backend import namespace
+from minigrad.ops.arithmetic import abs as absolute
+from minigrad.ops.arithmetic import square, where
+from minigrad.ops.shapes import concatenate, flip
+from minigrad.primitive import LINEAR, ShapeError, composite, primitive
+from minigrad.tensor import array_of
+
+# --- axes --------------------------------------------------------------------------------------------------------------------
+
+
+def normal_axes(axis, ndim: int) -> tuple[int, ...]:
+    """`axis` (None, an int, a tuple) as a tuple of axes from 0 to ndim - 1."""
+    axes = range(ndim) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
+    return tuple(a % ndim if ndim else a for a in axes)
+
+
+def keep_axes(value, axis, shape: tuple[int, ...]):
+    """A reduced value with its axes put back as size 1, so that it broadcasts against what it was reduced from."""
+    axes = normal_axes(axis, len(shape))
+    return value.reshape(tuple(1 if i in axes else size for i, size in enumerate(shape)))
+
+
+def spread(value, axis, shape: tuple[int, ...]):
+    """A reduced value repeated over the axes it was reduced along."""
+    return broadcast_to(keep_axes(value, axis, shape), shape)
+
+
+def count(shape: tuple[int, ...], axis) -> int:
+    """How many elements a reduction over `axis` puts into one."""
+    return math.prod(shape[a] for a in normal_axes(axis, len(shape)))
+
+
+# --- sums --------------------------------------------------------------------------------------------------------------------
+
+
+@primitive(local="1", kind=LINEAR)
+def sum(x, *, axis=None, keepdims=False):
+    """The sum over `axis` (an int, a tuple, or None for all)."""
+    return x.sum(axis=axis, keepdims=keepdims)
+
+
+sum.vjp(x=lambda g, x_shape, axis: spread(g, axis, x_shape))
+
+
+@primitive(local="1/n", kind=LINEAR)
+def mean(x, *, axis=None, keepdims=False):
+    """The mean over `axis`. Of nothing it is NaN, as in NumPy."""
+    return x.mean(axis=axis, keepdims=keepdims)
+
+
+mean.vjp(x=lambda g, x_shape, axis: spread(g / (count(x_shape, axis) or 1), axis, x_shape))
+
+
+@composite
+def var(x, axis=None, *, correction=0, keepdims=False):
+    """The variance over `axis`: squared distances from the mean, over n - correction (0 as NumPy, 1 as PyTorch)."""
+    n = count(x.shape, axis)
+    if n <= correction:
+        raise ShapeError(f"var: {n} values along axis {axis} of shape {x.shape}; correction={correction} needs more.")
+    distance = x - mean(x, axis=axis, keepdims=True)
+    return sum(square(distance), axis=axis, keepdims=keepdims) / (n - correction)
+
+
+@composite
+def std(x, axis=None, *, correction=0, keepdims=False):
+    """The standard deviation over `axis`: the square root of `var`. Its gradient where all are equal is zero."""
+    n = count(x.shape, axis)
+    if n <= correction:
+        raise ShapeError(f"std: {n} values along axis {axis} of shape {x.shape}; correction={correction} needs more.")
+    distance = x - mean(x, axis=axis, keepdims=True)
+    return _norm2(distance, axis=axis, keepdims=keepdims) / math.sqrt(n - correction)
+
+
+@primitive(symbol="norm", local="x/norm")
+def _norm2(x, *, axis=None, keepdims=False):
+    xp = namespace(x)
+    return xp.sqrt(xp.square(x).sum(axis=axis, keepdims=keepdims))
+
+
+def _direction(x, out, axis):
+    """x over its length, and zero, the smallest subgradient, where the length is zero."""
+    length = keep_axes(out, axis, x.shape)
+    return x / where(length == 0, 1, length)
+
+
+_norm2.vjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _direction(x, out, axis))
+_norm2.jvp(x=lambda t, x, out, axis, keepdims: sum(t * _direction(x, out, axis), axis=axis, keepdims=keepdims))
+
+
+@composite
+def norm(x, ord=2, axis=None, keepdims=False):
+    """The vector norm over `axis` (all axes for None): ord 1, 2, inf or any p > 0. At zero the gradient is zero, not NaN."""
+    if ord == 2:
+        return _norm2(x, axis=axis, keepdims=keepdims)
+    if ord == 1:
+        return sum(absolute(x), axis=axis, keepdims=keepdims)
+    if ord == math.inf:
+        return max(absolute(x), axis=axis, keepdims=keepdims)
+    if not (isinstance(ord, (int, float)) and ord > 0):
+        raise ValueError(f"norm: ord={ord!r}; expected 1, 2, inf or another positive number.")
+    total = sum(absolute(x) ** ord, axis=axis, keepdims=keepdims)
+    return where(total == 0, 0, where(total == 0, 1, total) ** (1 / ord))
+
+
+# --- products ------------------------------------------------------------------------------------------------------------------
+
+
+@primitive(local="product of the others")
+def prod(x, *, axis=None, keepdims=False):
+    """The product over `axis`. The gradient is right where factors are zero."""
+    return x.prod(axis=axis, keepdims=keepdims)
+
+
+def _product_of_others(x, axis):
+    """For each element the product of all others along `axis`: products from the left times products from the right."""
+    axes = normal_axes(axis, x.ndim)
+    if x.ndim == 0:
+        return x * 0 + 1
+    rest = tuple(i for i in range(x.ndim) if i not in axes)
+    order = rest + axes
+    moved = x.transpose(order)
+    lines = moved.reshape(tuple(x.shape[i] for i in rest) + (count(x.shape, axis),))
+    one = lines[..., :1] * 0 + 1
+    left = cumprod(concatenate([one, lines[..., :-1]], axis=-1), axis=-1)
+    right = flip(cumprod(concatenate([one, flip(lines, axis=-1)[..., :-1]], axis=-1), axis=-1), axis=-1)
+    back = tuple(order.index(i) for i in range(x.ndim))
+    return (left * right).reshape(moved.shape).transpose(back)
+
+
+prod.vjp(x=lambda g, x, axis: keep_axes(g, axis, x.shape) * _product_of_others(x, axis))
+prod.jvp(x=lambda t, x, axis, keepdims: sum(t * _product_of_others(x, axis), axis=axis, keepdims=keepdims))
+
+
+@primitive(local="1 up to here", kind=LINEAR)
+def cumsum(x, *, axis):
+    """Running sums along `axis`."""
+    return namespace(x).cumsum(x, axis=axis)
+
+
+cumsum.vjp(x=lambda g, axis: flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis))
+
+
+@primitive(local="product of the others up to here")
+def cumprod(x, *, axis):
+    """Running products along `axis`. The gradient is right where factors are zero."""
+    return namespace(x).cumprod(x, axis=axis)
+
+
+def _cumprod_vjp(g, x, out, axis):
+    if not (x == 0).any():
+        return flip(cumsum(flip(g * out, axis=axis), axis=axis), axis=axis) / x
+    g, jacobian = g.swapaxes(axis, -1), _cumprod_jacobian(x.swapaxes(axis, -1))
+    return sum(g[..., None] * jacobian, axis=-2).swapaxes(axis, -1)
+
+
+def _cumprod_jvp(t, x, out, axis):
+    if not (x == 0).any():
+        return out * cumsum(t / x, axis=axis)
+    t, jacobian = t.swapaxes(axis, -1), _cumprod_jacobian(x.swapaxes(axis, -1))
+    return sum(t[..., None, :] * jacobian, axis=-1).swapaxes(axis, -1)
+
+
+def _cumprod_jacobian(x):
+    """J[..., i, k] = product of x[..., j] for j <= i, j != k, where k <= i: n^2 numbers, and no division."""
+    n = x.shape[-1]
+    xp = namespace(array_of(x))
+    own = xp.arange(n)[:, None] == xp.arange(n)  # k, j
+    without = where(own, 1, x[..., None, :])  # ..., k, j
+    running = cumprod(without, axis=-1)  # ..., k, i
+    return where(xp.arange(n)[:, None] <= xp.arange(n), running, 0).swapaxes(-1, -2)
+
+
+cumprod.vjp(x=_cumprod_vjp)
+cumprod.jvp(x=_cumprod_jvp)
+
+# --- extremes ------------------------------------------------------------------------------------------------------------------
+
+
+@primitive(local="1 at the largest")
+def max(x, *, axis=None, keepdims=False):
+    """The largest value over `axis`. Equal largest values share the gradient."""
+    return x.max(axis=axis, keepdims=keepdims)
+
+
+@primitive(local="1 at the smallest")
+def min(x, *, axis=None, keepdims=False):
+    """The smallest value over `axis`. Equal smallest values share the gradient."""
+    return x.min(axis=axis, keepdims=keepdims)
+
+
+def _winners(g, x, out, axis):
+    """g's kind of numbers: each winner's share, 1 / number of winners."""
+    won = x == keep_axes(out, axis, x.shape)
+    return won / won.sum(axis=normal_axes(axis, x.ndim), keepdims=True).astype(g.dtype)
+
+
+for _op in (max, min):
+    _op.vjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _winners(g, x, out, axis))
+    _op.jvp(x=lambda t, x, out, axis, keepdims: sum(t * _winners(t, x, out, axis), axis=axis, keepdims=keepdims))
+
+
+@composite
+def amax(x, axis=None, keepdims=False):
+    """`max` under NumPy's and PyTorch's other name."""
+    return max(x, axis=axis, keepdims=keepdims)
+
+
+@composite
+def amin(x, axis=None, keepdims=False):
+    """`min` under NumPy's and PyTorch's other name."""
+    return min(x, axis=axis, keepdims=keepdims)
+
+
+@primitive(differentiable=False)
+def argmax(x, *, axis=None, keepdims=False):
+    """Where the largest value stands along `axis` (in the flattened tensor for None); the first of equals."""
+    return namespace(x).asarray(x).argmax(axis=axis, keepdims=keepdims)
+
+
+@primitive(differentiable=False)
+def argmin(x, *, axis=None, keepdims=False):
+    """Where the smallest value stands along `axis` (in the flattened tensor for None); the first of equals."""
+    return namespace(x).asarray(x).argmin(axis=axis, keepdims=keepdims)
+
+
+from minigrad.ops.shapes import broadcast_to  # noqa: E402  (its gradient is a sum)

@@ -1,0 +1,324 @@
+"""Shapes: the same numbers arranged otherwise, repeated, padded, joined and split.
+
+After this file you know that all of these are linear, that the vjp of each is the arrangement undone (of a repetition: a
+sum), and that most of them are compositions of a few.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from minigrad.backend import namespace
+from minigrad.primitive import LINEAR, ShapeError, composite, primitive
+
+# --- rearranging ---------------------------------------------------------------------------------------------------------------
+
+
+@primitive(local="1", kind=LINEAR)
+def reshape(x, *, shape):
+    """x in another shape of the same size; one entry may be -1, to be worked out."""
+    try:
+        return x.reshape(shape)
+    except ValueError:
+        raise ShapeError(f"reshape: {x.size} elements of shape {x.shape} do not fit into shape {shape}.") from None
+
+
+reshape.vjp(x=lambda g, x_shape: g.reshape(x_shape))
+
+
+@primitive(local="1", kind=LINEAR)
+def transpose(x, *, axes=None):
+    """x with its axes in the order `axes`, or reversed for None (NumPy's meaning)."""
+    if axes is not None and sorted(a % x.ndim if x.ndim else a for a in axes) != list(range(x.ndim)):
+        raise ShapeError(f"transpose: axes {tuple(axes)} for shape {x.shape}; expected each of 0..{x.ndim - 1} once.")
+    return x.transpose(axes)
+
+
+def _transpose_back(g, axes):
+    return g.transpose(None if axes is None else tuple(int(i) for i in np.argsort([a % g.ndim for a in axes])))
+
+
+transpose.vjp(x=lambda g, axes: g.transpose() if axes is None else _transpose_back(g, axes))
+
+
+@composite
+def permute(x, dims):
+    """`transpose` under PyTorch's name: x with its axes in the order `dims`."""
+    return transpose(x, axes=tuple(dims))
+
+
+@composite
+def moveaxis(x, source, destination):
+    """x with the axes `source` moved to the places `destination`; the others keep their order."""
+    sources = [check_axis("moveaxis", a, x.ndim) for a in _tuple(source)]
+    places = [check_axis("moveaxis", a, x.ndim) for a in _tuple(destination)]
+    if len(set(sources)) != len(sources) or len(set(places)) != len(places) or len(sources) != len(places):
+        raise ShapeError(f"moveaxis: source {source} and destination {destination} must name equally many different axes.")
+    order = [a for a in range(x.ndim) if a not in sources]
+    for place, axis in sorted(zip(places, sources, strict=True)):
+        order.insert(place, axis)
+    return transpose(x, axes=tuple(order))
+
+
+@composite
+def swapaxes(x, axis1, axis2):
+    """x with two axes exchanged."""
+    order = list(range(x.ndim))
+    a, b = check_axis("swapaxes", axis1, x.ndim), check_axis("swapaxes", axis2, x.ndim)
+    order[a], order[b] = order[b], order[a]
+    return transpose(x, axes=tuple(order))
+
+
+@composite
+def squeeze(x, axis=None):
+    """x without its axes of size 1, or without those named in `axis`, which must have size 1."""
+    if axis is None:
+        return reshape(x, shape=tuple(size for size in x.shape if size != 1))
+    axes = {check_axis("squeeze", a, x.ndim) for a in _tuple(axis)}
+    if any(x.shape[a] != 1 for a in axes):
+        raise ShapeError(f"squeeze: axis {axis} of shape {x.shape} does not have size 1, so it cannot go.")
+    return reshape(x, shape=tuple(size for i, size in enumerate(x.shape) if i not in axes))
+
+
+@composite
+def expand_dims(x, axis):
+    """x with new axes of size 1 at the places `axis` of the result."""
+    ndim = x.ndim + len(_tuple(axis))
+    axes = {check_axis("expand_dims", a, ndim) for a in _tuple(axis)}
+    if len(axes) != len(_tuple(axis)):
+        raise ShapeError(f"expand_dims: axis {axis} names a place twice.")
+    sizes = iter(x.shape)
+    return reshape(x, shape=tuple(1 if i in axes else next(sizes) for i in range(ndim)))
+
+
+@composite
+def flatten(x, start_dim=0, end_dim=-1):
+    """x with the axes start_dim to end_dim, both included, joined into one."""
+    if x.ndim == 0:
+        return reshape(x, shape=(1,))
+    first, last = check_axis("flatten", start_dim, x.ndim), check_axis("flatten", end_dim, x.ndim)
+    if first > last:
+        raise ShapeError(f"flatten: start_dim {start_dim} lies behind end_dim {end_dim} for shape {x.shape}.")
+    joined = math.prod(x.shape[first : last + 1])
+    return reshape(x, shape=(*x.shape[:first], joined, *x.shape[last + 1 :]))
+
+
+@composite
+def ravel(x):
+    """x as one line, row by row."""
+    return reshape(x, shape=(-1,))
+
+
+@primitive(local="1", kind=LINEAR)
+def flip(x, *, axis=None):
+    """x in reverse order along `axis` (an int, a tuple, or None for all)."""
+    return namespace(x).flip(x, axis)
+
+
+flip.vjp(x=lambda g, axis: flip(g, axis=axis))
+
+
+@primitive(local="1", kind=LINEAR)
+def roll(x, *, shift, axis=None):
+    """x shifted along `axis`, what leaves at one end entering at the other; of the flattened x for None."""
+    return namespace(x).roll(x, shift, axis)
+
+
+roll.vjp(x=lambda g, shift, axis: roll(g, shift=tuple(-s for s in _tuple(shift)) if axis is not None else -shift, axis=axis))
+
+# --- repeating -------------------------------------------------------------------------------------------------------------------
+
+
+@primitive(local="1", kind=LINEAR)
+def broadcast_to(x, *, shape):
+    """x repeated to `shape`, by NumPy's broadcasting."""
+    return namespace(x).broadcast_to(x, shape)
+
+
+broadcast_to.vjp(x=lambda g: g)  # the engine sums it back, as it does for every op that broadcasts
+
+
+@composite
+def tile(x, reps):
+    """x laid out side by side `reps` times along each axis."""
+    reps = _tuple(reps)
+    ndim = max(x.ndim, len(reps))
+    reps = (1,) * (ndim - len(reps)) + reps
+    sizes = (1,) * (ndim - x.ndim) + x.shape
+    paired = [n for pair in zip(reps, sizes, strict=True) for n in pair]
+    spaced = [n for size in sizes for n in (1, size)]
+    result = tuple(r * n for r, n in zip(reps, sizes, strict=True))
+    return reshape(broadcast_to(reshape(x, shape=tuple(spaced)), shape=tuple(paired)), shape=result)
+
+
+@composite
+def repeat(x, repeats, axis=None):
+    """Each element of x repeated `repeats` times (an int, or one for each element) along `axis`; of the flattened x for None."""
+    if axis is None:
+        x, axis = ravel(x), 0
+    axis = check_axis("repeat", axis, x.ndim)
+    which = np.repeat(np.arange(x.shape[axis]), repeats)
+    return x[(slice(None),) * axis + (which,)]
+
+
+# --- padding, joining, splitting -------------------------------------------------------------------------------------------------
+
+
+@primitive(local="1 inside")
+def _pad_constant(x, *, widths, value=0):
+    return namespace(x).pad(x, widths, constant_values=value)
+
+
+_pad_constant.vjp(x=lambda g, x_shape, widths: g[_inside(widths, x_shape)])
+_pad_constant.jvp(x=lambda t, widths: _pad_constant(t, widths=widths))
+
+
+def _inside(widths, shape):
+    return tuple(slice(before, before + size) for (before, _), size in zip(widths, shape, strict=True))
+
+
+@composite
+def pad(x, pad_width, mode="constant", constant_values=0):
+    """x with values added at the ends of its axes, as `numpy.pad`; modes constant, edge, reflect, symmetric and wrap.
+
+    `pad_width` is an int, a pair (before, after), or one pair for each axis.
+    """
+    try:
+        widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2))
+    except ValueError:
+        raise ShapeError(
+            f"pad: pad_width {pad_width} for shape {x.shape}; expected an int, a pair, or {x.ndim} pairs."
+        ) from None
+    if (widths < 0).any():
+        raise ShapeError(f"pad: pad_width {pad_width} has negative entries; cut with slices, as in x[1:].")
+    widths = tuple((int(before), int(after)) for before, after in widths)
+    if mode == "constant":
+        return _pad_constant(x, widths=widths, value=constant_values)
+    for axis, (before, after) in enumerate(widths):
+        if before or after:
+            which = np.pad(np.arange(x.shape[axis]), (before, after), mode=mode)
+            x = x[(slice(None),) * axis + (which,)]
+    return x
+
+
+@primitive(local="1")
+def _concatenate(*arrays, axis):
+    return namespace(*arrays).concatenate(arrays, axis=axis)
+
+
+def _part(g, arrays_shapes, position, axis):
+    axis = axis % g.ndim
+    start = sum(shape[axis] for shape in arrays_shapes[:position])
+    return g[(slice(None),) * axis + (slice(start, start + arrays_shapes[position][axis]),)]
+
+
+def _place(t, arrays_shapes, position, axis):
+    axis = axis % t.ndim
+    before = sum(shape[axis] for shape in arrays_shapes[:position])
+    after = sum(shape[axis] for shape in arrays_shapes[position + 1 :])
+    return _pad_constant(t, widths=tuple((before, after) if i == axis else (0, 0) for i in range(t.ndim)))
+
+
+_concatenate.vjp(arrays=_part)
+_concatenate.jvp(arrays=_place)
+
+
+@composite
+def concatenate(tensors: Sequence, axis=0):
+    """Tensors joined along an axis they have; all other sizes must agree."""
+    tensors = list(tensors)
+    if not tensors:
+        raise ShapeError("concatenate: an empty list; give at least one tensor.")
+    if axis is None:
+        tensors, axis = [ravel(x) for x in tensors], 0
+    axis = check_axis("concatenate", axis, tensors[0].ndim)
+    rests = {x.shape[:axis] + x.shape[axis + 1 :] for x in tensors}
+    if len(rests) != 1 or len({x.ndim for x in tensors}) != 1:
+        shapes = ", ".join(str(x.shape) for x in tensors)
+        raise ShapeError(f"concatenate: shapes {shapes} must agree in all but axis {axis}.")
+    return _concatenate(*tensors, axis=axis)
+
+
+cat = concatenate
+
+
+@composite
+def stack(tensors: Sequence, axis=0):
+    """Tensors of one shape joined along a new axis."""
+    tensors = list(tensors)
+    if not tensors or len({x.shape for x in tensors}) != 1:
+        shapes = ", ".join(str(x.shape) for x in tensors) or "none"
+        raise ShapeError(f"stack: expected tensors of one shape, got {shapes}.")
+    return concatenate([expand_dims(x, axis) for x in tensors], axis=axis)
+
+
+@composite
+def split(x, indices_or_sections, axis=0):
+    """x cut along `axis` into a list: into so many equal parts, or before each of the given indices (as numpy.split)."""
+    axis = check_axis("split", axis, x.ndim)
+    size = x.shape[axis]
+    if isinstance(indices_or_sections, (int, np.integer)):
+        parts = int(indices_or_sections)
+        if parts <= 0 or size % parts:
+            raise ShapeError(f"split: axis {axis} of size {size} does not divide into {parts} equal parts.")
+        cuts = [size // parts * i for i in range(parts + 1)]
+    else:
+        cuts = [0, *indices_or_sections, size]
+    before = (slice(None),) * axis
+    return [x[(*before, slice(start, stop))] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+
+
+# --- triangles and diagonals -----------------------------------------------------------------------------------------------------
+
+
+@primitive(local="1 below", kind=LINEAR)
+def tril(x, *, k=0):
+    """x with zeros above its k-th diagonal, over the last two axes."""
+    return namespace(x).tril(x, k)
+
+
+tril.vjp(x=lambda g, k: tril(g, k=k))
+
+
+@primitive(local="1 above", kind=LINEAR)
+def triu(x, *, k=0):
+    """x with zeros below its k-th diagonal, over the last two axes."""
+    return namespace(x).triu(x, k)
+
+
+triu.vjp(x=lambda g, k: triu(g, k=k))
+
+
+@composite
+def diagonal(x, offset=0, axis1=0, axis2=1):
+    """The diagonal over two axes, as the last axis of the result (NumPy's meaning)."""
+    a, b = check_axis("diagonal", axis1, x.ndim), check_axis("diagonal", axis2, x.ndim)
+    if a == b:
+        raise ShapeError(f"diagonal: axis1 and axis2 are both {axis1}; expected two different axes.")
+    moved = transpose(x, axes=(*(i for i in range(x.ndim) if i not in (a, b)), a, b))
+    rows, columns = moved.shape[-2:]
+    i = np.arange(max(0, -offset), max(0, -offset) + max(0, min(rows + min(offset, 0), columns - max(offset, 0))))
+    return moved[..., i, i + offset]
+
+
+@composite
+def trace(x, offset=0, axis1=0, axis2=1):
+    """The sum of the diagonal over two axes."""
+    return diagonal(x, offset, axis1, axis2).sum(axis=-1)
+
+
+# --- axes ------------------------------------------------------------------------------------------------------------------------
+
+
+def check_axis(op: str, axis: int, ndim: int) -> int:
+    """An axis from 0 to ndim - 1, negative ones counted from the end; an error that names op and range."""
+    if not -ndim <= axis < ndim:
+        raise ShapeError(f"{op}: axis {axis} for a tensor of {ndim} axes; expected {-ndim} to {ndim - 1}.")
+    return int(axis) % ndim
+
+
+def _tuple(value) -> tuple:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)

@@ -1,0 +1,92 @@
+"""Softmax, its logarithm, and cross-entropy: what turns scores into probabilities and probabilities into a loss.
+
+After this file you know why the three are ops of their own and not compositions: the largest score is taken out before
+anything is exponentiated, and the gradient of cross-entropy is simply softmax minus the truth.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minigrad.backend import namespace
+from minigrad.ops.arithmetic import where
+from minigrad.ops.elementary import exp
+from minigrad.ops.reductions import keep_axes, sum
+from minigrad.primitive import ShapeError, primitive
+
+@primitive(local="softmax(x)")
+def logsumexp(x, *, axis=None, keepdims=False):
+    """log(sum(exp(x))) over `axis`, without overflow: the largest value is taken out first."""
+    xp = namespace(x)
+    largest = x.max(axis=axis, keepdims=True)
+    largest = xp.where(xp.isfinite(largest), largest, 0)
+    out = xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
+    return out if keepdims else out.reshape(x.max(axis=axis).shape)
+
+
+def _share_of_sum(x, out, axis):
+    whole = keep_axes(out, axis, x.shape)
+    return exp(x - where(whole == -math.inf, 0, whole))
+
+
+logsumexp.vjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _share_of_sum(x, out, axis))
+logsumexp.jvp(x=lambda t, x, out, axis, keepdims: sum(t * _share_of_sum(x, out, axis), axis=axis, keepdims=keepdims))
+
+
+@primitive(local="s (g - g.s)")
+def softmax(x, *, axis=-1):
+    """exp(x) / sum(exp(x)) along `axis`."""
+    powers = namespace(x).exp(x - x.max(axis=axis, keepdims=True))
+    return powers / powers.sum(axis=axis, keepdims=True)
+
+
+def _softmax_rule(g, out, axis):  # the Jacobian diag(s) - s s' is symmetric: one rule for both directions
+    return out * (g - sum(g * out, axis=axis, keepdims=True))
+
+
+softmax.vjp(x=_softmax_rule)
+softmax.jvp(x=_softmax_rule)
+
+
+@primitive(local="g - softmax(x) sum(g)")
+def log_softmax(x, *, axis=-1):
+    """log(softmax(x)) along `axis`, without overflow or underflow."""
+    xp = namespace(x)
+    shifted = x - x.max(axis=axis, keepdims=True)
+    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+
+
+log_softmax.vjp(x=lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True))
+log_softmax.jvp(x=lambda t, out, axis: t - sum(exp(out) * t, axis=axis, keepdims=True))
+
+
+def _cross_entropy_composed(scores, target):
+    """The same from single ops; stands in for the fused op when Tensors flow."""
+    return -log_softmax(scores, axis=1)[np.arange(target.shape[0]), target]
+
+
+@primitive(symbol="cross-entropy", local="softmax(x) - truth", residuals=("probabilities",), twin=_cross_entropy_composed)
+def softmax_cross_entropy(scores, target):
+    """-log softmax(scores)[target], row by row: scores (N, C), target (N,) integers; result (N,)."""
+    if scores.ndim != 2 or target.shape != scores.shape[:1] or target.dtype.kind not in "iu":
+        raise ShapeError(
+            f"softmax_cross_entropy: scores {scores.shape} and {target.dtype} targets {target.shape}; "
+            "expected (N, classes) and (N,) integers."
+        )
+    xp = namespace(scores)
+    shifted = scores - scores.max(axis=1, keepdims=True)
+    powers = xp.exp(shifted)
+    total = powers.sum(axis=1, keepdims=True)
+    chosen = shifted[xp.arange(len(target)), target]
+    return xp.log(total[:, 0]) - chosen, powers / total
+
+
+def _softmax_minus_truth(g, probabilities, target):
+    difference = probabilities * g[:, None]
+    difference[namespace(g).arange(len(target)), target] -= g
+    return difference, None
+
+
+softmax_cross_entropy.vjp_together(_softmax_minus_truth)

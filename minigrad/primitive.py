@@ -1,0 +1,415 @@
+"""What an op is: a forward function on arrays, a derivative rule per argument, and a place in the table of all ops.
+
+    @primitive(symbol="*", kind=ELEMENTWISE)
+    def multiply(a, b):
+        return a * b
+
+    multiply.vjp(a=lambda g, b: g * b, b=lambda g, a: g * a)
+
+After this file you know what happens when an op is called: arrays are taken out of the Tensors, the forward runs, and,
+if any argument wants a gradient, a `Node` is left behind that holds exactly what the rules named in their signatures:
+
+- an array argument by its name, or `out`, or a residual that the forward returned beside its result,
+- an option (a keyword-only parameter of the forward),
+- `x_shape` for the shape alone of argument `x`,
+- in the rules of `*operands`: `operands`, `operands_shapes`, and `position`, the index of the operand meant.
+
+The same rule runs on plain arrays for an ordinary backward pass, and on Tensors when the gradient is to be
+differentiated again; rules are therefore written with operators, methods and ops that both understand.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
+from operator import itemgetter
+from typing import Any
+
+from minigrad.backend import Array, DeviceError, device_of, is_array
+from minigrad.tensor import Tensor
+
+ELEMENTWISE = "elementwise"  # output i depends on input i alone: the Jacobian is diagonal, so vjp rules are jvp rules
+LINEAR = "linear"  # linear in each argument by itself: the op, applied to a tangent, is its own jvp
+GENERAL = "general"  # everything else: states its jvp rules
+
+OPS: dict[str, Primitive] = {}
+"""Every op by name. The tests walk this table; so do the pictures."""
+
+COMPOSITES: dict[str, Callable] = {}
+"""Every public function that is composed of ops, by name: its derivatives follow from theirs. The tests walk it too."""
+
+
+class ShapeError(ValueError):
+    """Shapes that do not fit; the message gives them, what was expected, and what to do."""
+
+
+class GradientError(RuntimeError):
+    """A derivative that cannot be had: no rule, a freed graph, an array changed since it was saved."""
+
+
+class _GradMode(threading.local):
+    enabled = True
+
+
+grad_mode = _GradMode()
+
+# Creation numbers fall, so that a heap hands out the latest node first.
+creation_number = count(0, -1).__next__
+
+
+class Node:
+    """One recorded op, or a leaf (a tensor you made): where gradients arrive and how they travel on.
+
+    A Tensor points to its node and nodes point to their parents' nodes; nothing points back to a Tensor, so a graph
+    is freed as soon as its last Tensor is, without the garbage collector.
+    """
+
+    __slots__ = (
+        "plan",  # which rules to run; None for a leaf
+        "parents",  # the nodes of the arguments; None for an argument that needs no gradient
+        "saved",  # the values that the rules named, in the plan's order; None once freed
+        "order",  # creation number: smaller is later
+        "shape",
+        "dtype",
+        "grad",  # the accumulated gradient (a Tensor) of a leaf, or of a tensor that asked to retain it
+        "keeps_grad",
+        "hooks",
+        "version",  # when a leaf's array was last written in place, on the clock of `order`
+        "name",
+        "__weakref__",
+    )
+
+    def __init__(self, plan, parents, saved, shape, dtype):
+        self.plan = plan
+        self.parents = parents
+        self.saved = saved
+        self.order = self.version = creation_number()
+        self.shape = shape
+        self.dtype = dtype
+        self.grad = self.hooks = self.name = None
+        self.keeps_grad = plan is None
+
+    @property
+    def op(self) -> Primitive | None:
+        """The op that made this value; None for a leaf."""
+        return None if self.plan is None else self.plan.op
+
+    def __repr__(self):
+        return f"<{self.op.name if self.op else 'leaf'} {self.shape} {self.dtype}>"
+
+
+def leaf(array: Array) -> Node:
+    """The node of a tensor that is made, not computed."""
+    return Node(None, (), None, array.shape, array.dtype)
+
+
+class Plan:
+    """What one op must keep and run when a given set of its arguments needs gradients. Made once, then looked up.
+
+    `steps` and `jvp_steps` hold (position of the argument, rule, function picking the rule's values out of `saved`);
+    `steps` also the in-place form of the rule, or None.
+    """
+
+    __slots__ = ("op", "names", "pick", "keep", "steps", "jvp_steps", "joint", "saved_positions")
+
+    def __init__(self, op: Primitive, positions: Sequence[int]):
+        self.op = op
+        pulls = [(i, *op.rule(op.vjp_rules, i, "vjp")) for i in positions]
+        pushes = [(i, *op.rule(op.jvp_rules, i, "jvp")) for i in positions]
+        intos = {i: op.into_rules[n] for i in positions if (n := op.argument_name(i)) in op.into_rules}
+        wanted = {name for _, _, needs in (*pulls, *pushes) for name in needs}
+        wanted.update(name for rule in intos.values() for name in _needs(rule, given=2))
+        if op.joint_rule:
+            wanted.update(_needs(op.joint_rule))
+        if op.twin:
+            wanted.update(op.argument_names, op.options)
+        self.names = tuple(sorted(wanted, key=op.frame_position))
+        self.pick = _simple_keeper(op, self.names)
+        self.keep = _keeper(op, self.names)
+        intos = {i: (rule, self.picker(_needs(rule, given=2))) for i, rule in intos.items()}
+        self.steps = tuple((i, rule, self.picker(needs), intos.get(i)) for i, rule, needs in pulls if rule)
+        self.jvp_steps = tuple((i, rule, self.picker(needs)) for i, rule, needs in pushes if rule)
+        self.joint = op.joint_rule and (op.joint_rule, self.picker(_needs(op.joint_rule)))
+        self.saved_positions = tuple(i for i in positions if op.argument_name(i) in self.names)
+
+    def picker(self, needs: Sequence[str]) -> Callable:
+        """A function that takes `saved` and gives the values a rule asked for, in the rule's order."""
+        if tuple(needs) == self.names:
+            return tuple
+        return _tuple_getter([self.names.index(name) for name in needs])
+
+
+def _tuple_getter(indices: Sequence[int]) -> Callable:
+    if len(indices) >= 2:
+        return itemgetter(*indices)
+    if not indices:
+        return lambda values: ()
+    index = indices[0]
+    return lambda values: (values[index],)
+
+
+def _simple_keeper(op: Primitive, names: Sequence[str]) -> Callable | None:
+    """A function (*arrays, out) -> the named values as a tuple, if these are all that is wanted."""
+    plain = [*op.argument_names, "out"]
+    if op.variadic or any(name not in plain for name in names):
+        return None
+    return _tuple_getter([plain.index(name) for name in names])
+
+
+def _keeper(op: Primitive, names: Sequence[str]) -> Callable:
+    """A function (arrays, out, residuals, options) -> the named values as a tuple."""
+
+    def keep(arrays, out, residuals, options):
+        values = op.options | options
+        values.update(zip(op.residuals, residuals, strict=True), out=out)
+        if op.variadic:
+            values[op.argument_names[0]] = tuple(arrays)
+            values[f"{op.argument_names[0]}_shapes"] = tuple(array.shape for array in arrays)
+        else:
+            values.update(zip(op.argument_names, arrays, strict=True))
+        for name in names:
+            if name not in values:  # `x_shape`: the shape of x without x
+                values[name] = getattr(values[name.removesuffix("_shape")], "shape", ())
+        return tuple([values[name] for name in names])
+
+    return keep
+
+
+def _needs(rule: Callable, given: int = 1) -> tuple[str, ...]:
+    """The names after the gradient (and, for the in-place form, the buffer) in a rule's signature: what it wants kept."""
+    return tuple(inspect.signature(rule).parameters)[given:]
+
+
+class Primitive:
+    """A differentiable op. Call it with Tensors and it is recorded; with arrays alone it is its plain forward."""
+
+    def __init__(self, forward, *, kind=GENERAL, symbol=None, local=None, residuals=(), differentiable=True, twin=None):
+        parameters = inspect.signature(forward).parameters.values()
+        self.__doc__ = forward.__doc__
+        self.__name__ = self.name = forward.__name__.strip("_")
+        self.__wrapped__ = self.forward = forward
+        self.kind, self.symbol, self.local = kind, symbol or self.name, local
+        self.residuals, self.differentiable, self.twin = tuple(residuals), differentiable, twin
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self.defaults = {p.name: p.default for p in parameters if p.kind is not p.KEYWORD_ONLY}
+        self.options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self.argument_names = tuple(self.defaults)
+        self.arity = None if self.variadic else len(self.argument_names)
+        self.vjp_rules: dict[str, Callable | None] = {}
+        self.jvp_rules: dict[str, Callable | None] = {}
+        self.into_rules: dict[str, Callable] = {}
+        self.joint_rule: Callable | None = None
+        self.plans: dict[Any, Plan] = {}
+
+    # --- calling ---------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args, **options):
+        if len(args) != self.arity:
+            args, options = self.bind(args, options)
+        arrays, parents, mask, tensors = [], [], 0, False
+        for arg in args:
+            mask += mask
+            if isinstance(arg, Tensor):
+                tensors = True
+                arrays.append(arg.data)
+                node = arg.node
+                parents.append(node)
+                if node is not None:
+                    mask += 1
+            else:
+                arrays.append(arg)
+                parents.append(None)
+        try:
+            out = self.forward(*arrays, **options)
+        except Exception as error:
+            raise self.explain(error, arrays, options) from error
+        residuals = ()
+        if self.residuals:
+            out, *residuals = out
+        if not tensors:
+            return out
+        if not (mask and self.differentiable and grad_mode.enabled):
+            return Tensor(out)
+        if self.variadic:
+            mask = (mask, len(arrays))
+        plan = self.plans.get(mask) or self.make_plan(mask, parents)
+        if plan.pick is not None:
+            saved = plan.pick((*arrays, out))
+        else:
+            saved = plan.keep(arrays, out, residuals, options)
+        return Tensor(out, Node(plan, parents, saved, out.shape, out.dtype))
+
+    def bind(self, args: tuple, options: dict) -> tuple[tuple, dict]:
+        """Sort a call's arguments into arrays and options, as Python would have it: by position or by name."""
+        if self.variadic:
+            return args, options
+        given = list(args[: self.arity])
+        options = dict(zip(self.options, args[self.arity :], strict=False)) | options
+        for name in self.argument_names[len(given) :]:
+            value = options.pop(name, self.defaults[name])
+            if value is inspect.Parameter.empty:
+                raise TypeError(f"{self.name}: argument {name!r} is missing; its form is {self.signature}.")
+            given.append(value)
+        if len(args) > len(self.argument_names) + len(self.options) or options.keys() - self.options.keys():
+            raise TypeError(
+                f"{self.name}: got {len(args)} positional arguments and the options {sorted(options)}; "
+                f"its form is {self.signature}."
+            )
+        return tuple(given), options
+
+    @property
+    def signature(self) -> str:
+        return f"{self.name}{inspect.signature(self.forward)}"
+
+    def make_plan(self, mask, parents: Sequence[Node | None]) -> Plan:
+        plan = self.plans[mask] = Plan(self, [i for i, node in enumerate(parents) if node is not None])
+        return plan
+
+    def explain(self, error: Exception, arrays: Sequence[Array], options: dict) -> Exception:
+        """The error of a failed forward, said in the terms of the call."""
+        if isinstance(error, (ShapeError, DeviceError, GradientError)):
+            return error
+        for array in arrays:
+            if array is not None and not is_array(array) and not isinstance(array, (bool, int, float)):
+                return TypeError(
+                    f"{self.name}: expected Tensors, arrays or numbers, got {type(array).__name__}; "
+                    "make a Tensor of it with minigrad.tensor(...)."
+                )
+        arguments = [a for a in arrays if is_array(a)]
+        devices = {device_of(a) for a in arguments if a.ndim}
+        if len(devices) > 1:
+            return DeviceError(
+                f"{self.name}: the arguments lie on {' and '.join(sorted(devices))}; "
+                'move them to one device first, as in x.to("cuda").'
+            )
+        shapes = " and ".join(str(tuple(a.shape)) for a in arguments)
+        if isinstance(error, ValueError) and "broadcast" in str(error):
+            return ShapeError(
+                f"{self.name}: shapes {shapes} do not broadcast together. Sizes must match from the right, or be 1; "
+                "reshape or expand_dims brings axes into line."
+            )
+        given = ", ".join(f"{a.dtype}{tuple(a.shape)}" for a in arguments)
+        error.add_note(f"minigrad: in {self.signature}, called with {given} {options or ''}".rstrip())
+        return error
+
+    # --- derivative rules ------------------------------------------------------------------------------------------
+
+    def vjp(self, **rules: Callable | None) -> None:
+        """State, per argument, how a gradient g of the output becomes the argument's; None: no gradient by nature."""
+        self._check_arguments(rules)
+        self.vjp_rules.update(rules)
+
+    def jvp(self, **rules: Callable | None) -> None:
+        """State, per argument, how its tangent becomes the output's. Needed by ops of kind GENERAL only."""
+        self._check_arguments(rules)
+        self.jvp_rules.update(rules)
+
+    def vjp_together(self, rule: Callable) -> None:
+        """One rule giving the gradients of all arguments as a tuple, for kernels that share work between them.
+
+        It runs on arrays only; when Tensors flow, or a tangent is pushed, `twin` is differentiated instead.
+        """
+        self.joint_rule = rule
+
+    def vjp_into(self, **rules: Callable) -> None:
+        """Beside a vjp rule: add the gradient in place into the argument's buffer, `rule(buffer, g, ...)`.
+
+        For reads of small parts: n reads of an array of size n then cost 2n and not n squared.
+        """
+        self._check_arguments(rules)
+        self.into_rules.update(rules)
+
+    def _check_arguments(self, rules: dict) -> None:
+        unknown = rules.keys() - set(self.argument_names)
+        if unknown:
+            raise TypeError(f"{self.name}: a rule for {sorted(unknown)}, but the arguments are {self.argument_names}.")
+
+    def rule(self, rules: dict, position: int, form: str) -> tuple[Callable | None, tuple[str, ...]]:
+        """The rule for one argument and the names it needs; a rule nobody wrote raises when it is run."""
+        name = self.argument_name(position)
+        if form == "jvp" and name not in rules:
+            if self.kind == ELEMENTWISE:
+                rules = self.vjp_rules
+            elif self.kind == LINEAR:
+                return self.linear_rule(name, position)
+        if name not in rules:
+            return (None if self.twin else partial(self._no_rule, name, form)), ()
+        rule = rules[name]
+        if rule is None:
+            return None, ()
+        needs = _needs(rule)
+        if "position" in needs:
+            needs = tuple(n for n in needs if n != "position")
+            return lambda g, *values: rule(g, position=position, **dict(zip(needs, values, strict=True))), needs
+        return rule, needs
+
+    def argument_name(self, position: int) -> str:
+        """The name of the argument at this position; `*operands` share one."""
+        return self.argument_names[0 if self.variadic else position]
+
+    def linear_rule(self, name: str, position: int) -> tuple[Callable, tuple[str, ...]]:
+        """The jvp of an op that is linear in this argument: the op itself, with the tangent in its place."""
+        others = tuple(n for n in self.argument_names if n != name)
+
+        def push(tangent, *values):
+            arguments = list(values[: len(others)])
+            arguments.insert(position, tangent)
+            return self(*arguments, **dict(zip(self.options, values[len(others) :], strict=True)))
+
+        return push, (*others, *self.options)
+
+    def _no_rule(self, argument: str, form: str, *_):
+        raise GradientError(
+            f"{self.name} has no {form} rule for its argument {argument!r}: state one with "
+            f"{self.name}.{form}({argument}=lambda g, ...: ...), or None if it has no gradient by nature."
+        )
+
+    def frame_position(self, name: str) -> int:
+        """Where a name stands among all that a rule may ask for; an unknown one is an error that lists them."""
+        shapes = [f"{argument}_shape" for argument in self.argument_names]
+        if self.variadic:
+            shapes = [f"{self.argument_names[0]}_shapes"]
+        frame = [*self.argument_names, "out", *self.residuals, *self.options, *shapes]
+        if name not in frame:
+            raise TypeError(f"{self.name}: a rule asks for {name!r}; it may ask for {', '.join(frame)}.")
+        return frame.index(name)
+
+    def __repr__(self):
+        return f"<op {self.signature}>"
+
+
+def primitive(forward: Callable | None = None, **properties) -> Any:
+    """Make an op of a function on arrays and enter it in the table of ops.
+
+    Parameters
+    ----------
+    forward : function
+        Positional parameters are arrays (default None: may be left out), `*operands` any number of them; keyword-only
+        parameters are options. Callers may pass options by position too.
+    kind : ELEMENTWISE, LINEAR or GENERAL
+        From which jvp rules follow (see the top of this file).
+    symbol, local : str
+        What a picture of the op says: its sign, and its local derivative as text.
+    residuals : sequence of str
+        Names for what the forward returns beside its result, `return out, residual...`, for the rules to ask for.
+    differentiable : bool
+        False for results that carry no gradient (comparisons, integer results).
+    twin : function
+        The same mathematics composed of other ops; used when Tensors flow through a `vjp_together` rule.
+    """
+    if forward is None:
+        return partial(primitive, **properties)
+    op = Primitive(forward, **properties)
+    if op.name in OPS:
+        raise ValueError(f"an op named {op.name!r} stands in the table already; choose another name.")
+    OPS[op.name] = op
+    return op
+
+
+def composite(function: Callable) -> Callable:
+    """Enter a function composed of ops in the table of composites."""
+    COMPOSITES[function.__name__] = function
+    return function
