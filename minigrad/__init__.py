@@ -1,17 +1,17 @@
 """minigrad: reverse-mode autodiff built from scratch on NumPy and CuPy.
 
-    import minigrad as mg
+import minigrad as mg
 
-    x = mg.tensor([1.0, 2.0], requires_grad=True)
-    (x * x).sum().backward()
-    x.grad                      # tensor([2., 4.], dtype=float32)
+x = mg.tensor([1.0, 2.0], requires_grad=True)
+(x * x).sum().backward()
+x.grad                      # tensor([2., 4.], dtype=float32)
 """
 
 from numpy import bool_, float16, float32, float64, int8, int16, int32, int64, uint8
 
 from minigrad.tensor import Tensor, as_tensor
-from minigrad.ops import *  # noqa: F403  (the public ops are minigrad's public functions)
 from minigrad import autograd, ops
+from minigrad.ops import *  # the public ops are minigrad's public functions
 from minigrad.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minigrad.backend import DeviceError, cuda_is_available
 from minigrad.creation import (

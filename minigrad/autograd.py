@@ -56,7 +56,7 @@ def is_grad_enabled() -> bool:
     return grad_mode.enabled
 
 
-# --- reverse mode ------------------------------------------------------------------------------------------------------
+# --- reverse mode ---
 
 
 def backward(tensor: Tensor, gradient=None, *, retain_graph: bool | None = None, create_graph: bool = False) -> None:
@@ -310,7 +310,7 @@ def store_gradient(node: Node, gradient: Any) -> None:
     node.grad = gradient if node.grad is None else node.grad + gradient
 
 
-# --- forward mode ------------------------------------------------------------------------------------------------------
+# --- forward mode ---
 
 
 def push(
@@ -362,7 +362,7 @@ def _push_through(node: Node, moving: dict[Node, Any], create_graph: bool) -> An
     return total
 
 
-# --- walking the record ------------------------------------------------------------------------------------------------
+# --- walking the record ---
 
 
 def nodes_between(sources: Iterable[Node], sinks: Sequence[Node]) -> dict[Node, None]:
@@ -413,7 +413,9 @@ def _like(tensor: Tensor, value, what: str, create_graph: bool):
     """A given cotangent or tangent of `tensor`, as an array, or as a Tensor where a graph is to be made of it."""
     value = as_tensor(value, device=tensor.device)
     if value.shape != tensor.shape:
-        raise ShapeError(f"a {what} of shape {value.shape} for a tensor of shape {tensor.shape}; they must be the same.")
+        raise ShapeError(
+            f"a {what} of shape {value.shape} for a tensor of shape {tensor.shape}; they must be the same."
+        )
     if value.dtype != tensor.dtype:
         value = value.astype(tensor.dtype)
     return value if create_graph else value.data

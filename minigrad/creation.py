@@ -15,7 +15,7 @@ from minigrad.backend import Array, namespace, to_device
 from minigrad.primitive import ShapeError
 from minigrad.tensor import Tensor, array_of, as_array, check_dtype
 
-# --- from data -------------------------------------------------------------------------------------------------------------------
+# --- from data ---
 
 
 def tensor(data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
@@ -46,7 +46,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return Tensor(as_array(array))
 
 
-# --- from a shape ----------------------------------------------------------------------------------------------------------------
+# --- from a shape ---
 
 
 def _made(array: Array, device: str | None, requires_grad: bool) -> Tensor:
@@ -74,10 +74,14 @@ def ones(*shape, dtype: Any = np.float32, device: str | None = None, requires_gr
 def full(shape, value, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
     """One value in a shape; its dtype follows the value, floats being float32."""
     dtype = as_array(value).dtype if dtype is None else check_dtype(dtype)
-    return _made(np.full(_shape((shape,) if isinstance(shape, int) else (tuple(shape),)), value, dtype), device, requires_grad)
+    return _made(
+        np.full(_shape((shape,) if isinstance(shape, int) else (tuple(shape),)), value, dtype), device, requires_grad
+    )
 
 
-def arange(start, stop=None, step=1, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
+def arange(
+    start, stop=None, step=1, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
     """Numbers from start (0 if left out) up to, not including, stop; integers of integers, else float32."""
     start, stop = (0, start) if stop is None else (start, stop)
     if dtype is None:
@@ -85,12 +89,16 @@ def arange(start, stop=None, step=1, dtype: Any = None, device: str | None = Non
     return _made(np.arange(start, stop, step, dtype=check_dtype(dtype)), device, requires_grad)
 
 
-def linspace(start, stop, num=50, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start, stop, num=50, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
     """`num` numbers from start to stop, both included, at equal distances."""
     return _made(np.linspace(start, stop, num, dtype=check_dtype(dtype)), device, requires_grad)
 
 
-def eye(n: int, m: int | None = None, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False) -> Tensor:
+def eye(
+    n: int, m: int | None = None, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
     """Ones on the diagonal of an n by m (or n by n) matrix of zeros."""
     return _made(np.eye(n, m, dtype=check_dtype(dtype)), device, requires_grad)
 
@@ -121,7 +129,7 @@ def randn_like(x: Tensor, requires_grad: bool = False) -> Tensor:
     return randn(*x.shape, dtype=x.dtype, device=x.device, requires_grad=requires_grad)
 
 
-# --- at random -------------------------------------------------------------------------------------------------------------------
+# --- at random ---
 
 _generators: dict[str, Any] = {}
 _seed: list[int | None] = [None]

@@ -50,7 +50,9 @@ def gradcheck(
         raise ValueError("gradcheck: none of the inputs requires a gradient, so there is nothing to check.")
     for i in checked:
         if inputs[i].dtype != np.float64:
-            raise TypeError(f"gradcheck: input {i} is {inputs[i].dtype}; differences need float64, as in x.astype(float64).")
+            raise TypeError(
+                f"gradcheck: input {i} is {inputs[i].dtype}; differences need float64, as in x.astype(float64)."
+            )
     random = np.random.default_rng(seed)
     sets = [[i] for i in checked] + ([checked] if len(checked) > 1 else [])
     for moved in sets:

@@ -68,18 +68,18 @@ class Node:
     """
 
     __slots__ = (
-        "plan",  # which rules to run; None for a leaf
-        "parents",  # the nodes of the arguments; None for an argument that needs no gradient
-        "saved",  # the values that the rules named, in the plan's order; None once freed
-        "order",  # creation number: smaller is later
-        "shape",
+        "__weakref__",
         "dtype",
         "grad",  # the accumulated gradient (a Tensor) of a leaf, or of a tensor that asked to retain it
-        "keeps_grad",
         "hooks",
-        "version",  # when a leaf's array was last written in place, on the clock of `order`
+        "keeps_grad",
         "name",
-        "__weakref__",
+        "order",  # creation number: smaller is later
+        "parents",  # the nodes of the arguments; None for an argument that needs no gradient
+        "plan",  # which rules to run; None for a leaf
+        "saved",  # the values that the rules named, in the plan's order; None once freed
+        "shape",
+        "version",  # when a leaf's array was last written in place, on the clock of `order`
     )
 
     def __init__(self, plan, parents, saved, shape, dtype):
@@ -113,7 +113,7 @@ class Plan:
     `steps` also the in-place form of the rule, or None.
     """
 
-    __slots__ = ("op", "names", "pick", "keep", "steps", "jvp_steps", "joint", "saved_positions")
+    __slots__ = ("joint", "jvp_steps", "keep", "names", "op", "pick", "saved_positions", "steps")
 
     def __init__(self, op: Primitive, positions: Sequence[int]):
         self.op = op
@@ -204,7 +204,7 @@ class Primitive:
         self.joint_rule: Callable | None = None
         self.plans: dict[Any, Plan] = {}
 
-    # --- calling ---------------------------------------------------------------------------------------------------
+    # --- calling ---
 
     def __call__(self, *args, **options):
         if len(args) != self.arity:
@@ -295,7 +295,7 @@ class Primitive:
         error.add_note(f"minigrad: in {self.signature}, called with {given} {options or ''}".rstrip())
         return error
 
-    # --- derivative rules ------------------------------------------------------------------------------------------
+    # --- derivative rules ---
 
     def vjp(self, **rules: Callable | None) -> None:
         """State, per argument, how a gradient g of the output becomes the argument's; None: no gradient by nature."""

@@ -28,14 +28,14 @@ class Tensor:
     Tensors are not changed in place: `x[i] = v` is refused, and `x += y` makes a new tensor.
     """
 
-    __slots__ = ("data", "node", "__weakref__")
+    __slots__ = ("__weakref__", "data", "node")
     __array_ufunc__ = None  # so that `array * tensor` comes to us
 
     def __init__(self, data: Array, node: Any = None):
         self.data = data if node is not None or is_array(data) else as_array(data)
         self.node = node
 
-    # --- what it is --------------------------------------------------------------------------------------------------
+    # --- what it is ---
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,7 +78,7 @@ class Tensor:
             facts.append("requires_grad=True" if self.is_leaf else f"grad_fn=<{self.grad_fn.op.name}>")
         return f"tensor({', '.join(facts)})"
 
-    # --- out of the tensor -------------------------------------------------------------------------------------------
+    # --- out of the tensor ---
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array on the host; shares memory where it can, read-only if gradients are recorded."""
@@ -95,13 +95,17 @@ class Tensor:
                 "use tensor.detach().numpy() if that is meant, or a minigrad op instead of a NumPy function."
             )
         if self.device != "cpu":
-            raise TypeError(f'this tensor lies on {self.device}; bring it over with tensor.to("cpu") or tensor.numpy().')
+            raise TypeError(
+                f'this tensor lies on {self.device}; bring it over with tensor.to("cpu") or tensor.numpy().'
+            )
         return np.array(self.data, dtype=dtype, copy=copy)
 
     def item(self) -> float | int | bool:
         """The only value, as a Python number."""
         if self.size != 1:
-            raise ValueError(f"item(): a tensor of shape {self.shape} holds {self.size} values; only one can be a number.")
+            raise ValueError(
+                f"item(): a tensor of shape {self.shape} holds {self.size} values; only one can be a number."
+            )
         return self.data.item()
 
     def tolist(self) -> Any:
@@ -129,7 +133,7 @@ class Tensor:
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else repr(self)
 
-    # --- gradients -----------------------------------------------------------------------------------------------------
+    # --- gradients ---
 
     @property
     def requires_grad(self) -> bool:
@@ -181,10 +185,14 @@ class Tensor:
         if not self.is_leaf:
             if requires_grad:
                 return self
-            raise ValueError("this tensor was computed, so its gradient is part of the graph; use detach() to cut it off.")
+            raise ValueError(
+                "this tensor was computed, so its gradient is part of the graph; use detach() to cut it off."
+            )
         if requires_grad and self.node is None:
             if self.dtype.kind != "f":
-                raise TypeError(f"only floating-point tensors have gradients, this one is {self.dtype}; use .astype(float).")
+                raise TypeError(
+                    f"only floating-point tensors have gradients, this one is {self.dtype}; use .astype(float)."
+                )
             self.node = leaf(self.data)
         elif not requires_grad:
             self.node = None
@@ -216,7 +224,7 @@ class Tensor:
 
         return remove
 
-    # --- moving, converting, overwriting ----------------------------------------------------------------------------------
+    # --- moving, converting, overwriting ---
 
     def to(self, target: Any) -> Tensor:
         """To a device ('cpu', 'cuda', 'cuda:1') or to a dtype; the tensor itself where nothing changes. Differentiable."""
@@ -276,14 +284,16 @@ class Tensor:
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         if not self.is_leaf:
-            raise ValueError("only leaves can be copied with the copy module; use clone() or detach() on a computed tensor.")
+            raise ValueError(
+                "only leaves can be copied with the copy module; use clone() or detach() on a computed tensor."
+            )
         twin = object.__new__(type(self))
         Tensor.__init__(twin, self.data.copy())
         twin.requires_grad_(self.requires_grad)
         twin.name = self.name
         return twin
 
-    # --- operators -------------------------------------------------------------------------------------------------------
+    # --- operators ---
 
     def __add__(self, other):
         return ops.add(self, other)
@@ -386,7 +396,7 @@ class Tensor:
     def __iter__(self):
         return (self[i] for i in range(len(self)))
 
-    # --- methods: the op of the same name --------------------------------------------------------------------------------
+    # --- methods: the op of the same name ---
 
     def reshape(self, *shape):
         return ops.reshape(self, _spread(shape))
@@ -433,7 +443,7 @@ def _comparable(value: Any) -> bool:
     return isinstance(value, (Tensor, *NUMBERS)) or is_array(value)
 
 
-# --- into tensors --------------------------------------------------------------------------------------------------------
+# --- into tensors ---
 
 
 def check_dtype(dtype: Any) -> np.dtype:
@@ -486,9 +496,8 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
     return Tensor(as_array(data, dtype, device))
 
 
-from minigrad import ops  # noqa: E402  (last: ops are made for Tensors, and a Tensor's methods are ops)
-from minigrad import autograd  # noqa: E402
-from minigrad.primitive import creation_number, leaf  # noqa: E402
+from minigrad import autograd, ops  # last: ops are made for Tensors, and a Tensor's methods are ops
+from minigrad.primitive import creation_number, leaf
 
 for _name in ops.METHODS:
     setattr(Tensor, _name, _op_method(_name))

@@ -88,7 +88,7 @@ def backend_of(*arrays: Array) -> Backend:
 
 def is_array(value: Any) -> bool:
     """Whether some backend holds this value (NumPy scalars count; Python numbers and lists do not)."""
-    return type(value) in _BY_TYPE or type(value).__module__.partition(".")[0] == "cupy" and hasattr(value, "dtype")
+    return type(value) in _BY_TYPE or (type(value).__module__.partition(".")[0] == "cupy" and hasattr(value, "dtype"))
 
 
 def device_of(array: Array) -> str:

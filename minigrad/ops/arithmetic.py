@@ -12,7 +12,7 @@ from minigrad.backend import namespace
 from minigrad.backend import to_device as move
 from minigrad.primitive import ELEMENTWISE, LINEAR, composite, primitive
 
-# --- arithmetic ----------------------------------------------------------------------------------------------------------
+# --- arithmetic ---
 
 
 @primitive(symbol="+", local="1, 1", kind=ELEMENTWISE)
@@ -124,7 +124,7 @@ def reciprocal(x):
 reciprocal.vjp(x=lambda g, out: -g * out * out)
 
 
-# --- zero almost everywhere ------------------------------------------------------------------------------------------------
+# --- zero almost everywhere ---
 
 
 @primitive(symbol="0", differentiable=False)
@@ -171,7 +171,7 @@ for _op in (sign, floor, ceil, trunc, round):
     _op.vjp(x=_no_slope)
 
 
-# --- choosing ----------------------------------------------------------------------------------------------------------------
+# --- choosing ---
 
 
 @primitive(symbol="max", local="1 for the larger", kind=ELEMENTWISE)
@@ -237,7 +237,7 @@ def clip(x, low=None, high=None):
     return x if high is None else minimum(x, high)
 
 
-# --- comparisons and bits: no gradient -----------------------------------------------------------------------------------
+# --- comparisons and bits: no gradient ---
 
 
 @primitive(symbol="<", differentiable=False)
@@ -330,7 +330,7 @@ def all(x, *, axis=None, keepdims=False):
     return namespace(x).all(x, axis=axis, keepdims=keepdims)
 
 
-# --- the same values elsewhere, or otherwise --------------------------------------------------------------------------------
+# --- the same values elsewhere, or otherwise ---
 
 
 @primitive(symbol="copy", local="1", kind=ELEMENTWISE)

@@ -16,7 +16,7 @@ from minigrad.ops.products import sum_rows
 from minigrad.ops.shapes import expand_dims, squeeze
 from minigrad.primitive import LINEAR, ShapeError, composite, primitive
 
-# --- the three ops ---------------------------------------------------------------------------------------------------------------
+# --- the three ops ---
 
 
 @primitive(symbol="conv", local="conv'(g, w), conv'(x, g), sum g")
@@ -81,7 +81,7 @@ def sum_channels(g):
     return sum_rows(g.transpose((0, 2, 3, 1)))
 
 
-# --- what a user calls -----------------------------------------------------------------------------------------------------------
+# --- what a user calls ---
 
 
 @composite
@@ -123,7 +123,9 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 def conv1d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     """1-d convolution: x (N, C, L), weight (out, C / groups, kernel); a `conv2d` on images of height 1."""
     if x.ndim not in (2, 3) or weight.ndim != 3:
-        raise ShapeError(f"conv1d: input {x.shape} and weight {weight.shape}; expected (N, C, L) and (out, C/groups, size).")
+        raise ShapeError(
+            f"conv1d: input {x.shape} and weight {weight.shape}; expected (N, C, L) and (out, C/groups, size)."
+        )
     stride, padding, dilation = single("stride", stride), single("padding", padding), single("dilation", dilation)
     padding = padding if padding == "same" else (0, padding)
     y = conv2d(expand_dims(x, -2), expand_dims(weight, -2), bias, (1, stride), padding, (1, dilation), groups)
@@ -146,9 +148,14 @@ def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0
             "(C, out/groups, height, width) with C divisible by groups."
         )
     stride, dilation = pair("conv_transpose2d: stride", stride, 1), pair("conv_transpose2d: dilation", dilation, 1)
-    padding, extra = pair("conv_transpose2d: padding", padding, 0), pair("conv_transpose2d: output_padding", output_padding, 0)
+    padding, extra = (
+        pair("conv_transpose2d: padding", padding, 0),
+        pair("conv_transpose2d: output_padding", output_padding, 0),
+    )
     if any(e >= max(s, d) for e, s, d in zip(extra, stride, dilation, strict=True)):
-        raise ShapeError(f"conv_transpose2d: output_padding {extra} must be smaller than stride {stride} or dilation {dilation}.")
+        raise ShapeError(
+            f"conv_transpose2d: output_padding {extra} must be smaller than stride {stride} or dilation {dilation}."
+        )
     size = tuple(
         (n - 1) * s - 2 * p + d * (k - 1) + e + 1
         for n, s, p, d, k, e in zip(x.shape[2:], stride, padding, dilation, weight.shape[2:], extra, strict=True)
@@ -157,19 +164,27 @@ def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0
         raise ShapeError(f"conv_transpose2d: the result would have size {size}; use less padding.")
     out_channels = weight.shape[1] * groups
     y = conv2d_input_grad(
-        x, weight, x_shape=(x.shape[0], out_channels, *size), stride=stride, padding=padding, dilation=dilation, groups=groups
+        x,
+        weight,
+        x_shape=(x.shape[0], out_channels, *size),
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
     )
     return y if bias is None else y + bias.reshape((1, -1, 1, 1))
 
 
-# --- arguments -------------------------------------------------------------------------------------------------------------------
+# --- arguments ---
 
 
 def pair(what: str, value, at_least: int) -> tuple[int, int]:
     """An int for both directions, or one for each, checked."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(values) != 2 or not all(isinstance(v, int) and v >= at_least for v in values):
-        raise ShapeError(f"{what} {value!r}: expected an int of at least {at_least}, or a pair (height, width) of them.")
+        raise ShapeError(
+            f"{what} {value!r}: expected an int of at least {at_least}, or a pair (height, width) of them."
+        )
     return values
 
 
@@ -189,7 +204,9 @@ def _padding(op, padding, kernel, stride, dilation) -> tuple[int, int]:
         return pair(f"{op}: padding", padding, 0)
     reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
     if stride != (1, 1) or any(r % 2 for r in reach):
-        raise ShapeError(f"{op}: padding='same' needs stride 1 and an odd kernel; got stride {stride}, kernel {tuple(kernel)}.")
+        raise ShapeError(
+            f"{op}: padding='same' needs stride 1 and an odd kernel; got stride {stride}, kernel {tuple(kernel)}."
+        )
     return reach[0] // 2, reach[1] // 2
 
 
@@ -202,4 +219,3 @@ def _check_channels(op, x_shape, weight_shape, bias, groups) -> None:
         )
     if bias is not None and bias.shape != (out,):
         raise ShapeError(f"{op}: a bias of shape {bias.shape} for {out} output channels; expected ({out},).")
-

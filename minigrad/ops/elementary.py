@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.backend import namespace
 from minigrad.primitive import ELEMENTWISE, composite, primitive
 
-# --- exponentials and logarithms ----------------------------------------------------------------------------------------
+# --- exponentials and logarithms ---
 
 
 @primitive(local="exp(x)", kind=ELEMENTWISE)
@@ -88,7 +88,7 @@ def logaddexp(a, b):
 
 logaddexp.vjp(a=lambda g, a, b: g * sigmoid(a - b), b=lambda g, a, b: g * sigmoid(b - a))
 
-# --- roots -----------------------------------------------------------------------------------------------------------------
+# --- roots ---
 
 
 @primitive(local="1/(2 sqrt(x))", kind=ELEMENTWISE)
@@ -108,7 +108,7 @@ def rsqrt(x):
 
 rsqrt.vjp(x=lambda g, out: g * (-0.5 * out * out * out))
 
-# --- trigonometry ------------------------------------------------------------------------------------------------------------
+# --- trigonometry ---
 
 
 @primitive(local="cos(x)", kind=ELEMENTWISE)
@@ -227,7 +227,7 @@ def arctanh(x):
 
 arctanh.vjp(x=lambda g, x: g / (1 - x * x))
 
-# --- the error function ------------------------------------------------------------------------------------------------------
+# --- the error function ---
 
 
 @primitive(local="2/sqrt(pi) exp(-x^2)", kind=ELEMENTWISE)
@@ -261,7 +261,7 @@ def _special(xp):
     return special
 
 
-# --- activations ----------------------------------------------------------------------------------------------------------------
+# --- activations ---
 
 
 @primitive(local="1 where x > 0", kind=ELEMENTWISE)

@@ -14,7 +14,7 @@ from minigrad.ops.shapes import broadcast_to, check_axis
 from minigrad.primitive import LINEAR, ShapeError, composite, primitive
 from minigrad.tensor import Tensor, array_of
 
-# --- reading and its adjoint -----------------------------------------------------------------------------------------------------
+# --- reading and its adjoint ---
 
 
 @primitive(symbol="[ ]", local="1 where read", kind=LINEAR)
@@ -75,13 +75,15 @@ def _index_part(x, part):
         part = np.asarray(part, dtype=None if len(part) else np.intp)
     if not is_array(part) or part.dtype.kind not in "iub":
         kind = f"{part.dtype} array" if is_array(part) else type(part).__name__
-        raise TypeError(f"an index may hold integers, slices, ..., None, and arrays of integers or bools, not a {kind}.")
+        raise TypeError(
+            f"an index may hold integers, slices, ..., None, and arrays of integers or bools, not a {kind}."
+        )
     if part.ndim == 0 and part.dtype != bool:
         return int(part)
     return part if namespace(part) is namespace(x) else to_device(part, device_of(x))
 
 
-# --- writing, as functions ---------------------------------------------------------------------------------------------------------
+# --- writing, as functions ---
 
 
 @primitive(symbol="[ ]=", local="1 where kept, 1 where written")
@@ -141,7 +143,7 @@ def _names_twice(x, index) -> bool:
     return bool(xp.unique(named).size < named.size)
 
 
-# --- along an axis -------------------------------------------------------------------------------------------------------------------
+# --- along an axis ---
 
 
 @composite
@@ -188,7 +190,9 @@ def _check_gather(op, shape, index_shape, axis):
         i == axis or n <= m for i, (n, m) in enumerate(zip(index_shape, shape, strict=True))
     )
     if not fits:
-        raise ShapeError(f"{op}: an index of shape {index_shape} for shape {shape}; other than along axis {axis} it may not be larger.")
+        raise ShapeError(
+            f"{op}: an index of shape {index_shape} for shape {shape}; other than along axis {axis} it may not be larger."
+        )
 
 
 def _grid(x, indices, axis, shape) -> tuple:
@@ -238,7 +242,7 @@ def one_hot(indices, *, num_classes=None, dtype=np.float32):
     return (xp.asarray(indices)[..., None] == xp.arange(num_classes)).astype(dtype)
 
 
-# --- sorting -----------------------------------------------------------------------------------------------------------------------
+# --- sorting ---
 
 
 @primitive(differentiable=False)
@@ -264,4 +268,3 @@ def topk(x, k, axis=-1, largest=True):
     order = argsort(-x if largest else x, axis=axis)
     indices = getitem(order, (slice(None),) * axis + (slice(0, k),))
     return take_along_axis(x, indices, axis), indices
-

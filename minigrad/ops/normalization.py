@@ -30,7 +30,9 @@ def scale_and_shift(x, weight, bias):
     return x if bias is None else x + bias.reshape(shape)
 
 
-@primitive(symbol="batch norm", local="w/s (g - mean g - y mean(g y))", residuals=("mean", "inv_std"), twin=batch_norm_composed)
+@primitive(
+    symbol="batch norm", local="w/s (g - mean g - y mean(g y))", residuals=("mean", "inv_std"), twin=batch_norm_composed
+)
 def _batch_norm(x, weight=None, bias=None, *, eps, observe=None):
     y, mean, variance, inv_std = kernels(x).batch_norm(x, weight, bias, eps)
     if observe is not None:
@@ -74,4 +76,6 @@ def check_channels(x, weight, bias) -> None:
         raise ShapeError(f"batch_norm: input {x.shape}; expected (N, C) or (N, C, ...).")
     for name, value in (("weight", weight), ("bias", bias)):
         if value is not None and value.shape != (x.shape[1],):
-            raise ShapeError(f"batch_norm: {name} of shape {value.shape} for input {x.shape}; expected ({x.shape[1]},).")
+            raise ShapeError(
+                f"batch_norm: {name} of shape {value.shape} for input {x.shape}; expected ({x.shape[1]},)."
+            )

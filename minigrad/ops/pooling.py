@@ -17,7 +17,7 @@ from minigrad.ops.shapes import expand_dims, squeeze
 from minigrad.primitive import LINEAR, ShapeError, composite, primitive
 from minigrad.tensor import array_of
 
-# --- max -------------------------------------------------------------------------------------------------------------------------
+# --- max ---
 
 
 @primitive(symbol="max pool", local="1 at the winners", residuals=("index",))
@@ -59,7 +59,7 @@ _max_pool2d_gather.vjp(
     )
 )
 
-# --- average ---------------------------------------------------------------------------------------------------------------------
+# --- average ---
 
 
 @primitive(symbol="avg pool", local="1/n", kind=LINEAR)
@@ -83,7 +83,7 @@ _avg_pool2d_input_grad.vjp(
     )
 )
 
-# --- what a user calls -----------------------------------------------------------------------------------------------------------
+# --- what a user calls ---
 
 
 @composite
@@ -115,7 +115,9 @@ def adaptive_avg_pool2d(x, output_size):
     wanted = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size, output_size)
     rows, columns = (size if n is None else n for n, size in zip(wanted, x.shape[-2:], strict=True))
     if not (rows >= 1 and columns >= 1 and x.shape[-2] and x.shape[-1]):
-        raise ShapeError(f"adaptive_avg_pool2d: output_size {output_size} for input {x.shape}; sizes must be at least 1.")
+        raise ShapeError(
+            f"adaptive_avg_pool2d: output_size {output_size} for input {x.shape}; sizes must be at least 1."
+        )
     if (rows, columns) == (1, 1):
         return x.mean(axis=(-2, -1), keepdims=True)
     xp = namespace(array_of(x))
@@ -141,7 +143,9 @@ def _windows(op: str, shape, kernel_size, stride, padding):
     stride = kernel if stride is None else pair(f"{op}: stride", stride, 1)
     padding = pair(f"{op}: padding", padding, 0)
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
-        raise ShapeError(f"{op}: padding {padding} is more than half of the kernel {kernel}: some windows would be empty.")
+        raise ShapeError(
+            f"{op}: padding {padding} is more than half of the kernel {kernel}: some windows would be empty."
+        )
     for i, name in enumerate(("height", "width")):
         if kernel[i] > shape[2 + i] + 2 * padding[i]:
             raise ShapeError(

@@ -14,7 +14,7 @@ from minigrad.ops.shapes import broadcast_to, check_axis, diagonal, transpose
 from minigrad.primitive import LINEAR, ShapeError, composite, primitive
 from minigrad.tensor import array_of
 
-# --- matmul ----------------------------------------------------------------------------------------------------------------------
+# --- matmul ---
 
 
 @primitive(symbol="@", local="b', a'", kind=LINEAR)
@@ -24,7 +24,9 @@ def matmul(a, b):
         raise ShapeError("matmul: expected tensors with at least one axis each; multiply by numbers with *.")
     inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
     if a.shape[-1] != inner:
-        hint = "; a Linear layer's weight is (out, in): did you mean x @ weight.T?" if b.shape[-1] == a.shape[-1] else ""
+        hint = (
+            "; a Linear layer's weight is (out, in): did you mean x @ weight.T?" if b.shape[-1] == a.shape[-1] else ""
+        )
         raise ShapeError(
             f"matmul: cannot multiply {a.shape} by {b.shape}: inner sizes {a.shape[-1]} and {inner} differ{hint}"
         )
@@ -130,7 +132,7 @@ def tensordot(a, b, axes=2):
     return matmul(rows, columns).reshape(tuple(chain((a.shape[i] for i in a_rest), (b.shape[i] for i in b_rest))))
 
 
-# --- einsum ------------------------------------------------------------------------------------------------------------------------
+# --- einsum ---
 
 
 @primitive(symbol="einsum", local="einsum of the others")

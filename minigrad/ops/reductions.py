@@ -16,7 +16,7 @@ from minigrad.ops.shapes import concatenate, flip
 from minigrad.primitive import LINEAR, ShapeError, composite, primitive
 from minigrad.tensor import array_of
 
-# --- axes --------------------------------------------------------------------------------------------------------------------
+# --- axes ---
 
 
 def normal_axes(axis, ndim: int) -> tuple[int, ...]:
@@ -41,7 +41,7 @@ def count(shape: tuple[int, ...], axis) -> int:
     return math.prod(shape[a] for a in normal_axes(axis, len(shape)))
 
 
-# --- sums --------------------------------------------------------------------------------------------------------------------
+# --- sums ---
 
 
 @primitive(local="1", kind=LINEAR)
@@ -113,7 +113,7 @@ def norm(x, ord=2, axis=None, keepdims=False):
     return where(total == 0, 0, where(total == 0, 1, total) ** (1 / ord))
 
 
-# --- products ------------------------------------------------------------------------------------------------------------------
+# --- products ---
 
 
 @primitive(local="product of the others")
@@ -184,7 +184,7 @@ def _cumprod_jacobian(x):
 cumprod.vjp(x=_cumprod_vjp)
 cumprod.jvp(x=_cumprod_jvp)
 
-# --- extremes ------------------------------------------------------------------------------------------------------------------
+# --- extremes ---
 
 
 @primitive(local="1 at the largest")

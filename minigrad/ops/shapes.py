@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.backend import namespace
 from minigrad.primitive import LINEAR, ShapeError, composite, primitive
 
-# --- rearranging ---------------------------------------------------------------------------------------------------------------
+# --- rearranging ---
 
 
 @primitive(local="1", kind=LINEAR)
@@ -56,7 +56,9 @@ def moveaxis(x, source, destination):
     sources = [check_axis("moveaxis", a, x.ndim) for a in _tuple(source)]
     places = [check_axis("moveaxis", a, x.ndim) for a in _tuple(destination)]
     if len(set(sources)) != len(sources) or len(set(places)) != len(places) or len(sources) != len(places):
-        raise ShapeError(f"moveaxis: source {source} and destination {destination} must name equally many different axes.")
+        raise ShapeError(
+            f"moveaxis: source {source} and destination {destination} must name equally many different axes."
+        )
     order = [a for a in range(x.ndim) if a not in sources]
     for place, axis in sorted(zip(places, sources, strict=True)):
         order.insert(place, axis)
@@ -127,9 +129,11 @@ def roll(x, *, shift, axis=None):
     return namespace(x).roll(x, shift, axis)
 
 
-roll.vjp(x=lambda g, shift, axis: roll(g, shift=tuple(-s for s in _tuple(shift)) if axis is not None else -shift, axis=axis))
+roll.vjp(
+    x=lambda g, shift, axis: roll(g, shift=tuple(-s for s in _tuple(shift)) if axis is not None else -shift, axis=axis)
+)
 
-# --- repeating -------------------------------------------------------------------------------------------------------------------
+# --- repeating ---
 
 
 @primitive(local="1", kind=LINEAR)
@@ -164,7 +168,7 @@ def repeat(x, repeats, axis=None):
     return x[(slice(None),) * axis + (which,)]
 
 
-# --- padding, joining, splitting -------------------------------------------------------------------------------------------------
+# --- padding, joining, splitting ---
 
 
 @primitive(local="1 inside")
@@ -271,7 +275,7 @@ def split(x, indices_or_sections, axis=0):
     return [x[(*before, slice(start, stop))] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
 
 
-# --- triangles and diagonals -----------------------------------------------------------------------------------------------------
+# --- triangles and diagonals ---
 
 
 @primitive(local="1 below", kind=LINEAR)
@@ -310,7 +314,7 @@ def trace(x, offset=0, axis1=0, axis2=1):
     return diagonal(x, offset, axis1, axis2).sum(axis=-1)
 
 
-# --- axes ------------------------------------------------------------------------------------------------------------------------
+# --- axes ---
 
 
 def check_axis(op: str, axis: int, ndim: int) -> int:

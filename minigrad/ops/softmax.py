@@ -16,6 +16,7 @@ from minigrad.ops.elementary import exp
 from minigrad.ops.reductions import keep_axes, sum
 from minigrad.primitive import ShapeError, primitive
 
+
 @primitive(local="softmax(x)")
 def logsumexp(x, *, axis=None, keepdims=False):
     """log(sum(exp(x))) over `axis`, without overflow: the largest value is taken out first."""
@@ -67,7 +68,9 @@ def _cross_entropy_composed(scores, target):
     return -log_softmax(scores, axis=1)[np.arange(target.shape[0]), target]
 
 
-@primitive(symbol="cross-entropy", local="softmax(x) - truth", residuals=("probabilities",), twin=_cross_entropy_composed)
+@primitive(
+    symbol="cross-entropy", local="softmax(x) - truth", residuals=("probabilities",), twin=_cross_entropy_composed
+)
 def softmax_cross_entropy(scores, target):
     """-log softmax(scores)[target], row by row: scores (N, C), target (N,) integers; result (N,)."""
     if scores.ndim != 2 or target.shape != scores.shape[:1] or target.dtype.kind not in "iu":
