@@ -956,9 +956,9 @@ def test_a_jpeg_copy_of_cifar10_is_decoded_said_to_be_one_and_kept_decoded(tmp_p
 
     kept = list((tmp_path / "cache").rglob("*.npy"))
     assert len(kept) == 2 == len(cached(tmp_path))
-    monkeypatch.setattr(formats, "_decode_jpegs", lambda *arguments: pytest.fail("decoded again"))
-    np.testing.assert_array_equal(cifar10(True, tmp_path, dtype=np.uint8).images, train.images)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(formats, "_decode_jpegs", lambda *arguments: pytest.fail("decoded again"))
+        np.testing.assert_array_equal(cifar10(True, tmp_path, dtype=np.uint8).images, train.images)
     for path in kept:
         path.write_bytes(path.read_bytes()[:100])
     np.testing.assert_array_equal(cifar10(True, tmp_path, dtype=np.uint8).images, train.images)

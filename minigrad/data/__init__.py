@@ -1,0 +1,57 @@
+"""Data: datasets, loaders, the well-known data sets, and augmentation.
+
+>>> from minigrad.data import DataLoader, digits
+>>> loader = DataLoader(digits(train=True, size=28), batch_size=64, shuffle=True, seed=0)
+>>> for images, labels in loader: ...
+
+Everything public is named here.
+"""
+
+from .dataset import (
+    ArrayDataset,
+    DataError,
+    Dataset,
+    Subset,
+    TensorDataset,
+    random_split,
+    stratified_split,
+)
+from .loader import DataLoader
+from .sources import DATASETS, cifar10, digits, fashion_mnist, mnist, mnist_t10k
+from .transforms import (
+    Compose,
+    Transform,
+    normalize,
+    random_affine,
+    random_crop,
+    random_horizontal_flip,
+    random_rotation,
+    random_shift,
+    to_float,
+)
+
+__all__ = [
+    "DATASETS",
+    "ArrayDataset",
+    "Compose",
+    "DataError",
+    "DataLoader",
+    "Dataset",
+    "Subset",
+    "TensorDataset",
+    "Transform",
+    "cifar10",
+    "digits",
+    "fashion_mnist",
+    "mnist",
+    "mnist_t10k",
+    "normalize",
+    "random_affine",
+    "random_crop",
+    "random_horizontal_flip",
+    "random_rotation",
+    "random_shift",
+    "random_split",
+    "stratified_split",
+    "to_float",
+]

@@ -1,0 +1,288 @@
+"""The loader: batches of a dataset, shuffled, augmented, and made ready while the last one is used.
+
+What comes out depends on three numbers only, the seed, the epoch and the batch's place in it: never on
+timing, prefetching, or what ran before. After this file you can say how a run that was stopped goes on
+with exactly the batches it would have had, and how a thread is stopped that waits for room.
+"""
+
+import math
+import operator
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import numpy as np
+
+from .dataset import DataError, Dataset, to_numpy
+from .transforms import Transform
+
+Arrays = tuple[np.ndarray, ...]
+WORKER_NAME = "minigrad-prefetch"
+
+
+class DataLoader:
+    """Iterate over a dataset in batches of Tensors.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Anything with ``len(dataset)`` and ``dataset[i]``. One with ``gathers = True`` is asked for a whole
+        batch at once (`ArrayDataset` is); any other sample by sample, and the samples are stacked.
+    batch_size : int
+    shuffle : bool
+        Whether each epoch visits the samples in an order of its own.
+    seed : int, optional
+        Where shuffling and augmentation start from; drawn from the operating system unless given, and then
+        found in ``loader.seed``.
+    drop_last : bool
+        Leave out the last batch of an epoch where it is smaller than the rest.
+    prefetch : int
+        How many batches a background thread keeps ready; 0 for no thread.
+    transform : callable, optional
+        ``transform(images, rng) -> images``, applied to the first array of each batch; `rng` is made from
+        (seed, epoch, batch), so the result is the same however batches are prefetched or resumed.
+    device : str
+        Where the Tensors live.
+
+    Yields
+    ------
+    tuple of Tensor
+        One for each field of a sample, with the batch along the first axis.
+
+    Raises
+    ------
+    DataError
+        An empty dataset, a batch size below 1, or ``drop_last`` with less than one whole batch; while
+        iterating, samples whose shapes differ. What the dataset or the transform raises is raised from the
+        loop, with its own traceback.
+
+    Notes
+    -----
+    Each ``for`` over the loader is one epoch, and the next one counts on, whether the first was finished or not.
+    The order of epoch e is a permutation drawn from (seed, e): `set_epoch`, or `state_dict` and
+    `load_state_dict`, make a new loader go on where another stopped.
+
+    Examples
+    --------
+    >>> loader = DataLoader(digits(size=28), batch_size=64, shuffle=True, seed=0)
+    >>> for images, labels in loader:
+    ...     loss = cross_entropy(model(images), labels)
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int = 1,
+        shuffle: bool = False,
+        *,
+        seed: int | None = None,
+        drop_last: bool = False,
+        prefetch: int = 2,
+        transform: Transform | None = None,
+        device: str = "cpu",
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = _whole_number("batch_size", batch_size, least=1)
+        self.shuffle = shuffle
+        self.seed = _fresh_seed() if seed is None else _whole_number("seed", seed, least=0)
+        self.drop_last = drop_last
+        self.prefetch = _whole_number("prefetch", prefetch, least=0)
+        self.transform = transform
+        self.device = device
+        self._next = (0, 0)  # epoch and batch that the next pass starts from
+        self._pass: list[int] | None = None  # epoch and batches given out, of the pass under way
+        if len(dataset) == 0:
+            raise DataError("DataLoader: the dataset has 0 samples; expected at least 1. Was its file or split empty?")
+        if len(self) == 0:
+            raise DataError(
+                f"DataLoader: drop_last=True leaves nothing of {len(dataset)} samples in batches of {self.batch_size}. "
+                "Use a smaller batch_size, or drop_last=False."
+            )
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        samples = len(self.dataset)
+        return samples // self.batch_size if self.drop_last else math.ceil(samples / self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        from minigrad import tensor
+
+        return self._batches(lambda arrays: tuple(tensor(array, device=self.device) for array in arrays))
+
+    def batches(self) -> Iterator[Arrays]:
+        """The same pass as ``iter(loader)``, as NumPy arrays."""
+        return self._batches(lambda arrays: arrays)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way; between epochs, the one that comes next. Counted from 0."""
+        return self._pass[0] if self._pass else self._next[0]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next pass the whole of epoch `epoch`."""
+        self._next = (_whole_number("epoch", epoch, least=0), 0)
+
+    def state_dict(self) -> dict[str, int]:
+        """What a new loader needs in order to go on from here, also from the middle of an epoch.
+
+        Within a loop, batches already given out count as done. Plain whole numbers: fit for JSON.
+        """
+        epoch, batch = self._pass or self._next
+        if batch >= len(self):
+            epoch, batch = epoch + 1, 0
+        return {"seed": self.seed, "epoch": epoch, "batch": batch, "batch_size": self.batch_size}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from `state`: the next pass is what remains of its epoch.
+
+        Raises
+        ------
+        DataError
+            A state that lacks a number, or one from the middle of an epoch with another batch size.
+        """
+        expected = {"seed", "epoch", "batch", "batch_size"}
+        if set(state) != expected:
+            raise DataError(f"DataLoader.load_state_dict: got {sorted(state)}; expected {sorted(expected)}.")
+        if state["batch"] and state["batch_size"] != self.batch_size:
+            raise DataError(
+                f"DataLoader.load_state_dict: the state is from batch {state['batch']} of an epoch in batches of "
+                f"{state['batch_size']}, but this loader's are of {self.batch_size}. Use the same batch_size, "
+                "or set_epoch()."
+            )
+        if state["batch"] >= len(self):
+            raise DataError(
+                f"DataLoader.load_state_dict: the state is from batch {state['batch']} of an epoch, but this "
+                f"loader's have {len(self)}. Use the same dataset and batch_size, or set_epoch()."
+            )
+        seed, epoch, batch = (_whole_number(name, state[name], least=0) for name in ("seed", "epoch", "batch"))
+        self.seed, self._next = seed, (epoch, batch)
+
+    def _batches(self, convert: Callable[[Arrays], Any]) -> Generator[Any, None, None]:
+        epoch, first = self._next
+        self._next = (epoch + 1, 0)
+        place = self._pass = [epoch, first]
+        order = self._order(epoch)
+
+        def make(batch: int) -> Any:
+            return convert(self._read(order, epoch, batch))
+
+        numbers = range(first, len(self))
+        made = prefetched(make, numbers, self.prefetch) if self.prefetch else map(make, numbers)
+        try:
+            for batch in made:
+                place[1] += 1
+                yield batch
+        finally:
+            if isinstance(made, Generator):
+                made.close()
+            if self._pass is place:
+                self._pass = None
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(len(self.dataset))
+        return self._generator(epoch).permutation(len(self.dataset))
+
+    def _generator(self, *place: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=place))
+
+    def _read(self, order: np.ndarray, epoch: int, batch: int) -> Arrays:
+        rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        # Rows are always gathered, never sliced: a view would let a change to the batch reach the dataset.
+        if getattr(self.dataset, "gathers", False):
+            fields = _fields(self.dataset[rows])
+        else:
+            fields = _stacked([_fields(self.dataset[int(row)]) for row in rows], rows)
+        if self.transform is None:
+            return fields
+        images = self.transform(fields[0], self._generator(epoch, batch))
+        if len(images) != len(rows):
+            raise DataError(
+                f"DataLoader: the transform made {len(images)} images of {len(rows)}; expected as many as it was given."
+            )
+        return (images, *fields[1:])
+
+    def __repr__(self) -> str:
+        return (
+            f"DataLoader({self.dataset!r}, batch_size={self.batch_size}, shuffle={self.shuffle}, seed={self.seed}, "
+            f"{len(self)} batches)"
+        )
+
+
+def prefetched(make: Callable[[int], Any], numbers: range, ahead: int) -> Generator[Any, None, None]:
+    """``map(make, numbers)``, run by a thread that is up to `ahead` results in front of the consumer.
+
+    What `make` raises is raised here, when its turn comes. Closing the generator, as leaving a ``for`` loop
+    early does, stops the thread and waits for it; it finishes at most the result it is working on.
+    """
+    done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    room = threading.Semaphore(ahead)
+    stopped = threading.Event()
+
+    def work() -> None:
+        try:
+            for number in numbers:
+                room.acquire()
+                if stopped.is_set():
+                    return
+                done.put((make(number), None))
+        except BaseException as failure:
+            done.put((None, failure))
+
+    worker = threading.Thread(target=work, name=WORKER_NAME, daemon=True)
+    try:
+        worker.start()
+        for _ in numbers:
+            result, failure = _take(done)
+            room.release()
+            if failure is not None:
+                raise failure
+            yield result
+    finally:
+        failure = None  # a traceback refers to this frame, which must not refer back
+        stopped.set()
+        room.release()
+        # Not started where the system had no thread left; and the garbage collector may close us from any thread.
+        if worker.ident is not None and worker is not threading.current_thread():
+            worker.join()
+
+
+def _take(results: queue.SimpleQueue[Any]) -> Any:
+    # In short waits: on Windows, Ctrl-C does not interrupt a long one.
+    while True:
+        try:
+            return results.get(timeout=0.5)
+        except queue.Empty:
+            continue
+
+
+def _fields(sample: Any) -> Arrays:
+    return tuple(to_numpy(field) for field in (sample if isinstance(sample, (tuple, list)) else (sample,)))
+
+
+def _stacked(samples: list[Arrays], rows: np.ndarray) -> Arrays:
+    first = [field.shape for field in samples[0]]
+    for sample, row in zip(samples, rows, strict=True):
+        shapes = [field.shape for field in sample]
+        if shapes != first:
+            raise DataError(
+                f"DataLoader: sample {row} has fields of shape {shapes}, but sample {rows[0]} has {first}; "
+                "expected one shape for a batch. Crop or pad the samples, or use batch_size=1."
+            )
+    return tuple(np.stack(field) for field in zip(*samples, strict=True))
+
+
+def _whole_number(name: str, value: Any, *, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or number < least:
+        raise DataError(f"DataLoader: {name} is {value!r}; expected a whole number, {least} or more.")
+    return number
+
+
+def _fresh_seed() -> int:
+    entropy = np.random.SeedSequence().entropy
+    return int(entropy) % 2**63  # type: ignore[arg-type]

@@ -1,0 +1,261 @@
+"""Augmentation: random changes to a batch of images that leave its labels true.
+
+Each function here returns a transform, ``transform(images, rng) -> images``, that works on a whole batch
+of NumPy images, shape (N, C, H, W), at once: every image draws its own numbers, no image has its own loop.
+The same `rng` state gives the same result; the images passed in are never changed. After this file you
+can say how an image is rotated: ask, for every pixel of the result, where it came from.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from .dataset import DataError
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class Compose:
+    """Transforms one after another, all drawing from the same generator.
+
+    Examples
+    --------
+    >>> augment = Compose([random_crop(4), random_horizontal_flip(), normalize(mean, std)])
+    >>> loader = DataLoader(dataset, 128, shuffle=True, transform=augment)
+    """
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        self.transforms = tuple(transforms)
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        for transform in self.transforms:
+            images = transform(images, rng)
+        return images
+
+
+def random_horizontal_flip(probability: float = 0.5) -> Transform:
+    """Mirror left and right, each image with the given probability. Any dtype; shape unchanged.
+
+    Not for digits or letters: a mirrored 2 is no 2.
+    """
+    _check_range("random_horizontal_flip", "probability", probability, 0, 1)
+
+    def flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        chosen = rng.random(_batch_size(images)) < probability
+        return np.where(chosen[:, None, None, None], images[..., ::-1], images)
+
+    return flip
+
+
+def random_crop(
+    padding: int,
+    *,
+    size: int | tuple[int, int] | None = None,
+    mode: Literal["constant", "edge", "reflect"] = "constant",
+) -> Transform:
+    """Pad every side, then cut out a window at a random place. Any dtype.
+
+    Parameters
+    ----------
+    padding : int
+        Pixels added on each side.
+    size : int or (height, width), optional
+        The window's size; the image's own unless given.
+    mode : {"constant", "edge", "reflect"}
+        What the padding holds: zeros, the border pixel, or the mirrored image. Put a crop with zeros before
+        `normalize`, where zero still means black.
+
+    Notes
+    -----
+    ``random_crop(4)`` is what He et al. (2016, "Deep Residual Learning", section 4.2) train CIFAR-10 with.
+    """
+    _check_whole("random_crop", "padding", padding)
+
+    def crop(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        number = _batch_size(images)
+        height, width = _window(size, images)
+        padded = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)), mode=mode)
+        spare_rows, spare_columns = padded.shape[2] - height, padded.shape[3] - width
+        if spare_rows < 0 or spare_columns < 0:
+            raise DataError(
+                f"random_crop: a window of {height}x{width} does not fit images of {images.shape[2]}x"
+                f"{images.shape[3]} padded by {padding}. Use a smaller size or more padding."
+            )
+        top = rng.integers(0, spare_rows + 1, number)
+        left = rng.integers(0, spare_columns + 1, number)
+        windows = sliding_window_view(padded, (height, width), axis=(2, 3))
+        return windows[np.arange(number), :, top, left]
+
+    return crop
+
+
+def random_shift(pixels: int) -> Transform:
+    """Move each image by whole pixels, up to `pixels` each way; black comes in at the border. Any dtype."""
+    _check_whole("random_shift", "pixels", pixels)
+    return random_crop(pixels)
+
+
+def random_rotation(degrees: float) -> Transform:
+    """Turn each image about its centre by an angle between -`degrees` and `degrees`. See `random_affine`."""
+    return random_affine(degrees)
+
+
+def random_affine(degrees: float = 0.0, *, shift: float = 0.0, scale: float = 0.0, shear: float = 0.0) -> Transform:
+    """Turn, move, resize and slant each image a little, about its centre, with bilinear interpolation.
+
+    Parameters
+    ----------
+    degrees : float
+        The angle is uniform between -degrees and degrees.
+    shift : float
+        Movement along each axis, in pixels, fractions included: uniform between -shift and shift.
+    scale : float
+        The size is multiplied by a number uniform between 1 - scale and 1 + scale; 0 <= scale < 1.
+    shear : float
+        Slant, in degrees: uniform between -shear and shear; below 90.
+
+    Returns
+    -------
+    Transform
+        For images of any real dtype; whole numbers are rounded back. Outside the image all is zero.
+    """
+    _check_range("random_affine", "degrees", degrees, 0, 360)
+    _check_range("random_affine", "shift", shift, 0, math.inf)
+    _check_range("random_affine", "scale", scale, 0, 1, end_included=False)
+    _check_range("random_affine", "shear", shear, 0, 90, end_included=False)
+
+    def affine(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        number = _batch_size(images)
+        angle = np.radians(rng.uniform(-degrees, degrees, number))
+        slant = np.tan(np.radians(rng.uniform(-shear, shear, number)))
+        zoom = rng.uniform(1 - scale, 1 + scale, number)
+        offset = rng.uniform(-shift, shift, (number, 2))
+        return affine_warp(images, affine_matrices(angle, zoom, slant), offset)
+
+    return affine
+
+
+def affine_matrices(angle: Any, zoom: Any = 1.0, slant: Any = 0.0) -> np.ndarray:
+    """Matrices, shape (N, 2, 2), from (row, column) in the result to (row, column) in the source.
+
+    The picture turns anticlockwise by `angle` (radians), grows by `zoom`, and is first slanted by
+    `slant` columns a row. All are scalars or have shape (N,); the centre is the origin.
+    """
+    angle, zoom, slant = np.broadcast_arrays(np.atleast_1d(angle), zoom, slant)
+    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
+    undo_turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
+    undo_slant = np.broadcast_to(np.eye(2), undo_turn.shape).copy()
+    undo_slant[:, 1, 0] = -slant
+    return undo_slant @ undo_turn
+
+
+def affine_warp(images: np.ndarray, matrices: np.ndarray, offsets: Any = 0.0) -> np.ndarray:
+    """Look up each pixel of the result in the source, bilinearly; zero outside.
+
+    Parameters
+    ----------
+    images : array, shape (N, C, H, W)
+    matrices : array, shape (N, 2, 2) or (1, 2, 2)
+        Take (row, column), counted from the centre, in the result to the same in the source.
+    offsets : array, shape (N, 2), or scalar
+        How far the picture moves: rows down, columns to the right.
+
+    Returns
+    -------
+    array, shape (N, C, H, W), the dtype of `images`
+    """
+    number, channels, height, width = images.shape
+    centre = np.array([(height - 1) / 2, (width - 1) / 2], np.float32)
+    grid = np.indices((height, width), np.float32).reshape(2, -1).T - centre
+    moved = grid - np.broadcast_to(np.asarray(offsets, np.float32), (number, 2))[:, None, :]
+    source = moved @ np.asarray(matrices, np.float32).swapaxes(-1, -2) + centre
+
+    # One row and column of zeros before, two after: a neighbour outside the image then needs no special case.
+    dtype = np.result_type(images.dtype, np.float32)
+    padded = np.zeros((number, height + 3, width + 3, channels), dtype)
+    padded[:, 1 : height + 1, 1 : width + 1] = images.transpose(0, 2, 3, 1)
+    row = np.clip(source[..., 0], -1, height) + 1
+    column = np.clip(source[..., 1], -1, width) + 1
+    top, left = row.astype(np.intp), column.astype(np.intp)
+    down, right = (row - top)[..., None], (column - left)[..., None]
+    pixels = padded.reshape(-1, channels)
+    line = width + 3
+    place = (np.arange(number)[:, None] * (height + 3) + top) * line + left
+
+    def neighbour(step: int) -> np.ndarray:
+        return np.take(pixels, place + step, axis=0)
+
+    upper = neighbour(0) * (1 - right) + neighbour(1) * right
+    lower = neighbour(line) * (1 - right) + neighbour(line + 1) * right
+    result = upper * (1 - down) + lower * down
+    if images.dtype.kind in "iu":
+        result = np.rint(result)
+    result = result.reshape(number, height, width, channels).transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(result, dtype=images.dtype)
+
+
+def to_float() -> Transform:
+    """Bytes 0..255 to float32 in [0, 1]: for datasets loaded with ``dtype=np.uint8``."""
+
+    def convert(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.divide(images, 255, dtype=np.float32)
+
+    return convert
+
+
+def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Transform:
+    """``(images - mean) / std`` for each channel, as float32.
+
+    Parameters
+    ----------
+    mean, std : float, or one for each of the C channels
+        In the units of the images; take them from the training images alone:
+        ``images.mean(axis=(0, 2, 3))``.
+    """
+    shift = np.asarray(mean, np.float32).reshape(-1, 1, 1)
+    scale = np.asarray(std, np.float32).reshape(-1, 1, 1)
+    if not np.all(scale > 0):
+        raise DataError(f"normalize: std is {std}; expected positive numbers. A channel that never varies has none.")
+
+    def standardise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _batch_size(images)
+        for given, values in (("mean", shift), ("std", scale)):
+            if len(values) not in (1, images.shape[1]):
+                raise DataError(
+                    f"normalize: {len(values)} values in {given} for images with {images.shape[1]} channels; "
+                    "expected one value, or one a channel."
+                )
+        return np.subtract(images, shift, dtype=np.float32) / scale
+
+    return standardise
+
+
+def _batch_size(images: np.ndarray) -> int:
+    if images.ndim != 4:
+        raise DataError(
+            f"transform: images have shape {images.shape}; expected (N, C, H, W). For a single image use "
+            "images[None]; for grey images without a channel axis, images[:, None]."
+        )
+    return len(images)
+
+
+def _window(size: int | tuple[int, int] | None, images: np.ndarray) -> tuple[int, int]:
+    if size is None:
+        return images.shape[2], images.shape[3]
+    return (size, size) if isinstance(size, int) else size
+
+
+def _check_whole(function: str, parameter: str, value: int) -> None:
+    if not isinstance(value, (int, np.integer)) or value < 0:
+        raise DataError(f"{function}: {parameter} is {value!r}; expected a whole number of pixels, 0 or more.")
+
+
+def _check_range(
+    function: str, parameter: str, value: float, low: float, high: float, end_included: bool = True
+) -> None:
+    # Written so that nan fails too.
+    if not (low <= value < high or (end_included and value == high < math.inf)):
+        raise DataError(f"{function}: {parameter} is {value}; expected a number between {low} and {high}.")
