@@ -17,7 +17,7 @@ from typing import Any
 
 from minigrad.backend import Array, namespace
 from minigrad.ops import broadcast_to
-from minigrad.primitive import GradientError, Node, ShapeError, grad_mode, leaf
+from minigrad.primitive import GradientError, Node, ShapeError, grad_mode, leaf, writes
 from minigrad.tensor import Tensor, as_tensor
 
 
@@ -154,7 +154,8 @@ class _Pass:
                 f"backward through {plan.op.name}: its saved values were freed by an earlier backward pass. "
                 "Pass retain_graph=True to that pass to go through the graph twice."
             )
-        check_versions(node)
+        if writes.latest < node.order:
+            check_versions(node)
         if plan.joint is not None:
             self.pull_together(node, gradient)
         else:
@@ -165,15 +166,18 @@ class _Pass:
                 if wanted is not None and parent not in wanted:
                     continue
                 if into is not None and not self.create_graph:
-                    into_rule, into_pick = into
-                    into_rule(self.buffer(parent, gradient), gradient, *into_pick(saved))
+                    self.pull_into(parent, gradient, *into, saved)
                     continue
-                contribution = rule(gradient, *pick(saved))
+                contribution = rule(gradient, *(saved if pick is None else pick(saved)))
                 if parent.keeps_grad and not self.create_graph and is_alias(contribution, gradient):
                     contribution = contribution.copy()
                 self.arrive(parent, contribution)
         if not self.retain_graph:
             node.saved = None
+
+    def pull_into(self, parent: Node, gradient: Array, rule, pick, saved: tuple) -> None:
+        """Run the in-place form of a rule: it adds to the parent's buffer."""
+        rule(self.buffer(parent, gradient), gradient, *(saved if pick is None else pick(saved)))
 
     def pull_together(self, node: Node, gradient: Any) -> None:
         """The same for an op whose gradients come from one kernel, or, when Tensors flow, from its twin."""
@@ -181,7 +185,7 @@ class _Pass:
         if self.create_graph:
             contributions = pull_through_twin(node, gradient)
         else:
-            contributions = rule(gradient, *pick(node.saved))
+            contributions = rule(gradient, *(node.saved if pick is None else pick(node.saved)))
         for parent, contribution in zip(node.parents, contributions, strict=True):
             wanted = parent is not None and (self.wanted is None or parent in self.wanted)
             if wanted and contribution is not None:
@@ -240,7 +244,7 @@ def check_versions(node: Node) -> None:
         parent = node.parents[position]
         if parent.version < node.order:  # the clock runs downwards: smaller is later
             raise GradientError(
-                f"backward through {node.plan.op.name}: its argument {parent.name or position!r} of shape {parent.shape} "
+                f"backward through {node.plan.op.name}: its argument {parent.name or position!r} {parent.shape} "
                 "was changed in place after the forward pass (by an optimizer step or copy_); "
                 "run the forward pass again, or change it after backward."
             )
@@ -355,7 +359,7 @@ def _push_through(node: Node, moving: dict[Node, Any], create_graph: bool) -> An
     for position, rule, pick in plan.jvp_steps:
         tangent = moving.get(node.parents[position])
         if tangent is not None:
-            part = rule(tangent, *pick(saved))
+            part = rule(tangent, *(saved if pick is None else pick(saved)))
             total = part if total is None else total + part
     if total is not None and total.shape != node.shape:  # an argument that the op broadcast
         total = broadcast_to(total, node.shape)
@@ -391,7 +395,7 @@ def _node_of(tensor: Tensor, purpose: str) -> Node:
         raise TypeError(f"{purpose}: expected a Tensor, got {type(tensor).__name__}.")
     if tensor.node is None:
         raise GradientError(
-            f"{purpose}: this tensor of shape {tensor.shape} needs no gradient and was not computed from one that does. "
+            f"{purpose}: a tensor of shape {tensor.shape} that needs no gradient, nor was computed from one. "
             "Create the tensors you want gradients of with requires_grad=True, outside of no_grad()."
         )
     return tensor.node

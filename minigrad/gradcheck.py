@@ -1,8 +1,8 @@
 """gradcheck and gradgradcheck: is a derivative the derivative?
 
 After this file you know how: move the inputs a little along a random direction u, see how much the output, weighed with
-random v, changes; that must be v'Ju, which reverse mode gives as <J'v, u> and forward mode as <v, Ju>. Random directions,
-never ones: ones hide errors that cancel in sums. The tolerance is relative to the size of the derivative plus what
+random v, changes; that must be v'Ju, which reverse mode gives as <J'v, u> and forward mode as <v, Ju>. Random
+directions, never ones: ones hide errors that cancel in sums. The tolerance is relative to the size of the derivative plus what
 rounding in f itself can explain, so that a small wrong gradient is found as surely as a large one.
 """
 
@@ -37,7 +37,7 @@ def gradcheck(
     ----------
     f : function of Tensors that gives a Tensor, or a tuple of them
     inputs : float64 Tensors; those that require gradients are checked, one by one and then together
-    eps : step, relative to the size of the input; the differences are extrapolated (Richardson), so their error is eps^4
+    eps : step, relative to the size of the input; differences are extrapolated (Richardson), so their error is eps^4
     rtol : allowed difference relative to the derivative
     directions : random directions tried for each input
     forward : also check forward mode

@@ -60,6 +60,13 @@ grad_mode = _GradMode()
 creation_number = count(0, -1).__next__
 
 
+class _Writes:
+    latest = 1  # the creation number of the last write in place to any leaf: smaller is later
+
+
+writes = _Writes()
+
+
 class Node:
     """One recorded op, or a leaf (a tensor you made): where gradients arrive and how they travel on.
 
@@ -113,7 +120,7 @@ class Plan:
     `steps` also the in-place form of the rule, or None.
     """
 
-    __slots__ = ("joint", "jvp_steps", "keep", "names", "op", "pick", "saved_positions", "steps")
+    __slots__ = ("joint", "jvp_steps", "keep", "keep_simple", "names", "op", "saved_positions", "steps")
 
     def __init__(self, op: Primitive, positions: Sequence[int]):
         self.op = op
@@ -127,7 +134,7 @@ class Plan:
         if op.twin:
             wanted.update(op.argument_names, op.options)
         self.names = tuple(sorted(wanted, key=op.frame_position))
-        self.pick = _simple_keeper(op, self.names)
+        self.keep_simple = _simple_keeper(op, self.names)
         self.keep = _keeper(op, self.names)
         intos = {i: (rule, self.picker(_needs(rule, given=2))) for i, rule in intos.items()}
         self.steps = tuple((i, rule, self.picker(needs), intos.get(i)) for i, rule, needs in pulls if rule)
@@ -135,10 +142,10 @@ class Plan:
         self.joint = op.joint_rule and (op.joint_rule, self.picker(_needs(op.joint_rule)))
         self.saved_positions = tuple(i for i in positions if op.argument_name(i) in self.names)
 
-    def picker(self, needs: Sequence[str]) -> Callable:
-        """A function that takes `saved` and gives the values a rule asked for, in the rule's order."""
+    def picker(self, needs: Sequence[str]) -> Callable | None:
+        """A function that picks a rule's values out of `saved`, in its order; None for all as they are."""
         if tuple(needs) == self.names:
-            return tuple
+            return None  # all of them, as they are
         return _tuple_getter([self.names.index(name) for name in needs])
 
 
@@ -179,7 +186,7 @@ def _keeper(op: Primitive, names: Sequence[str]) -> Callable:
 
 
 def _needs(rule: Callable, given: int = 1) -> tuple[str, ...]:
-    """The names after the gradient (and, for the in-place form, the buffer) in a rule's signature: what it wants kept."""
+    """The names after the gradient (after the buffer and it, in the in-place form): what a rule wants kept."""
     return tuple(inspect.signature(rule).parameters)[given:]
 
 
@@ -236,8 +243,8 @@ class Primitive:
         if self.variadic:
             mask = (mask, len(arrays))
         plan = self.plans.get(mask) or self.make_plan(mask, parents)
-        if plan.pick is not None:
-            saved = plan.pick((*arrays, out))
+        if plan.keep_simple:
+            saved = plan.keep_simple((*arrays, out))
         else:
             saved = plan.keep(arrays, out, residuals, options)
         return Tensor(out, Node(plan, parents, saved, out.shape, out.dtype))
@@ -381,6 +388,57 @@ class Primitive:
         return f"<op {self.signature}>"
 
 
+class Unary(Primitive):
+    """An op of one array and no options: its call written out, for speed, as `Primitive.__call__` does it."""
+
+    def __call__(self, x, /):
+        if not isinstance(x, Tensor):
+            return super().__call__(x)
+        array, node = x.data, x.node
+        try:
+            out = self.forward(array)
+        except Exception as error:
+            raise self.explain(error, (array,), {}) from error
+        if node is None or not grad_mode.enabled or not self.differentiable:
+            return Tensor(out)
+        plan = self.plans.get(1) or self.make_plan(1, (node,))
+        saved = plan.keep_simple((array, out)) if plan.keep_simple else plan.keep((array,), out, (), {})
+        return Tensor(out, Node(plan, (node,), saved, out.shape, out.dtype))
+
+
+class Binary(Primitive):
+    """An op of two arrays and no options, the stuff of every expression: its call written out likewise."""
+
+    def __call__(self, a, b, /):
+        a_array, a_node = (a.data, a.node) if isinstance(a, Tensor) else (a, None)
+        b_array, b_node = (b.data, b.node) if isinstance(b, Tensor) else (b, None)
+        try:
+            out = self.forward(a_array, b_array)
+        except Exception as error:
+            raise self.explain(error, (a_array, b_array), {}) from error
+        if a_node is None:
+            if b_node is None:
+                return Tensor(out) if isinstance(a, Tensor) or isinstance(b, Tensor) else out
+            mask = 1
+        else:
+            mask = 2 if b_node is None else 3
+        if not grad_mode.enabled or not self.differentiable:
+            return Tensor(out)
+        plan = self.plans.get(mask) or self.make_plan(mask, (a_node, b_node))
+        if plan.keep_simple:
+            saved = plan.keep_simple((a_array, b_array, out))
+        else:
+            saved = plan.keep((a_array, b_array), out, (), {})
+        return Tensor(out, Node(plan, (a_node, b_node), saved, out.shape, out.dtype))
+
+
+def _kind_of_call(forward: Callable, residuals: Sequence[str]) -> type[Primitive]:
+    """The class whose call fits the forward's signature."""
+    parameters = inspect.signature(forward).parameters.values()
+    plain = not residuals and all(p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
+    return {1: Unary, 2: Binary}.get(len(parameters), Primitive) if plain else Primitive
+
+
 def primitive(forward: Callable | None = None, **properties) -> Any:
     """Make an op of a function on arrays and enter it in the table of ops.
 
@@ -402,7 +460,7 @@ def primitive(forward: Callable | None = None, **properties) -> Any:
     """
     if forward is None:
         return partial(primitive, **properties)
-    op = Primitive(forward, **properties)
+    op = _kind_of_call(forward, properties.get("residuals", ()))(forward, **properties)
     if op.name in OPS:
         raise ValueError(f"an op named {op.name!r} stands in the table already; choose another name.")
     OPS[op.name] = op

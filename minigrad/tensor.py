@@ -125,9 +125,7 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ValueError(
-                f"the truth of a tensor of shape {self.shape} is ambiguous; reduce it first, with (x != 0).any() or .all()."
-            )
+            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use (x != 0).any() or .all().")
         return bool(self.item())
 
     def __format__(self, spec: str) -> str:
@@ -227,7 +225,7 @@ class Tensor:
     # --- moving, converting, overwriting ---
 
     def to(self, target: Any) -> Tensor:
-        """To a device ('cpu', 'cuda', 'cuda:1') or to a dtype; the tensor itself where nothing changes. Differentiable."""
+        """To a device ('cpu', 'cuda', 'cuda:1') or dtype; the tensor itself where nothing changes. Differentiable."""
         if isinstance(target, str) and target.partition(":")[0] not in ("cpu", "cuda") and target in np.sctypeDict:
             target = np.dtype(target)
         if not isinstance(target, str):
@@ -248,7 +246,7 @@ class Tensor:
         return self if dtype == self.dtype else ops.astype(self, dtype=dtype)
 
     def copy_(self, value: Any) -> Tensor:
-        """Overwrite a leaf's values in place, as optimizers do. A graph that saved the old ones will refuse to go back."""
+        """Overwrite a leaf's values in place, as optimizers do. A graph that saved the old ones refuses to go back."""
         if not self.is_leaf:
             raise ValueError("copy_(): only leaves can be overwritten; this tensor was computed.")
         value = as_tensor(value, device=self.device).data
@@ -264,7 +262,7 @@ class Tensor:
     def touch(self) -> None:
         """Say that `data` was written to in place; whoever writes to it by hand should."""
         if self.node is not None:
-            self.node.version = creation_number()
+            self.node.version = writes.latest = creation_number()
 
     def replace_data(self, array: Array) -> None:
         """Give a leaf another array, of another device or dtype; its gradient is dropped."""
@@ -276,7 +274,7 @@ class Tensor:
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
             "tensors are not changed in place: the record of how they were computed would be wrong. "
-            "Use y = minigrad.index_update(x, index, value), which makes a new tensor, or x.copy_(value) for a whole leaf."
+            "Use y = minigrad.index_update(x, index, value) for a new tensor, or x.copy_(value) for a whole leaf."
         )
 
     def __copy__(self) -> Tensor:
@@ -497,7 +495,7 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
 
 
 from minigrad import autograd, ops  # last: ops are made for Tensors, and a Tensor's methods are ops
-from minigrad.primitive import creation_number, leaf
+from minigrad.primitive import creation_number, leaf, writes
 
 for _name in ops.METHODS:
     setattr(Tensor, _name, _op_method(_name))

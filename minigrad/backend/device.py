@@ -19,8 +19,8 @@ import numpy as np
 Array = Any  # a numpy.ndarray, a NumPy scalar, a cupy.ndarray: whatever `namespace` knows
 NUMBERS = (bool, int, float)  # Python numbers: weak in promotion, at home on every device
 INSTALL_CUDA = (
-    'Install the CuPy build for your CUDA version, `pip install "minigrad[cuda12]"` or `pip install "minigrad[cuda13]"`, '
-    'or stay on device="cpu".'
+    'Install the CuPy build for your CUDA version, `pip install "minigrad[cuda12]"` or '
+    '`pip install "minigrad[cuda13]"`, or stay on device="cpu".'
 )
 
 
@@ -56,7 +56,7 @@ def register(backend: Backend, *array_types: type) -> None:
 
 
 def namespace(*arrays: Array) -> Any:
-    """The module (NumPy, CuPy) whose functions take these arrays. Python numbers fit every one; alone they mean NumPy."""
+    """The module (NumPy, CuPy) whose functions take these arrays; NumPy where all are Python numbers."""
     for array in arrays:
         found = _NAMESPACE_BY_TYPE.get(type(array))
         if found is not None:

@@ -104,7 +104,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         return squeeze(conv2d(expand_dims(x, 0), weight, bias, stride, padding, dilation, groups), 0)
     if x.ndim != 4 or weight.ndim != 4:
         raise ShapeError(
-            f"conv2d: input {x.shape} and weight {weight.shape}; expected (N, C, H, W) and (out, C/groups, height, width)."
+            f"conv2d: input {x.shape} and weight {weight.shape}; "
+            "expected (N, C, H, W) and (out, C/groups, height, width)."
         )
     stride, dilation = pair("conv2d: stride", stride, 1), pair("conv2d: dilation", dilation, 1)
     padding = _padding("conv2d", padding, weight.shape[2:], stride, dilation)
@@ -113,8 +114,8 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         extent = dilation[i] * (weight.shape[2 + i] - 1) + 1
         if extent > x.shape[2 + i] + 2 * padding[i]:
             raise ShapeError(
-                f"conv2d: a kernel reaching over {extent} pixels of {name} for an input of {x.shape[2 + i]} with padding "
-                f"{padding[i]}: it is larger than the image. Use a smaller kernel or dilation, or more padding."
+                f"conv2d: a kernel reaching over {extent} pixels of {name} for an input of {x.shape[2 + i]} "
+                f"with padding {padding[i]}: it is larger than the image. Use a smaller kernel or dilation, or more padding."
             )
     return _conv2d(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
 

@@ -191,7 +191,8 @@ def _check_gather(op, shape, index_shape, axis):
     )
     if not fits:
         raise ShapeError(
-            f"{op}: an index of shape {index_shape} for shape {shape}; other than along axis {axis} it may not be larger."
+            f"{op}: an index of shape {index_shape} for shape {shape}; "
+            f"other than along axis {axis} it may not be larger."
         )
 
 

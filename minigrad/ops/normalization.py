@@ -1,7 +1,7 @@
 """Batch normalisation: each channel brought to mean 0 and variance 1 over the batch, then scaled and shifted.
 
-After this file you know the seven-op composition that batch-norm is (`batch_norm_composed`, its explanation), and that the
-fused op on arrays is an optimisation only: differentiated twice, it is the composition that is differentiated.
+After this file you know the seven-op composition that batch-norm is (`batch_norm_composed`, its explanation), and that
+the fused op on arrays is an optimisation only: differentiated twice, it is the composition that is differentiated.
 Source: Ioffe & Szegedy 2015, algorithm 1; the gradient of all three arguments from the equations of their section 3.
 """
 
@@ -47,7 +47,7 @@ _batch_norm.vjp_together(
 
 @composite
 def batch_norm(x, weight=None, bias=None, eps=1e-5, observe=None):
-    """x (N, C, ...) with each channel at mean 0 and (biased) variance 1 over this batch, times weight (C,), plus bias (C,).
+    """x (N, C, ...) with each channel at mean 0 and (biased) variance 1 over the batch, times weight, plus bias (C,).
 
     `observe`, if given, is called with the batch's mean and biased variance, arrays (C,): for running averages.
     """

@@ -88,7 +88,7 @@ _avg_pool2d_input_grad.vjp(
 
 @composite
 def max_pool2d(x, kernel_size, stride=None, padding=0):
-    """The largest value of each window of x (N, C, H, W); stride None means the kernel's size, padding counts as -inf."""
+    """The largest value of each window of x (N, C, H, W); stride None is the kernel's size, padding counts as -inf."""
     if x.ndim == 3:
         return squeeze(max_pool2d(expand_dims(x, 0), kernel_size, stride, padding), 0)
     kernel, stride, padding = _windows("max_pool2d", x.shape, kernel_size, stride, padding)

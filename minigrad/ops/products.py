@@ -19,7 +19,7 @@ from minigrad.tensor import array_of
 
 @primitive(symbol="@", local="b', a'", kind=LINEAR)
 def matmul(a, b):
-    """a @ b: the last axis of a against the second last of b (the only one, if b is a vector), batch axes broadcasting."""
+    """a @ b: the last axis of a against the second last of b (a vector's only one); batch axes broadcast."""
     if not (getattr(a, "ndim", 0) and getattr(b, "ndim", 0)):
         raise ShapeError("matmul: expected tensors with at least one axis each; multiply by numbers with *.")
     inner = b.shape[-2] if b.ndim > 1 else b.shape[0]
@@ -99,7 +99,7 @@ def sum_rows(g):
 
 @composite
 def dot(a, b):
-    """numpy.dot: the product of numbers, the inner product of vectors, the product of matrices (last by second last axis)."""
+    """numpy.dot: the product of numbers, inner product of vectors, product of matrices (last by second last axis)."""
     if a.ndim == 0 or b.ndim == 0:
         return a * b
     if b.ndim <= 2:

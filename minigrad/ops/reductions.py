@@ -100,7 +100,7 @@ _norm2.jvp(x=lambda t, x, out, axis, keepdims: sum(t * _direction(x, out, axis),
 
 @composite
 def norm(x, ord=2, axis=None, keepdims=False):
-    """The vector norm over `axis` (all axes for None): ord 1, 2, inf or any p > 0. At zero the gradient is zero, not NaN."""
+    """The vector norm over `axis` (None: all): ord 1, 2, inf or any p > 0. At zero the gradient is zero, not NaN."""
     if ord == 2:
         return _norm2(x, axis=axis, keepdims=keepdims)
     if ord == 1:

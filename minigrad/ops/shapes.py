@@ -1,13 +1,14 @@
 """Shapes: the same numbers arranged otherwise, repeated, padded, joined and split.
 
-After this file you know that all of these are linear, that the vjp of each is the arrangement undone (of a repetition: a
-sum), and that most of them are compositions of a few.
+After this file you know that all of these are linear, that the vjp of each is the arrangement undone (of a repetition:
+a sum), and that most of them are compositions of a few.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -160,7 +161,7 @@ def tile(x, reps):
 
 @composite
 def repeat(x, repeats, axis=None):
-    """Each element of x repeated `repeats` times (an int, or one for each element) along `axis`; of the flattened x for None."""
+    """Each element of x `repeats` times (an int, or one for each) along `axis`; of the flattened x for None."""
     if axis is None:
         x, axis = ravel(x), 0
     axis = check_axis("repeat", axis, x.ndim)
@@ -261,7 +262,7 @@ def stack(tensors: Sequence, axis=0):
 
 @composite
 def split(x, indices_or_sections, axis=0):
-    """x cut along `axis` into a list: into so many equal parts, or before each of the given indices (as numpy.split)."""
+    """x cut along `axis` into a list: so many equal parts, or before each of the given indices (as numpy.split)."""
     axis = check_axis("split", axis, x.ndim)
     size = x.shape[axis]
     if isinstance(indices_or_sections, (int, np.integer)):
@@ -272,7 +273,7 @@ def split(x, indices_or_sections, axis=0):
     else:
         cuts = [0, *indices_or_sections, size]
     before = (slice(None),) * axis
-    return [x[(*before, slice(start, stop))] for start, stop in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [x[(*before, slice(start, stop))] for start, stop in pairwise(cuts)]
 
 
 # --- triangles and diagonals ---
