@@ -37,6 +37,8 @@ from minigrad.creation import (
     zeros_like,
 )
 from minigrad.gradcheck import GradcheckError, gradcheck, gradgradcheck
-from minigrad.primitive import GradientError, ShapeError, primitive
+from minigrad.errors import GradientError, ShapeError
+from minigrad.forward import push
+from minigrad.primitive import primitive
 
 __version__ = "0.1.0"

@@ -1,11 +1,11 @@
-"""Derivatives of what was recorded: `backward`, `grad`, and `push` for forward mode.
+"""Derivatives of what was recorded: `backward` and `grad`.
 
 After this file you know reverse mode whole. Each node turns the gradient of its output into the gradients of its
 arguments (its vjp rules) and hands them to its parents. A node may run only when everything that used it has run;
 since every node is created after its parents, taking nodes in falling order of creation is enough. A heap does that:
 no recursion, so a chain of a million ops is as good as any other.
 
-Forward mode walks the same record the other way, oldest node first, with the jvp rules.
+Forward mode walks the same record the other way: see `forward.py`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from heapq import heappop, heappush
 from typing import Any
 
 from minigrad.backend import Array, namespace
-from minigrad.ops import broadcast_to
-from minigrad.primitive import GradientError, Node, ShapeError, grad_mode, leaf, writes
+from minigrad.errors import GradientError, ShapeError
+from minigrad.primitive import Node, grad_mode, leaf, writes
 from minigrad.tensor import Tensor, as_tensor
 
 
@@ -71,7 +71,7 @@ def backward(tensor: Tensor, gradient=None, *, retain_graph: bool | None = None,
     create_graph : bool
         Record the backward pass itself, so that the gradients can be differentiated.
     """
-    node = _node_of(tensor, "backward")
+    node = node_of(tensor, "backward")
     _Pass(retain_graph, create_graph).run([(node, _seed(tensor, gradient, create_graph))])
 
 
@@ -89,13 +89,13 @@ def grad(
     Returns one Tensor per input, of its shape; None for an input that the outputs do not depend on, which is an error
     unless `allow_unused`. Only the part of the graph between inputs and outputs is walked.
     """
-    outputs, inputs = _as_list(outputs), _as_list(inputs)
-    cotangents = _as_list(grad_outputs) if grad_outputs is not None else [None] * len(outputs)
+    outputs, inputs = as_list(outputs), as_list(inputs)
+    cotangents = as_list(grad_outputs) if grad_outputs is not None else [None] * len(outputs)
     if len(cotangents) != len(outputs):
         raise ValueError(f"grad: {len(outputs)} outputs but {len(cotangents)} grad_outputs; give one for each output.")
-    targets = [_node_of(tensor, "grad of an input") for tensor in inputs]
+    targets = [node_of(tensor, "grad of an input") for tensor in inputs]
     roots = [
-        (_node_of(tensor, "grad of an output"), _seed(tensor, cotangent, create_graph))
+        (node_of(tensor, "grad of an output"), _seed(tensor, cotangent, create_graph))
         for tensor, cotangent in zip(outputs, cotangents, strict=True)
     ]
     captured: dict[Node, Any] = dict.fromkeys(targets)
@@ -314,58 +314,6 @@ def store_gradient(node: Node, gradient: Any) -> None:
     node.grad = gradient if node.grad is None else node.grad + gradient
 
 
-# --- forward mode ---
-
-
-def push(
-    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], tangents, *, create_graph: bool = False
-) -> tuple[Tensor | None, ...]:
-    """Tangents of `outputs` when the `inputs` move along `tangents`: a Jacobian-vector product over the record.
-
-    Takes and returns one Tensor (or array) per input and output; None for an output that does not depend on the inputs.
-    The record stays usable: several tangents can be pushed, at about the cost of one forward pass each.
-    """
-    outputs, inputs, tangents = _as_list(outputs), _as_list(inputs), _as_list(tangents)
-    if len(tangents) != len(inputs):
-        raise ValueError(f"push: {len(inputs)} inputs but {len(tangents)} tangents; give one for each input.")
-    sources = [_node_of(tensor, "push from an input") for tensor in inputs]
-    sinks = [tensor.node for tensor in outputs if tensor.node is not None]
-    moving = {
-        node: _like(tensor, tangent, "tangent", create_graph)
-        for node, tensor, tangent in zip(sources, inputs, tangents, strict=True)
-    }
-    with set_grad_enabled(create_graph):
-        for node in nodes_between(moving, sinks):
-            if node not in moving:
-                moving[node] = _push_through(node, moving, create_graph)
-    found = (moving.get(tensor.node) for tensor in outputs)
-    return tuple(None if tangent is None else as_tensor(tangent) for tangent in found)
-
-
-def _push_through(node: Node, moving: dict[Node, Any], create_graph: bool) -> Any:
-    plan = node.plan
-    if node.saved is None:
-        raise GradientError(f"push through {plan.op.name}: its saved values were freed by a backward pass.")
-    check_versions(node)
-    if plan.op.twin:
-        result, stand_ins = run_twin(node, connect=create_graph)
-        used = {i: stand_in for i, stand_in in stand_ins.items() if node.parents[i] in moving}
-        (tangent,) = push(
-            result, list(used.values()), [moving[node.parents[i]] for i in used], create_graph=create_graph
-        )
-        return tangent if create_graph else tangent.data
-    saved = saved_as_tensors(node) if create_graph else node.saved
-    total = None
-    for position, rule, pick in plan.jvp_steps:
-        tangent = moving.get(node.parents[position])
-        if tangent is not None:
-            part = rule(tangent, *(saved if pick is None else pick(saved)))
-            total = part if total is None else total + part
-    if total is not None and total.shape != node.shape:  # an argument that the op broadcast
-        total = broadcast_to(total, node.shape)
-    return total
-
-
 # --- walking the record ---
 
 
@@ -386,11 +334,11 @@ def nodes_between(sources: Iterable[Node], sinks: Sequence[Node]) -> dict[Node, 
     return between
 
 
-def _as_list(value) -> list:
+def as_list(value) -> list:
     return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
-def _node_of(tensor: Tensor, purpose: str) -> Node:
+def node_of(tensor: Tensor, purpose: str) -> Node:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{purpose}: expected a Tensor, got {type(tensor).__name__}.")
     if tensor.node is None:
@@ -410,10 +358,10 @@ def _seed(tensor: Tensor, gradient, create_graph: bool):
                 "Reduce it first, as in tensor.sum().backward(), or pass the gradient to start from."
             )
         gradient = namespace(tensor.data).ones(tensor.shape, tensor.dtype)
-    return _like(tensor, gradient, "gradient", create_graph)
+    return like(tensor, gradient, "gradient", create_graph)
 
 
-def _like(tensor: Tensor, value, what: str, create_graph: bool):
+def like(tensor: Tensor, value, what: str, create_graph: bool):
     """A given cotangent or tangent of `tensor`, as an array, or as a Tensor where a graph is to be made of it."""
     value = as_tensor(value, device=tensor.device)
     if value.shape != tensor.shape:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backend import Array, namespace, to_device
-from minigrad.primitive import ShapeError
-from minigrad.tensor import Tensor, array_of, as_array, check_dtype
+from minigrad.backend import Array, as_array, check_dtype, namespace, to_device
+from minigrad.errors import ShapeError
+from minigrad.tensor import Tensor, array_of
 
 # --- from data ---
 

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minigrad.autograd import _as_list, enable_grad, grad, no_grad, push
+from minigrad.autograd import as_list, enable_grad, grad, no_grad
 from minigrad.creation import tensor
+from minigrad.forward import push
 from minigrad.tensor import Tensor
 
 
@@ -44,7 +45,7 @@ def gradcheck(
 
     Returns True. Raises GradcheckError where a derivative is wrong, TypeError for inputs that are not float64.
     """
-    inputs = _as_list(inputs)
+    inputs = as_list(inputs)
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not checked:
         raise ValueError("gradcheck: none of the inputs requires a gradient, so there is nothing to check.")
@@ -63,17 +64,17 @@ def gradcheck(
 
 def gradgradcheck(f: Callable, inputs: Tensor | Sequence[Tensor], **options) -> bool:
     """The same for second derivatives: gradcheck of the gradients of `f`, in its inputs and in the cotangent."""
-    inputs = _as_list(inputs)
+    inputs = as_list(inputs)
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     with no_grad():
-        outputs = _as_list(f(*inputs))
+        outputs = as_list(f(*inputs))
     random = np.random.default_rng(options.get("seed", 0) + 1)
     cotangents = [_random_like(y, random) for y in outputs if y.dtype.kind == "f"]
 
     def gradients(*arguments):
         points, vs = arguments[: len(inputs)], arguments[len(inputs) :]
         points = [_differentiable(x) if i in checked else x for i, x in enumerate(points)]
-        results = [y for y in _as_list(f(*points)) if y.requires_grad]
+        results = [y for y in as_list(f(*points)) if y.requires_grad]
         wanted = [points[i] for i in checked]
         found = grad(results, wanted, list(vs[: len(results)]), create_graph=True, allow_unused=True)
         # what does not depend on an input at all stays in the picture as a zero
@@ -96,7 +97,7 @@ def _check_along(f, inputs, moved, random, eps, rtol, forward) -> None:
     directions = {i: _random_like(inputs[i], random) for i in moved}
     points = [tensor(x, requires_grad=True) if i in moved else x for i, x in enumerate(inputs)]
     with enable_grad():
-        outputs = [y for y in _as_list(f(*points)) if y.dtype.kind == "f"]
+        outputs = [y for y in as_list(f(*points)) if y.dtype.kind == "f"]
     cotangents = [_random_like(y, random) for y in outputs]
     numeric, noise = _difference(f, inputs, directions, cotangents, eps)
     scale = max(abs(numeric), 1e-300)
@@ -126,7 +127,7 @@ def _difference(f, inputs, directions, cotangents, eps) -> tuple[float, float]:
         ]
         with enable_grad():  # f may itself take gradients
             moved = [x.requires_grad_() if i in directions else x for i, x in enumerate(moved)]
-            outputs = [y for y in _as_list(f(*moved)) if y.dtype.kind == "f"]
+            outputs = [y for y in as_list(f(*moved)) if y.dtype.kind == "f"]
         parts = [v.numpy() * y.detach().numpy() for v, y in zip(cotangents, outputs, strict=True)]
         return float(sum(p.sum() for p in parts)), float(sum(np.abs(p).sum() for p in parts))
 

@@ -28,7 +28,8 @@ from itertools import count
 from operator import itemgetter
 from typing import Any
 
-from minigrad.backend import Array, DeviceError, device_of, is_array
+from minigrad.backend import Array
+from minigrad.errors import GradientError, explain
 from minigrad.tensor import Tensor
 
 ELEMENTWISE = "elementwise"  # output i depends on input i alone: the Jacobian is diagonal, so vjp rules are jvp rules
@@ -40,14 +41,6 @@ OPS: dict[str, Primitive] = {}
 
 COMPOSITES: dict[str, Callable] = {}
 """Every public function that is composed of ops, by name: its derivatives follow from theirs. The tests walk it too."""
-
-
-class ShapeError(ValueError):
-    """Shapes that do not fit; the message gives them, what was expected, and what to do."""
-
-
-class GradientError(RuntimeError):
-    """A derivative that cannot be had: no rule, a freed graph, an array changed since it was saved."""
 
 
 class _GradMode(threading.local):
@@ -232,7 +225,7 @@ class Primitive:
         try:
             out = self.forward(*arrays, **options)
         except Exception as error:
-            raise self.explain(error, arrays, options) from error
+            raise explain(self, error, arrays, options) from error
         residuals = ()
         if self.residuals:
             out, *residuals = out
@@ -274,33 +267,6 @@ class Primitive:
     def make_plan(self, mask, parents: Sequence[Node | None]) -> Plan:
         plan = self.plans[mask] = Plan(self, [i for i, node in enumerate(parents) if node is not None])
         return plan
-
-    def explain(self, error: Exception, arrays: Sequence[Array], options: dict) -> Exception:
-        """The error of a failed forward, said in the terms of the call."""
-        if isinstance(error, (ShapeError, DeviceError, GradientError)):
-            return error
-        for array in arrays:
-            if array is not None and not is_array(array) and not isinstance(array, (bool, int, float)):
-                return TypeError(
-                    f"{self.name}: expected Tensors, arrays or numbers, got {type(array).__name__}; "
-                    "make a Tensor of it with minigrad.tensor(...)."
-                )
-        arguments = [a for a in arrays if is_array(a)]
-        devices = {device_of(a) for a in arguments if a.ndim}
-        if len(devices) > 1:
-            return DeviceError(
-                f"{self.name}: the arguments lie on {' and '.join(sorted(devices))}; "
-                'move them to one device first, as in x.to("cuda").'
-            )
-        shapes = " and ".join(str(tuple(a.shape)) for a in arguments)
-        if isinstance(error, ValueError) and "broadcast" in str(error):
-            return ShapeError(
-                f"{self.name}: shapes {shapes} do not broadcast together. Sizes must match from the right, or be 1; "
-                "reshape or expand_dims brings axes into line."
-            )
-        given = ", ".join(f"{a.dtype}{tuple(a.shape)}" for a in arguments)
-        error.add_note(f"minigrad: in {self.signature}, called with {given} {options or ''}".rstrip())
-        return error
 
     # --- derivative rules ---
 
@@ -398,7 +364,7 @@ class Unary(Primitive):
         try:
             out = self.forward(array)
         except Exception as error:
-            raise self.explain(error, (array,), {}) from error
+            raise explain(self, error, (array,), {}) from error
         if node is None or not grad_mode.enabled or not self.differentiable:
             return Tensor(out)
         plan = self.plans.get(1) or self.make_plan(1, (node,))
@@ -415,7 +381,7 @@ class Binary(Primitive):
         try:
             out = self.forward(a_array, b_array)
         except Exception as error:
-            raise self.explain(error, (a_array, b_array), {}) from error
+            raise explain(self, error, (a_array, b_array), {}) from error
         if a_node is None:
             if b_node is None:
                 return Tensor(out) if isinstance(a, Tensor) or isinstance(b, Tensor) else out

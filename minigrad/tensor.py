@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minigrad.backend import Array, device_of, is_array, to_device
-from minigrad.backend.device import NUMBERS, backend_of
+from minigrad.backend import NUMBERS, Array, as_array, check_dtype, device_of, is_array, to_device
 
-DTYPES = tuple(np.dtype(t) for t in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"))
 _hook_number = count()
 
 
@@ -291,55 +289,17 @@ class Tensor:
         twin.name = self.name
         return twin
 
-    # --- operators ---
+    # --- operators and methods are ops: see OPERATORS below and METHODS in ops ---
 
-    def __add__(self, other):
-        return ops.add(self, other)
+    if TYPE_CHECKING:
 
-    def __radd__(self, other):
-        return ops.add(other, self)
+        def _operator(self, other: Any) -> Tensor: ...
 
-    def __sub__(self, other):
-        return ops.subtract(self, other)
+        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = _operator
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rmatmul__ = _operator
+        __lt__ = __le__ = __gt__ = __ge__ = __and__ = __or__ = __xor__ = _operator
 
-    def __rsub__(self, other):
-        return ops.subtract(other, self)
-
-    def __mul__(self, other):
-        return ops.multiply(self, other)
-
-    def __rmul__(self, other):
-        return ops.multiply(other, self)
-
-    def __truediv__(self, other):
-        return ops.divide(self, other)
-
-    def __rtruediv__(self, other):
-        return ops.divide(other, self)
-
-    def __floordiv__(self, other):
-        return ops.floor_divide(self, other)
-
-    def __rfloordiv__(self, other):
-        return ops.floor_divide(other, self)
-
-    def __mod__(self, other):
-        return ops.remainder(self, other)
-
-    def __rmod__(self, other):
-        return ops.remainder(other, self)
-
-    def __pow__(self, other):
-        return ops.power(self, other)
-
-    def __rpow__(self, other):
-        return ops.power(other, self)
-
-    def __matmul__(self, other):
-        return ops.matmul(self, other)
-
-    def __rmatmul__(self, other):
-        return ops.matmul(other, self)
+        def __getattr__(self, name: str) -> Any: ...
 
     def __neg__(self):
         return ops.negative(self)
@@ -349,18 +309,6 @@ class Tensor:
 
     def __abs__(self):
         return ops.abs(self)
-
-    def __lt__(self, other):
-        return ops.less(self, other)
-
-    def __le__(self, other):
-        return ops.less_equal(self, other)
-
-    def __gt__(self, other):
-        return ops.greater(self, other)
-
-    def __ge__(self, other):
-        return ops.greater_equal(self, other)
 
     def __eq__(self, other):
         return ops.equal(self, other) if _comparable(other) else NotImplemented
@@ -373,28 +321,11 @@ class Tensor:
     def __invert__(self):
         return ops.logical_not(self) if self.dtype == bool else ops.bitwise_not(self)
 
-    def __and__(self, other):
-        return ops.bitwise_and(self, other)
-
-    __rand__ = __and__
-
-    def __or__(self, other):
-        return ops.bitwise_or(self, other)
-
-    __ror__ = __or__
-
-    def __xor__(self, other):
-        return ops.bitwise_xor(self, other)
-
-    __rxor__ = __xor__
-
     def __getitem__(self, index):
         return ops.getitem(self, index)
 
     def __iter__(self):
         return (self[i] for i in range(len(self)))
-
-    # --- methods: the op of the same name ---
 
     def reshape(self, *shape):
         return ops.reshape(self, _spread(shape))
@@ -413,14 +344,31 @@ class Tensor:
 
     expand = broadcast_to
 
-    def flatten(self, start_dim=0, end_dim=-1):
-        return ops.flatten(self, start_dim, end_dim)
-
-    def squeeze(self, axis=None):
-        return ops.squeeze(self, axis)
-
     def unsqueeze(self, axis):
         return ops.expand_dims(self, axis)
+
+
+OPERATORS = {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "power",
+    "matmul": "matmul",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+}
+
+
+def _operator_method(op: Callable, reflected: bool) -> Callable:
+    return (lambda self, other: op(other, self)) if reflected else (lambda self, other: op(self, other))
 
 
 def _op_method(name: str) -> Callable:
@@ -444,41 +392,6 @@ def _comparable(value: Any) -> bool:
 # --- into tensors ---
 
 
-def check_dtype(dtype: Any) -> np.dtype:
-    """A dtype as NumPy's; TypeError, with the list of ours, for one we do not hold. `float` means float32."""
-    try:
-        found = np.dtype(np.float32 if dtype is float else dtype)
-    except TypeError:
-        found = None
-    if found not in DTYPES:
-        raise TypeError(f"dtype {dtype!r} is not supported; expected one of {', '.join(map(str, DTYPES))}.")
-    return found
-
-
-def as_array(data: Any, dtype: Any = None, device: str | None = None) -> Array:
-    """An array of `data`: arrays keep their dtype and memory, Python floats become float32, ints int64, bools bool."""
-    dtype = None if dtype is None else check_dtype(dtype)
-    if isinstance(data, Tensor):
-        data = data.data
-    if not is_array(data):
-        if isinstance(data, (list, tuple)) and any(isinstance(part, Tensor) for part in data):
-            raise TypeError("a list of Tensors is not data; join them with minigrad.stack or minigrad.concatenate.")
-        from_numbers = not hasattr(data, "__array__")
-        try:
-            data = np.asarray(data)
-        except ValueError as error:
-            raise ValueError(f"cannot make one array of this {type(data).__name__}: {error}") from error
-        if from_numbers and dtype is None and data.dtype == np.float64:
-            dtype = np.dtype(np.float32)
-    if data.dtype not in DTYPES:
-        if backend_of(data).name != "cpu" or data.dtype.newbyteorder("=") not in DTYPES:
-            raise TypeError(f"dtype {data.dtype} is not supported; expected one of {', '.join(map(str, DTYPES))}.")
-        dtype = dtype or data.dtype.newbyteorder("=")
-    if dtype is not None and data.dtype != dtype:
-        data = data.astype(dtype)
-    return data if device is None else to_device(data, device)
-
-
 def array_of(value: Any) -> Array:
     """The array in a Tensor; an array as it is. For rules, which run on either."""
     return value.data if isinstance(value, Tensor) else value
@@ -499,3 +412,7 @@ from minigrad.primitive import creation_number, leaf, writes
 
 for _name in ops.METHODS:
     setattr(Tensor, _name, _op_method(_name))
+for _symbol, _name in OPERATORS.items():
+    setattr(Tensor, f"__{_symbol}__", _operator_method(getattr(ops, _name), reflected=False))
+    if _symbol not in ("lt", "le", "gt", "ge"):
+        setattr(Tensor, f"__r{_symbol}__", _operator_method(getattr(ops, _name), reflected=True))

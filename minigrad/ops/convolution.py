@@ -12,9 +12,10 @@ Images are (N, C, H, W) and weights (out, in/groups, height, width), as in PyTor
 from __future__ import annotations
 
 from minigrad.backend import kernels
+from minigrad.errors import ShapeError
 from minigrad.ops.products import sum_rows
 from minigrad.ops.shapes import expand_dims, squeeze
-from minigrad.primitive import LINEAR, ShapeError, composite, primitive
+from minigrad.primitive import LINEAR, composite, primitive
 
 # --- the three ops ---
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from minigrad.backend import namespace, to_device
 from minigrad.backend.device import device_of, is_array
+from minigrad.errors import ShapeError
 from minigrad.ops.shapes import broadcast_to, check_axis
-from minigrad.primitive import LINEAR, ShapeError, composite, primitive
+from minigrad.primitive import LINEAR, composite, primitive
 from minigrad.tensor import Tensor, array_of
 
 # --- reading and its adjoint ---

@@ -12,9 +12,10 @@ import math
 import numpy as np
 
 from minigrad.backend import kernels, namespace
+from minigrad.errors import ShapeError
 from minigrad.ops.convolution import pair
 from minigrad.ops.shapes import expand_dims, squeeze
-from minigrad.primitive import LINEAR, ShapeError, composite, primitive
+from minigrad.primitive import LINEAR, composite, primitive
 from minigrad.tensor import array_of
 
 # --- max ---

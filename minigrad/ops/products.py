@@ -10,8 +10,9 @@ import math
 from itertools import chain
 
 from minigrad.backend import namespace
+from minigrad.errors import ShapeError
 from minigrad.ops.shapes import broadcast_to, check_axis, diagonal, transpose
-from minigrad.primitive import LINEAR, ShapeError, composite, primitive
+from minigrad.primitive import LINEAR, composite, primitive
 from minigrad.tensor import array_of
 
 # --- matmul ---

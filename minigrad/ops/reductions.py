@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 
 from minigrad.backend import namespace
+from minigrad.errors import ShapeError
 from minigrad.ops.arithmetic import abs as absolute
 from minigrad.ops.arithmetic import square, where
 from minigrad.ops.shapes import concatenate, flip
-from minigrad.primitive import LINEAR, ShapeError, composite, primitive
+from minigrad.primitive import LINEAR, composite, primitive
 from minigrad.tensor import array_of
 
 # --- axes ---

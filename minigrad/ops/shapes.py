@@ -13,7 +13,8 @@ from itertools import pairwise
 import numpy as np
 
 from minigrad.backend import namespace
-from minigrad.primitive import LINEAR, ShapeError, composite, primitive
+from minigrad.errors import ShapeError
+from minigrad.primitive import LINEAR, composite, primitive
 
 # --- rearranging ---
 

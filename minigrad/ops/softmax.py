@@ -11,10 +11,11 @@ import math
 import numpy as np
 
 from minigrad.backend import namespace
+from minigrad.errors import ShapeError
 from minigrad.ops.arithmetic import where
 from minigrad.ops.elementary import exp
 from minigrad.ops.reductions import keep_axes, sum
-from minigrad.primitive import ShapeError, primitive
+from minigrad.primitive import primitive
 
 
 @primitive(local="softmax(x)")

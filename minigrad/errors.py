@@ -1,0 +1,48 @@
+"""The errors of minigrad, and how the failure of an array library becomes one that speaks of the call.
+
+After this file you know what can be caught: ShapeError is a ValueError, GradientError and DeviceError are RuntimeErrors;
+and that an op whose forward fails says which op it was, what it was given, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minigrad.backend import Array, DeviceError, device_of, is_array
+
+
+class ShapeError(ValueError):
+    """Shapes that do not fit; the message gives them, what was expected, and what to do."""
+
+
+class GradientError(RuntimeError):
+    """A derivative that cannot be had: no rule, a freed graph, an array changed since it was saved."""
+
+
+def explain(op: Any, error: Exception, arrays: Sequence[Array], options: dict) -> Exception:
+    """The error of a failed forward, said in the terms of the call."""
+    if isinstance(error, (ShapeError, DeviceError, GradientError)):
+        return error
+    for array in arrays:
+        if array is not None and not is_array(array) and not isinstance(array, (bool, int, float)):
+            return TypeError(
+                f"{op.name}: expected Tensors, arrays or numbers, got {type(array).__name__}; "
+                "make a Tensor of it with minigrad.tensor(...)."
+            )
+    arguments = [a for a in arrays if is_array(a)]
+    devices = {device_of(a) for a in arguments if a.ndim}
+    if len(devices) > 1:
+        return DeviceError(
+            f"{op.name}: the arguments lie on {' and '.join(sorted(devices))}; "
+            'move them to one device first, as in x.to("cuda").'
+        )
+    shapes = " and ".join(str(tuple(a.shape)) for a in arguments)
+    if isinstance(error, ValueError) and "broadcast" in str(error):
+        return ShapeError(
+            f"{op.name}: shapes {shapes} do not broadcast together. Sizes must match from the right, or be 1; "
+            "reshape or expand_dims brings axes into line."
+        )
+    given = ", ".join(f"{a.dtype}{tuple(a.shape)}" for a in arguments)
+    error.add_note(f"minigrad: in {op.signature}, called with {given} {options or ''}".rstrip())
+    return error

@@ -1,0 +1,75 @@
+"""Forward mode: tangents pushed along the record, oldest node first.
+
+After this file you know that one recorded forward pass serves both directions: where reverse mode takes the latest node
+and pulls its gradient back with vjp rules, forward mode takes the oldest and pushes its tangent on with jvp rules. An op
+that is elementwise or linear needs no rule of its own for it (see `Primitive.rule`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from minigrad.autograd import (
+    as_list,
+    check_versions,
+    like,
+    node_of,
+    nodes_between,
+    run_twin,
+    saved_as_tensors,
+    set_grad_enabled,
+)
+from minigrad.errors import GradientError
+from minigrad.ops import broadcast_to
+from minigrad.primitive import Node
+from minigrad.tensor import Tensor, as_tensor
+
+
+def push(
+    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], tangents, *, create_graph: bool = False
+) -> tuple[Tensor | None, ...]:
+    """Tangents of `outputs` when the `inputs` move along `tangents`: a Jacobian-vector product over the record.
+
+    Takes and returns one Tensor (or array) per input and output; None for an output that does not depend on the inputs.
+    The record stays usable: several tangents can be pushed, at about the cost of one forward pass each.
+    """
+    outputs, inputs, tangents = as_list(outputs), as_list(inputs), as_list(tangents)
+    if len(tangents) != len(inputs):
+        raise ValueError(f"push: {len(inputs)} inputs but {len(tangents)} tangents; give one for each input.")
+    sources = [node_of(tensor, "push from an input") for tensor in inputs]
+    sinks = [tensor.node for tensor in outputs if tensor.node is not None]
+    moving = {
+        node: like(tensor, tangent, "tangent", create_graph)
+        for node, tensor, tangent in zip(sources, inputs, tangents, strict=True)
+    }
+    with set_grad_enabled(create_graph):
+        for node in nodes_between(moving, sinks):
+            if node not in moving:
+                moving[node] = _push_through(node, moving, create_graph)
+    found = (moving.get(tensor.node) for tensor in outputs)
+    return tuple(None if tangent is None else as_tensor(tangent) for tangent in found)
+
+
+def _push_through(node: Node, moving: dict[Node, Any], create_graph: bool) -> Any:
+    plan = node.plan
+    if node.saved is None:
+        raise GradientError(f"push through {plan.op.name}: its saved values were freed by a backward pass.")
+    check_versions(node)
+    if plan.op.twin:
+        result, stand_ins = run_twin(node, connect=create_graph)
+        used = {i: stand_in for i, stand_in in stand_ins.items() if node.parents[i] in moving}
+        (tangent,) = push(
+            result, list(used.values()), [moving[node.parents[i]] for i in used], create_graph=create_graph
+        )
+        return tangent if create_graph else tangent.data
+    saved = saved_as_tensors(node) if create_graph else node.saved
+    total = None
+    for position, rule, pick in plan.jvp_steps:
+        tangent = moving.get(node.parents[position])
+        if tangent is not None:
+            part = rule(tangent, *(saved if pick is None else pick(saved)))
+            total = part if total is None else total + part
+    if total is not None and total.shape != node.shape:  # an argument that the op broadcast
+        total = broadcast_to(total, node.shape)
+    return total
