@@ -1,6 +1,6 @@
 """The CPU kernels against PyTorch's, in one process, runs taken in turn.
 
-    python benchmarks/kernels.py [--runs 15] [--threads 2] [--batch 64] [--only batch_norm]
+    python benchmarks/kernels.py [--rounds 7] [--threads 2] [--batch 64] [--only batch_norm]
 
 Prints the median milliseconds of each and their ratio (ours / PyTorch's; below 1 we are faster). Arrays are float32, as
 a channels-last network would hand them over; PyTorch gets the same memory layout, or, with --torch-layout nchw, its
@@ -30,9 +30,11 @@ CONVOLUTIONS = [  # channels in and out, kernel, stride, padding, image, groups
     (32, 64, 3, 2, 1, 32, 1),
     (64, 64, 3, 1, 1, 16, 4),
     (64, 64, 3, 1, 1, 16, 64),
+    (64, 64, 3, 2, 1, 16, 64),
 ]
 POOLS = [(32, 32), (64, 16), (128, 8), (6, 28), (16, 10)]  # channels, image
 NORMS = [(32, 32), (64, 16), (128, 8)]
+PAUSE = 0.01  # seconds: PyTorch's idle threads spin for some ms after a run, and would take a core from us
 aten = torch.ops.aten
 
 
@@ -44,14 +46,14 @@ def main() -> None:
     print(f"{'kernel':44}{'ours ms':>9}{'torch ms':>9}{'ratio':>7}")
     for name, ours, theirs in (*convolutions(make), *pools(make), *norms(make)):
         if options.only in name:
-            mine, peer = interleaved(ours, theirs, options.runs)
+            mine, peer = interleaved(ours, theirs, options.rounds)
             print(f"{name:44}{mine:9.2f}{peer:9.2f}{mine / peer:7.2f}", flush=True)
     print("BLAS:", [(info["internal_api"], info.get("architecture")) for info in threadpoolctl.threadpool_info()])
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=threads.get_num_threads())
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--only", default="", help="kernels whose name contains this")
@@ -76,13 +78,16 @@ class Maker:
         return array, torch.from_numpy(array)
 
 
-def interleaved(ours, theirs, runs: int) -> tuple[float, float]:
+def interleaved(ours, theirs, rounds: int) -> tuple[float, float]:
+    """Median milliseconds of each. A round is a pause, one run to warm up and three that count; the two take turns."""
     times: tuple[list[float], list[float]] = ([], [])
-    for run in range(runs + 3):
+    for round_ in range(rounds + 1):
         for function, record in zip((ours, theirs), times, strict=True):
-            start = time.perf_counter()
+            time.sleep(PAUSE)
             function()
-            if run >= 3:  # the first ones warm up
+            for _ in range(3 if round_ else 0):
+                start = time.perf_counter()
+                function()
                 record.append(time.perf_counter() - start)
     return statistics.median(times[0]) * 1e3, statistics.median(times[1]) * 1e3
 

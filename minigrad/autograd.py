@@ -37,18 +37,14 @@ class set_grad_enabled(ContextDecorator):
         grad_mode.enabled = self.previous.pop()
 
 
-class no_grad(set_grad_enabled):
-    """`with no_grad():` nothing is recorded, and results need no gradient."""
-
-    def __init__(self):
-        super().__init__(False)
+def no_grad() -> set_grad_enabled:
+    """`with no_grad():` nothing is recorded, and results need no gradient. Also a decorator, `@no_grad()`."""
+    return set_grad_enabled(False)
 
 
-class enable_grad(set_grad_enabled):
-    """`with enable_grad():` record again inside a `no_grad` block."""
-
-    def __init__(self):
-        super().__init__(True)
+def enable_grad() -> set_grad_enabled:
+    """`with enable_grad():` record again inside a `no_grad` block. Also a decorator."""
+    return set_grad_enabled(True)
 
 
 def is_grad_enabled() -> bool:
@@ -154,7 +150,7 @@ class _Pass:
                 f"backward through {plan.op.name}: its saved values were freed by an earlier backward pass. "
                 "Pass retain_graph=True to that pass to go through the graph twice."
             )
-        if writes.latest < node.order:
+        if writes[-1] < node.order:
             check_versions(node)
         if plan.joint is not None:
             self.pull_together(node, gradient)

@@ -1,7 +1,7 @@
 """The errors of minigrad, and how the failure of an array library becomes one that speaks of the call.
 
-After this file you know what can be caught: ShapeError is a ValueError, GradientError and DeviceError are RuntimeErrors;
-and that an op whose forward fails says which op it was, what it was given, and what to do.
+After this file you know what can be caught (ShapeError is a ValueError, GradientError and DeviceError are
+RuntimeErrors), and that an op whose forward fails says which op it was, what it was given, and what to do.
 """
 
 from __future__ import annotations

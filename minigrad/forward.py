@@ -1,8 +1,8 @@
 """Forward mode: tangents pushed along the record, oldest node first.
 
-After this file you know that one recorded forward pass serves both directions: where reverse mode takes the latest node
-and pulls its gradient back with vjp rules, forward mode takes the oldest and pushes its tangent on with jvp rules. An op
-that is elementwise or linear needs no rule of its own for it (see `Primitive.rule`).
+After this file you know that one recorded forward pass serves both directions: where reverse mode takes the latest
+node and pulls its gradient back with vjp rules, forward mode takes the oldest and pushes its tangent on with jvp rules.
+An op that is elementwise or linear needs no rule of its own for it (see `Primitive.rule`).
 """
 
 from __future__ import annotations

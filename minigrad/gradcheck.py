@@ -2,8 +2,8 @@
 
 After this file you know how: move the inputs a little along a random direction u, see how much the output, weighed with
 random v, changes; that must be v'Ju, which reverse mode gives as <J'v, u> and forward mode as <v, Ju>. Random
-directions, never ones: ones hide errors that cancel in sums. The tolerance is relative to the size of the derivative plus what
-rounding in f itself can explain, so that a small wrong gradient is found as surely as a large one.
+directions, never ones: ones hide errors that cancel in sums. The tolerance is relative to the size of the derivative
+plus what rounding in f itself can explain, so that a small wrong gradient is found as surely as a large one.
 """
 
 from __future__ import annotations

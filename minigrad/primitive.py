@@ -53,11 +53,7 @@ grad_mode = _GradMode()
 creation_number = count(0, -1).__next__
 
 
-class _Writes:
-    latest = 1  # the creation number of the last write in place to any leaf: smaller is later
-
-
-writes = _Writes()
+writes = [1]  # the number, on the same clock, of the last write in place to any leaf
 
 
 class Node:
@@ -65,21 +61,30 @@ class Node:
 
     A Tensor points to its node and nodes point to their parents' nodes; nothing points back to a Tensor, so a graph
     is freed as soon as its last Tensor is, without the garbage collector.
+
+    plan : which rules to run; None for a leaf
+    parents : the nodes of the arguments; None for an argument that needs no gradient
+    saved : the values that the rules named, in the plan's order; None once freed
+    order : creation number: smaller is later
+    shape, dtype : of the value
+    grad : the accumulated gradient (a Tensor) of a leaf, or of a tensor that asked to keep it (`keeps_grad`)
+    hooks : functions that see the gradient, by number; None where there are none
+    version : when a leaf's array was last written in place, on the clock of `order`
+    name : for pictures and messages
     """
 
     __slots__ = (
-        "__weakref__",
-        "dtype",
-        "grad",  # the accumulated gradient (a Tensor) of a leaf, or of a tensor that asked to retain it
-        "hooks",
-        "keeps_grad",
-        "name",
-        "order",  # creation number: smaller is later
-        "parents",  # the nodes of the arguments; None for an argument that needs no gradient
-        "plan",  # which rules to run; None for a leaf
-        "saved",  # the values that the rules named, in the plan's order; None once freed
+        "plan",
+        "parents",
+        "saved",
+        "order",
         "shape",
-        "version",  # when a leaf's array was last written in place, on the clock of `order`
+        "dtype",
+        "grad",
+        "keeps_grad",
+        "hooks",
+        "version",
+        "name",
     )
 
     def __init__(self, plan, parents, saved, shape, dtype):
@@ -126,7 +131,7 @@ class Plan:
             wanted.update(_needs(op.joint_rule))
         if op.twin:
             wanted.update(op.argument_names, op.options)
-        self.names = tuple(sorted(wanted, key=op.frame_position))
+        self.names = tuple(sorted(wanted))
         self.keep_simple = _simple_keeper(op, self.names)
         self.keep = _keeper(op, self.names)
         intos = {i: (rule, self.picker(_needs(rule, given=2))) for i, rule in intos.items()}
@@ -143,12 +148,9 @@ class Plan:
 
 
 def _tuple_getter(indices: Sequence[int]) -> Callable:
-    if len(indices) >= 2:
-        return itemgetter(*indices)
-    if not indices:
-        return lambda values: ()
-    index = indices[0]
-    return lambda values: (values[index],)
+    if len(indices) == 1:
+        return lambda values: (values[indices[0]],)
+    return itemgetter(*indices) if indices else lambda values: ()
 
 
 def _simple_keeper(op: Primitive, names: Sequence[str]) -> Callable | None:
@@ -272,13 +274,11 @@ class Primitive:
 
     def vjp(self, **rules: Callable | None) -> None:
         """State, per argument, how a gradient g of the output becomes the argument's; None: no gradient by nature."""
-        self._check_arguments(rules)
-        self.vjp_rules.update(rules)
+        self._enter(self.vjp_rules, rules)
 
     def jvp(self, **rules: Callable | None) -> None:
         """State, per argument, how its tangent becomes the output's. Needed by ops of kind GENERAL only."""
-        self._check_arguments(rules)
-        self.jvp_rules.update(rules)
+        self._enter(self.jvp_rules, rules)
 
     def vjp_together(self, rule: Callable) -> None:
         """One rule giving the gradients of all arguments as a tuple, for kernels that share work between them.
@@ -292,13 +292,21 @@ class Primitive:
 
         For reads of small parts: n reads of an array of size n then cost 2n and not n squared.
         """
-        self._check_arguments(rules)
-        self.into_rules.update(rules)
+        self._enter(self.into_rules, rules, given=2)
 
-    def _check_arguments(self, rules: dict) -> None:
-        unknown = rules.keys() - set(self.argument_names)
-        if unknown:
-            raise TypeError(f"{self.name}: a rule for {sorted(unknown)}, but the arguments are {self.argument_names}.")
+    def _enter(self, table: dict, rules: dict, given: int = 1) -> None:
+        """Put rules into a table, after a check that they name arguments, and ask only for what there is."""
+        suffix, extra = ("_shapes", ["position"]) if self.variadic else ("_shape", [])
+        shapes = [argument + suffix for argument in self.argument_names]
+        frame = [*self.argument_names, "out", *self.residuals, *self.options, *shapes, *extra]
+        for argument, rule in rules.items():
+            if argument not in self.argument_names:
+                raise TypeError(f"{self.name}: a rule for {argument!r}; the arguments are {self.argument_names}.")
+            for name in _needs(rule, given) if rule else ():
+                if name not in frame:
+                    raise TypeError(f"{self.name}: a rule asks for {name!r}; it may ask for {', '.join(frame)}.")
+        table.update(rules)
+        self.plans.clear()
 
     def rule(self, rules: dict, position: int, form: str) -> tuple[Callable | None, tuple[str, ...]]:
         """The rule for one argument and the names it needs; a rule nobody wrote raises when it is run."""
@@ -339,16 +347,6 @@ class Primitive:
             f"{self.name} has no {form} rule for its argument {argument!r}: state one with "
             f"{self.name}.{form}({argument}=lambda g, ...: ...), or None if it has no gradient by nature."
         )
-
-    def frame_position(self, name: str) -> int:
-        """Where a name stands among all that a rule may ask for; an unknown one is an error that lists them."""
-        shapes = [f"{argument}_shape" for argument in self.argument_names]
-        if self.variadic:
-            shapes = [f"{self.argument_names[0]}_shapes"]
-        frame = [*self.argument_names, "out", *self.residuals, *self.options, *shapes]
-        if name not in frame:
-            raise TypeError(f"{self.name}: a rule asks for {name!r}; it may ask for {', '.join(frame)}.")
-        return frame.index(name)
 
     def __repr__(self):
         return f"<op {self.signature}>"

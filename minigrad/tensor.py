@@ -224,9 +224,7 @@ class Tensor:
 
     def to(self, target: Any) -> Tensor:
         """To a device ('cpu', 'cuda', 'cuda:1') or dtype; the tensor itself where nothing changes. Differentiable."""
-        if isinstance(target, str) and target.partition(":")[0] not in ("cpu", "cuda") and target in np.sctypeDict:
-            target = np.dtype(target)
-        if not isinstance(target, str):
+        if not isinstance(target, str) or target in np.sctypeDict:
             return self.astype(target)
         if self.device == target or (target == "cuda" and self.device.startswith("cuda")):
             return self
@@ -260,7 +258,7 @@ class Tensor:
     def touch(self) -> None:
         """Say that `data` was written to in place; whoever writes to it by hand should."""
         if self.node is not None:
-            self.node.version = writes.latest = creation_number()
+            self.node.version = writes[-1] = creation_number()
 
     def replace_data(self, array: Array) -> None:
         """Give a leaf another array, of another device or dtype; its gradient is dropped."""
@@ -274,9 +272,6 @@ class Tensor:
             "tensors are not changed in place: the record of how they were computed would be wrong. "
             "Use y = minigrad.index_update(x, index, value) for a new tensor, or x.copy_(value) for a whole leaf."
         )
-
-    def __copy__(self) -> Tensor:
-        return self.__deepcopy__({})
 
     def __deepcopy__(self, memo: dict) -> Tensor:
         if not self.is_leaf:
@@ -348,23 +343,10 @@ class Tensor:
         return ops.expand_dims(self, axis)
 
 
-OPERATORS = {
-    "add": "add",
-    "sub": "subtract",
-    "mul": "multiply",
-    "truediv": "divide",
-    "floordiv": "floor_divide",
-    "mod": "remainder",
-    "pow": "power",
-    "matmul": "matmul",
-    "and": "bitwise_and",
-    "or": "bitwise_or",
-    "xor": "bitwise_xor",
-    "lt": "less",
-    "le": "less_equal",
-    "gt": "greater",
-    "ge": "greater_equal",
-}
+OPERATORS = """
+    add:add sub:subtract mul:multiply truediv:divide floordiv:floor_divide mod:remainder pow:power matmul:matmul
+    and:bitwise_and or:bitwise_or xor:bitwise_xor lt:less le:less_equal gt:greater ge:greater_equal
+""".split()
 
 
 def _operator_method(op: Callable, reflected: bool) -> Callable:
@@ -399,8 +381,6 @@ def array_of(value: Any) -> Array:
 
 def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor:
     """`data` as a Tensor, the same one if it is one already; arrays are not copied."""
-    if isinstance(data, Tensor) and dtype is None and device is None:
-        return data
     if isinstance(data, Tensor):
         data = data if dtype is None else data.astype(dtype)
         return data if device is None else data.to(device)
@@ -412,7 +392,8 @@ from minigrad.primitive import creation_number, leaf, writes
 
 for _name in ops.METHODS:
     setattr(Tensor, _name, _op_method(_name))
-for _symbol, _name in OPERATORS.items():
+for _pair in OPERATORS:
+    _symbol, _name = _pair.split(":")
     setattr(Tensor, f"__{_symbol}__", _operator_method(getattr(ops, _name), reflected=False))
     if _symbol not in ("lt", "le", "gt", "ge"):
         setattr(Tensor, f"__r{_symbol}__", _operator_method(getattr(ops, _name), reflected=True))
