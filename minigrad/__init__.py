@@ -7,7 +7,7 @@ x = mg.tensor([1.0, 2.0], requires_grad=True)
 x.grad                      # tensor([2., 4.], dtype=float32)
 """
 
-from numpy import bool_, float16, float32, float64, int8, int16, int32, int64, uint8
+from numpy import float16, float32, float64, int8, int16, int32, int64, uint8
 
 from minigrad.tensor import Tensor, as_tensor
 from minigrad import autograd, ops

@@ -10,7 +10,7 @@ Forward mode walks the same record the other way: see `forward.py`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import ContextDecorator
 from heapq import heappop, heappush
 from typing import Any
@@ -116,7 +116,7 @@ class _Pass:
         self.create_graph = create_graph
         self.retain_graph = create_graph if retain_graph is None else retain_graph
         self.captured = captured
-        self.wanted: set[Node] | None = None  # None: every node
+        self.wanted: Container[Node] | None = None  # None: every node
         self.pending: dict[Node, Any] = {}  # what has arrived so far, by node
         self.owned: set[Node] = set()  # nodes whose pending buffer only this pass knows: it may be added to in place
         self.heap: list[tuple[int, Node]] = []
@@ -128,17 +128,17 @@ class _Pass:
         with set_grad_enabled(self.create_graph):
             for node, gradient in roots:
                 self.arrive(node, gradient)
-            heap, pending, plain = self.heap, self.pending, self.captured is None
+            heap, pending, captured = self.heap, self.pending, self.captured
             while heap:
                 node = heappop(heap)[1]
                 gradient = pending.pop(node)
                 if node.hooks is not None:
                     gradient = run_hooks(node, gradient)
-                if plain:
+                if captured is None:
                     if node.keeps_grad:
                         store_gradient(node, gradient)
-                elif node in self.captured:
-                    self.captured[node] = gradient
+                elif node in captured:
+                    captured[node] = gradient
                 if node.plan is not None:
                     self.pull(node, gradient)
 
@@ -162,7 +162,7 @@ class _Pass:
                 if wanted is not None and parent not in wanted:
                     continue
                 if into is not None and not self.create_graph:
-                    self.pull_into(parent, gradient, *into, saved)
+                    self.pull_into(parent, gradient, into, saved)
                     continue
                 contribution = rule(gradient, *(saved if pick is None else pick(saved)))
                 if parent.keeps_grad and not self.create_graph and is_alias(contribution, gradient):
@@ -171,8 +171,9 @@ class _Pass:
         if not self.retain_graph:
             node.saved = None
 
-    def pull_into(self, parent: Node, gradient: Array, rule, pick, saved: tuple) -> None:
+    def pull_into(self, parent: Node, gradient: Array, into: tuple[Callable, Callable | None], saved: tuple) -> None:
         """Run the in-place form of a rule: it adds to the parent's buffer."""
+        rule, pick = into
         rule(self.buffer(parent, gradient), gradient, *(saved if pick is None else pick(saved)))
 
     def pull_together(self, node: Node, gradient: Any) -> None:

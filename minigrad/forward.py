@@ -62,7 +62,7 @@ def _push_through(node: Node, moving: dict[Node, Any], create_graph: bool) -> An
         (tangent,) = push(
             result, list(used.values()), [moving[node.parents[i]] for i in used], create_graph=create_graph
         )
-        return tangent if create_graph else tangent.data
+        return tangent if create_graph or tangent is None else tangent.data
     saved = saved_as_tensors(node) if create_graph else node.saved
     total = None
     for position, rule, pick in plan.jvp_steps:

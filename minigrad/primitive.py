@@ -134,8 +134,8 @@ class Plan:
         self.names = tuple(sorted(wanted))
         self.keep_simple = _simple_keeper(op, self.names)
         self.keep = _keeper(op, self.names)
-        intos = {i: (rule, self.picker(_needs(rule, given=2))) for i, rule in intos.items()}
-        self.steps = tuple((i, rule, self.picker(needs), intos.get(i)) for i, rule, needs in pulls if rule)
+        in_place = {i: (rule, self.picker(_needs(rule, given=2))) for i, rule in intos.items()}
+        self.steps = tuple((i, rule, self.picker(needs), in_place.get(i)) for i, rule, needs in pulls if rule)
         self.jvp_steps = tuple((i, rule, self.picker(needs)) for i, rule, needs in pushes if rule)
         self.joint = op.joint_rule and (op.joint_rule, self.picker(_needs(op.joint_rule)))
         self.saved_positions = tuple(i for i in positions if op.argument_name(i) in self.names)

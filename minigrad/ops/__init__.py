@@ -137,9 +137,7 @@ from minigrad.ops.shapes import (
 )
 from minigrad.ops.softmax import log_softmax, logsumexp, softmax, softmax_cross_entropy
 
-__all__ = sorted(name for name, value in globals().items() if callable(value) and not name.startswith("_"))
-
-METHODS = """
+METHODS: list[str] = """
     abs add all amax amin any argmax argmin argsort ceil clip clone cos cumprod cumsum diagonal divide dot exp
     expand_dims expm1 flatten flip floor gather log log10 log1p log2 log_softmax logsumexp matmul max mean min
     moveaxis multiply negative norm power prod ravel reciprocal relu repeat roll round rsqrt scatter_add sigmoid

@@ -1,0 +1,34 @@
+"""The documents are true: every Python block in them runs, and CI runs the README's own test command."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_python_block_of_a_document_runs(document, tmp_path, monkeypatch, capsys):
+    """The blocks of one document share their names, as a reader who types them in would have it."""
+    monkeypatch.chdir(tmp_path)
+    names: dict = {"__name__": "__document__"}
+    for number, block in enumerate(blocks(document, "python")):
+        exec(compile(block, f"{document.name}, block {number}", "exec"), names)
+
+
+def test_ci_calls_the_test_command_of_the_readme():
+    commands = blocks(ROOT / "README.md", "sh")
+    (tests,) = [command.strip() for command in commands if "pytest" in command]
+    assert tests in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_documents_link_to_files_that_exist():
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
