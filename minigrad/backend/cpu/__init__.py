@@ -1,0 +1,25 @@
+"""The array kernels on the CPU: NumPy, block by block in cache, on a pool of threads."""
+
+from minigrad.backend.cpu.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
+from minigrad.backend.cpu.normalization import batch_norm, batch_norm_backward, channel_sum
+from minigrad.backend.cpu.pooling import (
+    avg_pool2d,
+    avg_pool2d_input_grad,
+    max_pool2d,
+    max_pool2d_gather,
+    max_pool2d_scatter,
+)
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_input_grad",
+    "batch_norm",
+    "batch_norm_backward",
+    "channel_sum",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "max_pool2d",
+    "max_pool2d_gather",
+    "max_pool2d_scatter",
+]

@@ -1,0 +1,25 @@
+"""The array kernels as whole-batch array code, for CuPy; on NumPy arrays it is the twin that the tests compare with."""
+
+from minigrad.backend.gpu.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
+from minigrad.backend.gpu.normalization import batch_norm, batch_norm_backward, channel_sum
+from minigrad.backend.gpu.pooling import (
+    avg_pool2d,
+    avg_pool2d_input_grad,
+    max_pool2d,
+    max_pool2d_gather,
+    max_pool2d_scatter,
+)
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_input_grad",
+    "batch_norm",
+    "batch_norm_backward",
+    "channel_sum",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "max_pool2d",
+    "max_pool2d_gather",
+    "max_pool2d_scatter",
+]

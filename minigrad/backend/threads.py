@@ -1,0 +1,254 @@
+"""A small thread pool for NumPy kernels, with BLAS held to one thread inside them.
+
+After this file you know how a kernel uses every core from plain Python. NumPy lets go of the
+interpreter lock inside copies, ufuncs and BLAS calls, so threads that each work through blocks small
+enough to stay in cache run side by side. BLAS brings threads of its own; two layers of threads
+would fight over the cores, so while a kernel runs BLAS is held to one and the pool does the sharing.
+
+Which thread takes which block is left to chance, for balance. So a kernel whose blocks add up to
+something gives each block its own place for its part of the sum and adds the parts in order
+afterwards: the result is then the same for every run and every number of threads.
+"""
+
+import itertools
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+__all__ = ["cut", "get_num_threads", "matmul", "parallel", "scratch", "set_num_threads", "single_threaded_blas"]
+
+
+def parallel(function: Callable[[Any], object], tasks: Sequence[Any]) -> None:
+    """Call ``function(task)`` for every task, on the pool and on the calling thread.
+
+    Returns when all calls have. If some raise, the tasks not yet begun are dropped and the error of
+    the earliest task is raised here. Inside a task, a further ``parallel`` runs inline.
+    """
+    with single_threaded_blas():
+        helpers = min(get_num_threads(), len(tasks)) - 1
+        if helpers < 1 or getattr(_local, "inside", False):
+            for task in tasks:
+                function(task)
+            return
+        job = _Job(function, tasks)
+        _pool.ask(job, helpers)
+        _local.inside = True
+        try:
+            job.work()
+        finally:
+            _local.inside = False
+        job.wait()
+
+
+def cut(count: int, size: int) -> list[slice]:
+    """range(count) in pieces of at most `size`, as equal as can be, an even number of them if there are several.
+
+    The pieces do not depend on the number of threads, so neither does a sum taken over them piece by piece.
+    """
+    size = max(1, size)
+    pieces = -(-count // size)
+    if 1 < pieces < count:
+        pieces += pieces % 2  # three equal pieces would keep two threads busy for the time of four
+    edges = [count * i // pieces for i in range(pieces + 1)] if pieces else []
+    return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``a @ b``, a large product of two matrices shared among the pool's threads instead of BLAS's own.
+
+    After a threaded product OpenBLAS's threads keep a core busy for some 20 ms, waiting for more, and a kernel that
+    follows finds that core taken: a convolution of 7.3 ms took 13 right after ``np.matmul``, 7.3 after this (2 cores).
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype or a.shape[1] != b.shape[0]:
+        with single_threaded_blas():
+            return np.matmul(a, b)
+    (rows, inner), columns = a.shape, b.shape[1]
+    if rows * inner * columns < 2**18:  # so small that OpenBLAS would not share it either
+        return np.matmul(a, b)
+    out = np.empty((rows, columns), a.dtype)
+    if rows >= columns:
+        parallel(lambda piece: np.matmul(a[piece], b, out=out[piece]), cut(rows, 2**25 // (inner * columns)))
+    else:
+        pieces = cut(columns, 2**25 // (inner * rows))
+        parallel(lambda piece: np.matmul(a, b[:, piece], out=out[:, piece]), pieces)
+    return out
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An uninitialised array, reused by the next call with this name on this thread.
+
+    A block's temporaries are the same few hundred kilobytes over and over. Taken fresh each time they
+    would cost page faults and push the block's data out of the cache.
+    """
+    buffers = _local.__dict__.setdefault("buffers", {})
+    dtype = np.dtype(dtype)
+    count = 1
+    for size in shape:
+        count *= size
+    buffer = buffers.get((name, dtype))
+    if buffer is None or buffer.size < count:
+        buffer = buffers[name, dtype] = np.empty(count, dtype)
+    return buffer[:count].reshape(shape)
+
+
+def get_num_threads() -> int:
+    """How many threads the kernels use, the calling one included."""
+    return _pool.threads
+
+
+def set_num_threads(count: int) -> None:
+    """Let the kernels use ``count`` threads, the calling one included; 1 means no pool."""
+    if count < 1:
+        raise ValueError(f"set_num_threads: the number of threads must be at least 1, not {count}.")
+    _pool.threads = int(count)
+
+
+def _default_threads() -> int:
+    asked = os.environ.get("MINIGRAD_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    if hasattr(os, "sched_getaffinity"):  # the cores this process may use, not those the machine has
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Job:
+    """One call of `parallel`: its tasks, handed out one at a time, and what went wrong in them."""
+
+    def __init__(self, function: Callable[[Any], object], tasks: Sequence[Any]):
+        self.function = function
+        self.tasks = tasks
+        self.next = 0
+        self.unfinished = len(tasks)
+        self.errors: dict[int, BaseException] = {}
+        self.lock = threading.Lock()
+        self.done = threading.Lock()
+        self.done.acquire()
+
+    def work(self) -> None:
+        """Take tasks until none is left. A thread that comes late finds none and does nothing."""
+        while True:
+            with self.lock:
+                index = self.next
+                self.next += 1
+            if index >= len(self.tasks):
+                return
+            try:
+                if not self.errors:
+                    self.function(self.tasks[index])
+            except BaseException as error:
+                self.errors[index] = error
+            with self.lock:
+                self.unfinished -= 1
+                last = self.unfinished == 0
+            if last:
+                self.done.release()
+
+    def wait(self) -> None:
+        self.done.acquire()
+        if self.errors:
+            raise self.errors[min(self.errors)]
+
+
+class _Pool:
+    """Worker threads, started when first asked for, that wait for jobs on one queue."""
+
+    def __init__(self) -> None:
+        self.threads = _default_threads()
+        self.forget_workers()
+
+    def forget_workers(self) -> None:
+        self.jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self.workers = 0
+        self.lock = threading.Lock()
+
+    def ask(self, job: _Job, helpers: int) -> None:
+        with self.lock:
+            while self.workers < helpers:
+                # daemon: an idle worker must not keep the interpreter from exiting
+                threading.Thread(target=_serve, args=(self.jobs,), name="minigrad", daemon=True).start()
+                self.workers += 1
+        for _ in range(helpers):
+            self.jobs.put(job)
+
+
+def _serve(jobs: "queue.SimpleQueue[_Job]") -> None:
+    _local.inside = True
+    while True:
+        job = jobs.get()
+        job.work()
+        del job  # an idle worker must not keep the last job's arrays alive
+
+
+class _BlasLimit:
+    """Counts the kernels that want BLAS held to one thread; the last to leave restores its threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.depth = 0
+        self.libraries: list[Any] | None = None
+        self.before: list[int] = []
+
+    def enter(self) -> None:
+        with self.lock:
+            self.depth += 1
+            if self.depth > 1:
+                return
+            if self.libraries is None:
+                self.libraries = _blas_libraries()
+            # Setting the number on the library costs 1 us; threadpoolctl's threadpool_limits would look for
+            # the loaded libraries anew each time, some ms (timeit, OpenBLAS 0.3.31).
+            self.before = [library.get_num_threads() for library in self.libraries]
+            for library in self.libraries:
+                library.set_num_threads(1)
+
+    def leave(self) -> None:
+        with self.lock:
+            self.depth -= 1
+            if self.depth == 0:
+                self.restore()
+
+    def restore(self) -> None:
+        for library, threads in zip(self.libraries or [], self.before, strict=True):
+            library.set_num_threads(threads)
+
+
+def _blas_libraries() -> list[Any]:
+    try:
+        from threadpoolctl import ThreadpoolController
+
+        return ThreadpoolController().select(user_api="blas").lib_controllers
+    except Exception:  # without it the kernels are right all the same, only slower
+        return []
+
+
+@contextmanager
+def single_threaded_blas() -> Iterator[None]:
+    """Within the block, BLAS calls of any thread use one thread each."""
+    _blas.enter()
+    try:
+        yield
+    finally:
+        _blas.leave()
+
+
+def _after_fork_in_child() -> None:
+    """A child process has no threads but the one that forked: begin with an empty pool."""
+    _pool.forget_workers()
+    _local.inside = False
+    _blas.lock = threading.Lock()
+    if _blas.depth:
+        _blas.depth = 0
+        _blas.restore()
+
+
+_local = threading.local()
+_blas = _BlasLimit()
+_pool = _Pool()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
