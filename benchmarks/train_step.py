@@ -171,13 +171,18 @@ def synchronizer(name, device):
     return importlib.import_module("cupy").cuda.get_current_stream().synchronize
 
 
+# Each library is to choose its matrix kernels for the processor, as it does where nobody sets these.
+PINNED_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+
+
 class Worker:
     """The parent's end of a worker process."""
 
     def __init__(self, name, threads, device):
-        environment = os.environ | {
-            key: str(threads) for key in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MINIGRAD_NUM_THREADS")
-        }
+        counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MINIGRAD_NUM_THREADS")
+        environment = {**os.environ, **dict.fromkeys(counts, str(threads))}
+        for variable in PINNED_KERNELS:
+            environment.pop(variable, None)
         command = [sys.executable, __file__, "--worker", name, "--threads", str(threads), "--device", device]
         self.name = name
         self.process = subprocess.Popen(
@@ -222,9 +227,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11, help="turns of each library that are counted")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--blas-as-set", action="store_true", help=f"keep {', '.join(PINNED_KERNELS)}, if set")
     parser.add_argument("--json", help="write the results to this file too")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.blas_as_set:
+        globals()["PINNED_KERNELS"] = ()
     if arguments.worker:
         worker(arguments.worker, arguments.threads, arguments.device)
         return

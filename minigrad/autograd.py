@@ -67,8 +67,8 @@ def backward(tensor: Tensor, gradient=None, *, retain_graph: bool | None = None,
     create_graph : bool
         Record the backward pass itself, so that the gradients can be differentiated.
     """
-    node = node_of(tensor, "backward")
-    _Pass(retain_graph, create_graph).run([(node, _seed(tensor, gradient, create_graph))])
+    root = (node_of(tensor, "backward"), _seed(tensor, gradient, create_graph))
+    _Pass(retain_graph, create_graph).run([root])
 
 
 def grad(
@@ -125,9 +125,10 @@ class _Pass:
         """Take nodes in falling order of creation until none is left."""
         if self.captured is not None:
             self.wanted = nodes_between(self.captured, [node for node, _ in roots])
-        with set_grad_enabled(self.create_graph):
-            for node, gradient in roots:
-                self.arrive(node, gradient)
+        for node, gradient in roots:
+            self.arrive(node, gradient)
+        mode, grad_mode.enabled = grad_mode.enabled, self.create_graph
+        try:
             heap, pending, captured = self.heap, self.pending, self.captured
             while heap:
                 node = heappop(heap)[1]
@@ -141,6 +142,8 @@ class _Pass:
                     captured[node] = gradient
                 if node.plan is not None:
                     self.pull(node, gradient)
+        finally:
+            grad_mode.enabled = mode
 
     def pull(self, node: Node, gradient: Any) -> None:
         """Run the node's rules and hand the results to its parents."""
@@ -307,7 +310,7 @@ def run_hooks(node: Node, gradient: Any) -> Any:
 
 def store_gradient(node: Node, gradient: Any) -> None:
     """Add to `.grad`. A new Tensor each time: a gradient somebody kept does not change under them."""
-    gradient = as_tensor(gradient)
+    gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
     node.grad = gradient if node.grad is None else node.grad + gradient
 
 
@@ -354,7 +357,8 @@ def _seed(tensor: Tensor, gradient, create_graph: bool):
                 f"backward from a tensor of shape {tensor.shape}: only a single number has a gradient of its own. "
                 "Reduce it first, as in tensor.sum().backward(), or pass the gradient to start from."
             )
-        gradient = namespace(tensor.data).ones(tensor.shape, tensor.dtype)
+        one = namespace(tensor.data).ones(tensor.shape, tensor.dtype)
+        return Tensor(one) if create_graph else one
     return like(tensor, gradient, "gradient", create_graph)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backend import Array, as_array, check_dtype, namespace, to_device
+from minigrad.backend import Array, as_array, check_dtype, device_of, namespace, to_device
 from minigrad.errors import ShapeError
 from minigrad.tensor import Tensor, array_of
 
@@ -144,8 +144,10 @@ def manual_seed(seed: int) -> None:
 def generator(device: str = "cpu") -> Any:
     """The random generator of a device: `numpy.random.Generator`, or CuPy's on a GPU."""
     if device not in _generators:
-        xp = namespace(to_device(np.zeros(0), device))
-        _generators[device] = xp.random.default_rng(_seed[0])
+        probe = to_device(np.zeros(0), device)
+        device = device_of(probe)  # "cuda" and "cuda:0" are one device, and draw from one stream
+        if device not in _generators:
+            _generators[device] = namespace(probe).random.default_rng(_seed[0])
     return _generators[device]
 
 

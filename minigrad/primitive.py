@@ -356,15 +356,13 @@ class Unary(Primitive):
     """An op of one array and no options: its call written out, for speed, as `Primitive.__call__` does it."""
 
     def __call__(self, x, /):
-        if not isinstance(x, Tensor):
-            return super().__call__(x)
-        array, node = x.data, x.node
+        array, node = (x.data, x.node) if isinstance(x, Tensor) else (x, None)
         try:
             out = self.forward(array)
         except Exception as error:
             raise explain(self, error, (array,), {}) from error
         if node is None or not grad_mode.enabled or not self.differentiable:
-            return Tensor(out)
+            return Tensor(out) if isinstance(x, Tensor) else out
         plan = self.plans.get(1) or self.make_plan(1, (node,))
         saved = plan.keep_simple((array, out)) if plan.keep_simple else plan.keep((array,), out, (), {})
         return Tensor(out, Node(plan, (node,), saved, out.shape, out.dtype))

@@ -66,7 +66,7 @@ def namespace(*arrays: Array) -> Any:
 
 def kernels(array: Array) -> ModuleType:
     """The kernels (convolution, pooling, batch-norm...) for arrays of this type; same names on every backend."""
-    return backend_of(array).kernels()
+    return (_BY_TYPE.get(type(array)) or backend_of(array)).kernels()
 
 
 def backend_of(*arrays: Array) -> Backend:

@@ -7,8 +7,9 @@ and where a convention was needed: at a tie of `maximum` each side gets half, `a
 from __future__ import annotations
 
 import builtins
+import math
 
-from minigrad.backend import namespace
+from minigrad.backend import check_dtype, namespace
 from minigrad.backend import to_device as move
 from minigrad.primitive import ELEMENTWISE, LINEAR, composite, primitive
 
@@ -76,6 +77,8 @@ def _power_base(g, a, b):
 
 
 def _power_exponent(g, out, a):
+    if isinstance(a, (int, float)):
+        return g * out * (math.log(a) if a > 0 else 0.0 if a == 0 else math.nan)
     return g * out * log(where(a == 0, 1, a))  # 0^b is flat in b
 
 
@@ -164,7 +167,7 @@ def trunc(x):
 @primitive(local="0", kind=ELEMENTWISE)
 def round(x):
     """The nearest integer, halves to even, elementwise; gradient zero."""
-    return namespace(x).rint(x)
+    return namespace(x).round(x)
 
 
 for _op in (sign, floor, ceil, trunc, round):
@@ -358,6 +361,7 @@ def _cast_to_integer(x, *, dtype):
 @composite
 def astype(x, dtype):
     """x as another dtype. Between floating-point dtypes the gradient is cast back; integers and bools carry none."""
+    dtype = check_dtype(dtype)
     return _cast(x, dtype=dtype) if dtype.kind == "f" else _cast_to_integer(x, dtype=dtype)
 
 

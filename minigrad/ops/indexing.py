@@ -11,7 +11,7 @@ import numpy as np
 from minigrad.backend import namespace, to_device
 from minigrad.backend.device import device_of, is_array
 from minigrad.errors import ShapeError
-from minigrad.ops.shapes import broadcast_to, check_axis
+from minigrad.ops.shapes import broadcast_to, check_axis, flip
 from minigrad.primitive import LINEAR, composite, primitive
 from minigrad.tensor import Tensor, array_of
 
@@ -42,14 +42,19 @@ def add_at(buffer, values, index) -> None:
         buffer[index] += values  # slices, single numbers and masks name each element once
     elif len(index) == 1 and index[0].ndim == 1 and buffer.ndim == 2 and namespace(buffer) is np:
         _add_rows(buffer, values, index[0])
-    else:
+    elif buffer.dtype.kind == "f" or namespace(buffer) is np:
         namespace(buffer).add.at(buffer, index, values)
+    else:  # CUDA adds atomically to floats and to uint64, of which every integer is a part, modulo its size
+        wide = namespace(buffer).zeros(buffer.shape, np.uint64)
+        namespace(buffer).add.at(wide, index, values.astype(np.uint64))
+        buffer += wide.astype(buffer.dtype)
 
 
 def _add_rows(buffer, rows, index) -> None:
     """The same for whole rows, as an embedding needs it: sorted and summed in runs, which ufunc.at does one by one."""
     if not index.size:
         return
+    index = index.astype(np.intp, copy=False) % len(buffer)  # -1 and the last row are one row
     order = np.argsort(index, kind="stable")
     ordered = index[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
@@ -72,7 +77,7 @@ def _index_part(x, part):
     if part is None or part is Ellipsis or isinstance(part, (slice, int)):
         return part
     part = array_of(part)
-    if isinstance(part, (list, range)):
+    if isinstance(part, (list, tuple, range)):
         part = np.asarray(part, dtype=None if len(part) else np.intp)
     if not is_array(part) or part.dtype.kind not in "iub":
         kind = f"{part.dtype} array" if is_array(part) else type(part).__name__
@@ -89,7 +94,7 @@ def _index_part(x, part):
 
 @primitive(symbol="[ ]=", local="1 where kept, 1 where written")
 def _index_update(x, value, *, index):
-    out = x.copy()
+    out = namespace(x).array(x)  # a copy; of a NumPy scalar one that can be written to
     out[index] = value
     return out
 
@@ -163,8 +168,7 @@ def take_along_axis(x, indices, axis):
     if indices.ndim != x.ndim:
         raise ShapeError(f"take_along_axis: indices of {indices.ndim} axes for a tensor of {x.ndim}; they must agree.")
     axis = check_axis("take_along_axis", axis, x.ndim)
-    shape = tuple(x.shape[i] if i != axis and indices.shape[i] == 1 else n for i, n in enumerate(indices.shape))
-    return getitem(x, _grid(x, indices, axis, shape))
+    return getitem(x, _grid(x, indices, axis, x.shape))
 
 
 @composite
@@ -261,12 +265,17 @@ def sort(x, axis=-1):
     return take_along_axis(x, argsort(x, axis=axis), axis)
 
 
+def _falling(x, axis):
+    """The indices that put x in falling order, equal values keeping theirs; -x would turn unsigned integers around."""
+    return x.shape[axis] - 1 - flip(argsort(flip(x, axis=axis), axis=axis), axis=axis)
+
+
 @composite
 def topk(x, k, axis=-1, largest=True):
     """The k largest (or smallest) values along `axis`, best first, and their indices, as (values, indices)."""
     axis = check_axis("topk", axis, x.ndim)
     if not 0 <= k <= x.shape[axis]:
         raise ShapeError(f"topk: k={k} for axis {axis} of size {x.shape[axis]}; expected 0 to {x.shape[axis]}.")
-    order = argsort(-x if largest else x, axis=axis)
+    order = _falling(x, axis) if largest else argsort(x, axis=axis)
     indices = getitem(order, (slice(None),) * axis + (slice(0, k),))
     return take_along_axis(x, indices, axis), indices

