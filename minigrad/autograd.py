@@ -28,6 +28,9 @@ class set_grad_enabled(ContextDecorator):
         self.enabled = enabled
         self.previous: list[bool] = []
 
+    def _recreate_cm(self):
+        return set_grad_enabled(self.enabled)  # as a decorator one for each call: calls in two threads may overlap
+
     def __enter__(self):
         self.previous.append(grad_mode.enabled)
         grad_mode.enabled = self.enabled
@@ -67,8 +70,10 @@ def backward(tensor: Tensor, gradient=None, *, retain_graph: bool | None = None,
     create_graph : bool
         Record the backward pass itself, so that the gradients can be differentiated.
     """
-    root = (node_of(tensor, "backward"), _seed(tensor, gradient, create_graph))
-    _Pass(retain_graph, create_graph).run([root])
+    node, seed = node_of(tensor, "backward"), _seed(tensor, gradient, create_graph)
+    if node.keeps_grad and gradient is not None and not create_graph:
+        seed = seed.copy()  # the caller's array stays the caller's
+    _Pass(retain_graph, create_graph).run([(node, seed)])
 
 
 def grad(
@@ -241,13 +246,20 @@ def is_alias(contribution: Array, gradient: Array) -> bool:
 def check_versions(node: Node) -> None:
     """Raise if an array that was saved for the backward pass has been written to since."""
     for position in node.plan.saved_positions:
-        parent = node.parents[position]
+        parent = _whose_memory(node.parents[position])
         if parent.version < node.order:  # the clock runs downwards: smaller is later
             raise GradientError(
                 f"backward through {node.plan.op.name}: its argument {parent.name or position!r} {parent.shape} "
                 "was changed in place after the forward pass (by an optimizer step or copy_); "
                 "run the forward pass again, or change it after backward."
             )
+
+
+def _whose_memory(node: Node) -> Node:
+    """The node whose array this one's lies in: for a view, such as x.T, that of x. Only leaves are ever changed."""
+    while node.plan is not None and node.plan.op.view and len(node.parents) == 1:
+        node = node.parents[0]
+    return node
 
 
 def saved_as_tensors(node: Node) -> tuple:

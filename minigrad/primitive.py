@@ -188,13 +188,24 @@ def _needs(rule: Callable, given: int = 1) -> tuple[str, ...]:
 class Primitive:
     """A differentiable op. Call it with Tensors and it is recorded; with arrays alone it is its plain forward."""
 
-    def __init__(self, forward, *, kind=GENERAL, symbol=None, local=None, residuals=(), differentiable=True, twin=None):
+    def __init__(
+        self,
+        forward,
+        *,
+        kind=GENERAL,
+        symbol=None,
+        local=None,
+        residuals=(),
+        differentiable=True,
+        twin=None,
+        view=False,
+    ):
         parameters = inspect.signature(forward).parameters.values()
         self.__doc__ = forward.__doc__
         self.__name__ = self.name = forward.__name__.strip("_")
         self.__wrapped__ = self.forward = forward
         self.kind, self.symbol, self.local = kind, symbol or self.name, local
-        self.residuals, self.differentiable, self.twin = tuple(residuals), differentiable, twin
+        self.residuals, self.differentiable, self.twin, self.view = tuple(residuals), differentiable, twin, view
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.defaults = {p.name: p.default for p in parameters if p.kind is not p.KEYWORD_ONLY}
         self.options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -419,6 +430,8 @@ def primitive(forward: Callable | None = None, **properties) -> Any:
         False for results that carry no gradient (comparisons, integer results).
     twin : function
         The same mathematics composed of other ops; used when Tensors flow through a `vjp_together` rule.
+    view : bool
+        Whether the result may lie in the memory of the argument, so that a change of one is a change of the other.
     """
     if forward is None:
         return partial(primitive, **properties)

@@ -7,6 +7,8 @@ linear is held to its adjoint; what could depend on the number of threads is run
 import itertools
 import os
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minigrad.backend import cpu, gpu, threads
-from minigrad.backend.cpu import convolution, normalization, pooling
+from minigrad.backend.cpu import batch_last, convolution, normalization, pooling
 
 TOLERANCE = {np.float16: 2e-2, np.float32: 2e-5, np.float64: 1e-12}
 ONE, NONE = (1, 1), (0, 0)
@@ -22,12 +24,18 @@ ONE, NONE = (1, 1), (0, 0)
 few, many = settings(deadline=None, max_examples=25), settings(deadline=None, max_examples=100)
 
 
-@pytest.fixture(autouse=True, params=["tuned blocks", "tiny blocks"])
-def block_size(request, monkeypatch):
-    """Small cases fit one block of the tuned size; a tiny size sends them down the paths of large ones."""
-    if request.param == "tiny blocks":
-        for module in (convolution, normalization, pooling):
+@pytest.fixture(autouse=True, params=["tuned blocks", "tiny blocks", "batch last"])
+def path(request, monkeypatch):
+    """Small cases fit one block of the tuned size; a tiny size sends them down the paths of large ones.
+
+    "batch last" also sends every convolution that can go there down the path of few channels and large batches.
+    """
+    if request.param != "tuned blocks":
+        for module in (batch_last, convolution, normalization, pooling):
             monkeypatch.setattr(module, "BLOCK_BYTES", 700)
+    if request.param == "batch last":
+        monkeypatch.setattr(batch_last, "pays", lambda x_shape, weight_shape, groups: groups == 1 and x_shape[0] > 0)
+    return request.param
 
 
 @pytest.fixture
@@ -53,7 +61,9 @@ def arrays(draw, shape, dtype, integers=False):
         values = random.integers(-2, 3, shape).astype(dtype)
     else:
         values = random.uniform(-1, 1, shape).astype(dtype)
-    layout = draw(st.sampled_from(["plain", "channels last", "reversed", "strided", "broadcast"]))
+    layout = draw(st.sampled_from(["plain", "channels last", "batch last", "reversed", "strided", "broadcast"]))
+    if layout == "batch last":
+        values = np.moveaxis(np.ascontiguousarray(np.moveaxis(values, 0, -1)), -1, 0)
     if layout == "channels last":
         values = np.moveaxis(np.ascontiguousarray(np.moveaxis(values, 1, -1)), -1, 1)
     elif layout == "reversed":
@@ -360,10 +370,12 @@ def test_results_do_not_depend_on_the_number_of_threads(restore_threads, monkeyp
         np.testing.assert_array_equal(result, expected[name], err_msg=str(name))
 
 
-def test_images_come_out_channels_last_in_memory():
+def test_images_come_out_channels_last_in_memory_or_batch_last_where_asked(path):
     for name, result in all_results().items():
         if result.ndim == 4 and "weight" not in name[0] and "weight" not in str(name):
-            assert result.transpose(0, 2, 3, 1).flags.c_contiguous, name
+            ungrouped = name[0].startswith("conv") and name[1][-1] == 1
+            order = (1, 2, 3, 0) if path == "batch last" and ungrouped else (0, 2, 3, 1)
+            assert result.transpose(order).flags.c_contiguous, name
 
 
 def test_an_empty_batch_gives_empty_images_and_zero_gradients():
@@ -422,6 +434,22 @@ def test_parallel_inside_parallel_runs_inline(restore_threads):
 
     threads.parallel(outer, range(4))
     assert sorted(done) == [(i, j, True) for i in range(4) for j in range(3)]
+
+
+def test_an_idle_pool_keeps_no_arrays_alive(restore_threads):
+    threads.set_num_threads(3)
+    array = np.zeros(1000)
+    alive = weakref.ref(array)
+
+    def task(number, array=array):
+        array.sum()
+
+    threads.parallel(task, range(8))
+    del array, task
+    deadline = time.monotonic() + 10
+    while alive() is not None and time.monotonic() < deadline:
+        time.sleep(0.001)  # a worker that woke late may still be looking at the finished job
+    assert alive() is None
 
 
 def test_blas_has_its_threads_back_after_a_kernel_even_one_that_fails():

@@ -365,7 +365,7 @@ def astype(x, dtype):
     return _cast(x, dtype=dtype) if dtype.kind == "f" else _cast_to_integer(x, dtype=dtype)
 
 
-@primitive(symbol="to", local="1", kind=LINEAR)
+@primitive(symbol="to", local="1", kind=LINEAR, view=True)
 def to_device(x, *, device, origin):
     """x on another device; the gradient comes back to `origin`, where x lies."""
     return move(x, device)

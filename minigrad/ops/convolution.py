@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from minigrad.backend import kernels
 from minigrad.errors import ShapeError
-from minigrad.ops.shapes import expand_dims, squeeze
+from minigrad.ops.shapes import expand_dims, pad, squeeze
 from minigrad.primitive import LINEAR, composite, primitive
 from minigrad.tensor import Tensor
 
@@ -116,7 +116,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
         if extent > x.shape[2 + i] + 2 * padding[i]:
             raise ShapeError(
                 f"conv2d: a kernel reaching over {extent} pixels of {name} for an input of {x.shape[2 + i]} "
-                f"with padding {padding[i]}: it is larger than the image. Use a smaller kernel or dilation, or more padding."
+                f"with padding {padding[i]}: it is larger than the image. Use a smaller kernel or dilation, or padding."
             )
     return _conv2d(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
@@ -164,6 +164,9 @@ def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0
     )
     if min(size) < 1:
         raise ShapeError(f"conv_transpose2d: the result would have size {size}; use less padding.")
+    # An output padding of a whole stride or more makes room for further windows: these have nothing to give.
+    windows = tuple((0, e // s) for e, s in zip(extra, stride, strict=True))
+    x = pad(x, ((0, 0), (0, 0), *windows)) if windows != ((0, 0), (0, 0)) else x
     out_channels = weight.shape[1] * groups
     y = conv2d_input_grad(
         x,

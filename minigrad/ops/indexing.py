@@ -18,7 +18,7 @@ from minigrad.tensor import Tensor, array_of
 # --- reading and its adjoint ---
 
 
-@primitive(symbol="[ ]", local="1 where read", kind=LINEAR)
+@primitive(symbol="[ ]", local="1 where read", kind=LINEAR, view=True)
 def _getitem(x, *, index):
     return x[index]
 

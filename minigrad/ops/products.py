@@ -148,7 +148,7 @@ def tensordot(a, b, axes=2):
 # --- einsum ---
 
 
-@primitive(symbol="einsum", local="einsum of the others")
+@primitive(symbol="einsum", local="einsum of the others", view=True)
 def _einsum(*operands, terms, result):
     """einsum of explicit terms, in each of which every letter stands once."""
     return namespace(*operands).einsum(f"{','.join(terms)}->{result}", *operands)

@@ -19,7 +19,7 @@ from minigrad.primitive import LINEAR, composite, primitive
 # --- rearranging ---
 
 
-@primitive(local="1", kind=LINEAR)
+@primitive(local="1", kind=LINEAR, view=True)
 def reshape(x, *, shape):
     """x in another shape of the same size; one entry may be -1, to be worked out."""
     try:
@@ -31,7 +31,7 @@ def reshape(x, *, shape):
 reshape.vjp(x=lambda g, x_shape: g.reshape(x_shape))
 
 
-@primitive(local="1", kind=LINEAR)
+@primitive(local="1", kind=LINEAR, view=True)
 def transpose(x, *, axes=None):
     """x with its axes in the order `axes`, or reversed for None (NumPy's meaning)."""
     if axes is not None and sorted(a % x.ndim if x.ndim else a for a in axes) != list(range(x.ndim)):
@@ -116,7 +116,7 @@ def ravel(x):
     return reshape(x, shape=(-1,))
 
 
-@primitive(local="1", kind=LINEAR)
+@primitive(local="1", kind=LINEAR, view=True)
 def flip(x, *, axis=None):
     """x in reverse order along `axis` (an int, a tuple, or None for all)."""
     return namespace(x).flip(x, axis)
@@ -138,7 +138,7 @@ roll.vjp(
 # --- repeating ---
 
 
-@primitive(local="1", kind=LINEAR)
+@primitive(local="1", kind=LINEAR, view=True)
 def broadcast_to(x, *, shape):
     """x repeated to `shape`, by NumPy's broadcasting."""
     return namespace(x).broadcast_to(x, shape)

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from minigrad.backend.cpu import batch_last
 from minigrad.backend.threads import cut, parallel, scratch
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"]
@@ -41,6 +42,8 @@ def conv2d(x, weight, bias, stride: Pair, padding: Pair, dilation: Pair, groups:
     if x.dtype == np.float16:
         return _in_float32(conv2d, x, weight, bias, stride, padding, dilation, groups)
     slide = _Slide.of(x.shape, weight.shape, stride, padding, dilation, groups)
+    if batch_last.pays(x.shape, weight.shape, groups):
+        return batch_last.conv2d(x, weight, bias, slide)
     if slide.depth == 1 and groups == len(weight) > 1:
         return _depthwise(x, weight, bias, slide)
     y = np.empty((slide.batch, *slide.out, len(weight)), x.dtype)
@@ -66,6 +69,9 @@ def conv2d_input_grad(g, weight, x_shape, stride: Pair, padding: Pair, dilation:
     """
     if g.dtype == np.float16:
         return _in_float32(conv2d_input_grad, g, weight, x_shape, stride, padding, dilation, groups)
+    if batch_last.pays(x_shape, weight.shape, groups):
+        slide = _Slide.of(x_shape, weight.shape, stride, padding, dilation, groups)
+        return batch_last.conv2d_input_grad(g, weight, x_shape, slide)
     reach = tuple(d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True))
     if stride == (1, 1) and padding[0] <= reach[0] and padding[1] <= reach[1]:
         turned = _turned(weight, groups)
@@ -96,6 +102,8 @@ def conv2d_weight_grad(x, g, weight_shape, stride: Pair, padding: Pair, dilation
     if x.dtype == np.float16:
         return _in_float32(conv2d_weight_grad, x, g, weight_shape, stride, padding, dilation, groups)
     slide = _Slide.of(x.shape, weight_shape, stride, padding, dilation, groups)
+    if batch_last.pays(x.shape, weight_shape, groups):
+        return batch_last.conv2d_weight_grad(x, g, weight_shape, slide)
     if slide.depth == 1 and groups == weight_shape[0] > 1:
         return _depthwise_weight_grad(x, g, slide)
     blocks = slide.blocks(x.itemsize)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minigrad.backend.cpu.batch_last import is_batch_last
 from minigrad.backend.threads import cut, parallel, scratch
 
 __all__ = ["avg_pool2d", "avg_pool2d_input_grad", "max_pool2d", "max_pool2d_gather", "max_pool2d_scatter"]
@@ -20,7 +21,7 @@ Pair = tuple[int, int]
 # call into NumPy a thread waits for the interpreter lock. Of 128 KiB to 4 MiB, 2 MiB was fastest for the shapes in
 # benchmarks/kernels.py (2 cores, 1 MiB of second-level cache each; 256 KiB took twice the time).
 BLOCK_BYTES = 2 * 1024 * 1024
-HEIGHT, WIDTH = 1, 2  # axes of a channels-last batch
+HEIGHT, WIDTH = 1, 2  # axes of a batch in the order of `_layout`
 
 
 def max_pool2d(x, kernel: Pair, stride: Pair, padding: Pair) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +30,8 @@ def max_pool2d(x, kernel: Pair, stride: Pair, padding: Pair) -> tuple[np.ndarray
     Padding counts as minus infinity and never wins. Positions count row by row from 0; among equals the first wins, and
     a NaN wins over every number (the last NaN, as in PyTorch).
     """
-    images = x.transpose(0, 2, 3, 1)
+    order, back = _layout(x)
+    images = x.transpose(order)
     shape = _pooled(images.shape, kernel, stride, padding)
     y, index = np.empty(shape, x.dtype), np.empty(shape, _index_type(kernel))
 
@@ -39,13 +41,14 @@ def max_pool2d(x, kernel: Pair, stride: Pair, padding: Pair) -> tuple[np.ndarray
             _maxima(images[part], y[part], index[part], kernel, stride, padding, careful=True)
 
     parallel(block, _blocks(images))
-    return y.transpose(0, 3, 1, 2), index.transpose(0, 3, 1, 2)
+    return y.transpose(back), index.transpose(back)
 
 
 def max_pool2d_scatter(g, index, x_shape, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """Each g (N, C, oh, ow) added to its winner's place in an array of x_shape: the backward of `max_pool2d`."""
-    gradients, winners = g.transpose(0, 2, 3, 1), index.transpose(0, 2, 3, 1)
-    dx = np.zeros((x_shape[0], x_shape[2], x_shape[3], x_shape[1]), g.dtype)
+    order, back = _layout(index)
+    gradients, winners = g.transpose(order), index.transpose(order)
+    dx = np.zeros([x_shape[axis] for axis in order], g.dtype)
     overlap = kernel[0] > stride[0] or kernel[1] > stride[1]
 
     def block(part: slice) -> None:
@@ -60,12 +63,13 @@ def max_pool2d_scatter(g, index, x_shape, kernel: Pair, stride: Pair, padding: P
                 np.bitwise_and(bits, mask, out=target.view(mask.dtype))
 
     parallel(block, _blocks(dx))
-    return dx.transpose(0, 3, 1, 2)
+    return dx.transpose(back)
 
 
 def max_pool2d_gather(t, index, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """The winners' values out of t (N, C, H, W): the adjoint of `max_pool2d_scatter`."""
-    values, winners = t.transpose(0, 2, 3, 1), index.transpose(0, 2, 3, 1)
+    order, back = _layout(index)
+    values, winners = t.transpose(order), index.transpose(order)
     y = np.zeros(winners.shape, t.dtype)
 
     def block(part: slice) -> None:
@@ -77,14 +81,15 @@ def max_pool2d_gather(t, index, kernel: Pair, stride: Pair, padding: Pair) -> np
             np.bitwise_or(target, mask, out=target)
 
     parallel(block, _blocks(values))
-    return y.transpose(0, 3, 1, 2)
+    return y.transpose(back)
 
 
 def avg_pool2d(x, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool) -> np.ndarray:
     """Means of windows of x (N, C, H, W). Padding counts as zero in the sum, and in the count if so asked."""
     if x.dtype == np.float16:
         return avg_pool2d(x.astype(np.float32), kernel, stride, padding, count_include_pad).astype(np.float16)
-    images = x.transpose(0, 2, 3, 1)
+    order, back = _layout(x)
+    images = x.transpose(order)
     y = np.zeros(_pooled(images.shape, kernel, stride, padding), x.dtype)
     share = _share(images.shape, y.shape, kernel, stride, padding, count_include_pad).astype(x.dtype)
 
@@ -99,7 +104,7 @@ def avg_pool2d(x, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: 
         np.multiply(sums, share, out=sums)
 
     parallel(block, _blocks(images))
-    return y.transpose(0, 3, 1, 2)
+    return y.transpose(back)
 
 
 def avg_pool2d_input_grad(g, x_shape, kernel: Pair, stride: Pair, padding: Pair, count_include_pad: bool) -> np.ndarray:
@@ -107,8 +112,9 @@ def avg_pool2d_input_grad(g, x_shape, kernel: Pair, stride: Pair, padding: Pair,
     if g.dtype == np.float16:
         wide = g.astype(np.float32)
         return avg_pool2d_input_grad(wide, x_shape, kernel, stride, padding, count_include_pad).astype(np.float16)
-    gradients = g.transpose(0, 2, 3, 1)
-    dx = np.zeros((x_shape[0], x_shape[2], x_shape[3], x_shape[1]), g.dtype)
+    order, back = _layout(g)
+    gradients = g.transpose(order)
+    dx = np.zeros([x_shape[axis] for axis in order], g.dtype)
     share = _share(dx.shape, gradients.shape, kernel, stride, padding, count_include_pad).astype(g.dtype)
 
     def block(part: slice) -> None:
@@ -123,7 +129,7 @@ def avg_pool2d_input_grad(g, x_shape, kernel: Pair, stride: Pair, padding: Pair,
             np.add(target[there], rows[here], out=target[there])
 
     parallel(block, _blocks(dx))
-    return dx.transpose(0, 3, 1, 2)
+    return dx.transpose(back)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -243,6 +249,15 @@ def _mask(winners, position: int, itemsize: int) -> np.ndarray:
     mask = scratch("mask", winners.shape, f"i{itemsize}")
     np.copyto(mask, won.view(np.int8))
     return np.negative(mask, out=mask)
+
+
+def _layout(x) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The order of axes in which to work on x (N, C, H, W), and the way back: its innermost axis last.
+
+    Channels-last, unless the batch is innermost (see `batch_last.py`). To pooling an image of all channels and a
+    channel of all images are the same thing.
+    """
+    return ((1, 2, 3, 0), (3, 0, 1, 2)) if is_batch_last(x) else ((0, 2, 3, 1), (0, 3, 1, 2))
 
 
 def _dense(block, name: str) -> np.ndarray:

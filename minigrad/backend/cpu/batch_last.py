@@ -1,0 +1,119 @@
+"""Convolution of many small images with few channels: the batch innermost in memory.
+
+Channels-last images give im2col pieces of kw * C numbers. With one or six channels, as in LeNet, that is a handful
+of numbers a piece, and NumPy spends its time on starting pieces. Here arrays are stored (C, H, W, N): a piece is then a
+whole output row of all images, ow * N numbers, whatever the number of channels. To the caller they are NCHW all the
+same: strides carry the layout, elementwise ops keep it, and pooling follows it.
+
+After this file you know the second classical order for convolutions on small images (Krizhevsky's cuda-convnet, 2012),
+in which the weight matrix stands on the left: y = w @ windows, dw = g @ windows.T, windows' gradient = w.T @ g.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from minigrad.backend.threads import cut, parallel, scratch
+
+__all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", "is_batch_last", "pays"]
+
+FEW = 16  # channels on either side; with more, the pieces of the other layout are long enough
+BLOCK_BYTES = 1024 * 1024  # of windows in one block of output rows
+
+
+def pays(x_shape, weight_shape, groups: int) -> bool:
+    """Whether a convolution has so few channels, and so large a batch, that this layout is the faster one."""
+    return groups == 1 and max(x_shape[1], weight_shape[0]) <= FEW and x_shape[0] >= FEW
+
+
+def is_batch_last(x) -> bool:
+    """Whether an array (N, C, H, W) lies in memory with the batch innermost."""
+    return x.shape[0] > 1 and x.strides[0] == x.itemsize and x.strides[1] != x.itemsize
+
+
+def conv2d(x, weight, bias, slide) -> np.ndarray:
+    """As `convolution.conv2d`; `slide` holds the geometry. The result lies batch-last in memory."""
+    source, matrix = _padded(x, slide), weight.reshape(len(weight), -1)
+    y = np.empty((len(weight), *slide.out, slide.batch), x.dtype)
+
+    def block(rows: slice) -> None:
+        out = y[:, rows].reshape(len(weight), -1)  # a view: rows of one channel are one piece
+        np.matmul(matrix, _windows(source, rows, slide), out=out)
+        if bias is not None:
+            np.add(out, bias[:, None], out=out)
+
+    parallel(block, _blocks(slide, x.itemsize))
+    return y.transpose(3, 0, 1, 2)
+
+
+def conv2d_weight_grad(x, g, weight_shape, slide) -> np.ndarray:
+    """As `convolution.conv2d_weight_grad`."""
+    source, gradient = _padded(x, slide), _dense(g)
+    blocks = _blocks(slide, x.itemsize)
+    sums = np.empty((len(blocks), weight_shape[0], slide.kernel_size), x.dtype)
+
+    def sum_block(number: int) -> None:
+        rows = blocks[number]
+        part = gradient[:, rows].reshape(weight_shape[0], -1)
+        np.matmul(part, _windows(source, rows, slide).T, out=sums[number])
+
+    parallel(sum_block, range(len(blocks)))
+    return sums.sum(axis=0).reshape(weight_shape)
+
+
+def conv2d_input_grad(g, weight, x_shape, slide) -> np.ndarray:
+    """As `convolution.conv2d_input_grad`: windows' gradients, added back to where the windows came from (col2im).
+
+    The threads share the input channels: what is added to one channel comes from its own windows only.
+    """
+    gradient = _dense(g).reshape(len(weight), -1)
+    (sh, sw), (dh, dw), (oh, ow) = slide.stride, slide.dilation, slide.out
+    (top, left), (height, width) = slide.padding, slide.size
+    dx = np.empty((slide.channels, height, width, slide.batch), g.dtype)
+
+    def channel(c: int) -> None:
+        matrix = np.ascontiguousarray(weight[:, c].reshape(len(weight), -1).T)
+        windows = scratch("windows", (len(matrix), gradient.shape[1]), g.dtype)
+        np.matmul(matrix, gradient, out=windows)
+        windows = windows.reshape(*slide.kernel, oh, ow, slide.batch)
+        padded = scratch("padded", (*slide.padded, slide.batch), g.dtype)
+        padded.fill(0)
+        for i in range(slide.kernel[0]):
+            for j in range(slide.kernel[1]):
+                target = padded[i * dh : i * dh + sh * (oh - 1) + 1 : sh, j * dw : j * dw + sw * (ow - 1) + 1 : sw]
+                np.add(target, windows[i, j], out=target)
+        dx[c] = padded[top : top + height, left : left + width]
+
+    parallel(channel, range(slide.channels))
+    return dx.transpose(3, 0, 1, 2)
+
+
+def _windows(source, rows: slice, slide) -> np.ndarray:
+    """The windows of some output rows as a matrix (C * kh * kw, rows * ow * N)."""
+    c, h, w, n = source.strides
+    (sh, sw), (dh, dw) = slide.stride, slide.dilation
+    shape = (slide.channels, *slide.kernel, rows.stop - rows.start, slide.out[1], slide.batch)
+    view = as_strided(source[:, rows.start * sh :], shape, (c, dh * h, dw * w, sh * h, sw * w, n), writeable=False)
+    gathered = scratch("windows", shape, source.dtype)
+    np.copyto(gathered, view)
+    return gathered.reshape(slide.kernel_size, -1)
+
+
+def _padded(x, slide) -> np.ndarray:
+    """The images as (C, H, W, N) in one piece, zeros around them."""
+    if slide.padding == (0, 0):
+        return _dense(x)
+    padded = np.zeros((slide.channels, *slide.padded, slide.batch), x.dtype)
+    (top, left), (height, width) = slide.padding, slide.size
+    padded[:, top : top + height, left : left + width] = x.transpose(1, 2, 3, 0)
+    return padded
+
+
+def _dense(x) -> np.ndarray:
+    """x (N, C, H, W) as (C, H, W, N) in one piece: x itself if it lies so."""
+    return np.ascontiguousarray(x.transpose(1, 2, 3, 0))
+
+
+def _blocks(slide, itemsize: int) -> list[slice]:
+    """The output rows in blocks of about BLOCK_BYTES of windows."""
+    row_bytes = slide.kernel_size * slide.out[1] * slide.batch * itemsize
+    return cut(slide.out[0], BLOCK_BYTES // max(1, row_bytes))
