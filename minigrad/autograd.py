@@ -141,8 +141,9 @@ class _Pass:
                 if node.hooks is not None:
                     gradient = run_hooks(node, gradient)
                 if captured is None:
-                    if node.keeps_grad:
-                        store_gradient(node, gradient)
+                    if node.keeps_grad:  # a new Tensor each time: a gradient somebody kept does not change under them
+                        new = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
+                        node.grad = new if node.grad is None else node.grad + new
                 elif node in captured:
                     captured[node] = gradient
                 if node.plan is not None:
@@ -318,12 +319,6 @@ def run_hooks(node: Node, gradient: Any) -> Any:
                 )
             gradient = as_tensor(replaced)
     return gradient if is_tensor else gradient.data
-
-
-def store_gradient(node: Node, gradient: Any) -> None:
-    """Add to `.grad`. A new Tensor each time: a gradient somebody kept does not change under them."""
-    gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
-    node.grad = gradient if node.grad is None else node.grad + gradient
 
 
 # --- walking the record ---

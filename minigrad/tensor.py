@@ -30,7 +30,7 @@ class Tensor:
     __array_ufunc__ = None  # so that `array * tensor` comes to us
 
     def __init__(self, data: Array, node: Any = None):
-        self.data = data if node is not None or is_array(data) else as_array(data)
+        self.data = data if node is not None or type(data) is np.ndarray or is_array(data) else as_array(data)
         self.node = node
 
     # --- what it is ---

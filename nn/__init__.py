@@ -1,0 +1,36 @@
+"""Layers, losses, initialisers and models: minigrad's `torch.nn`. Every public name stands here."""
+
+from minigrad.nn import functional, init
+from minigrad.nn.activations import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from minigrad.nn.container import ModuleList, Sequential
+from minigrad.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
+from minigrad.nn.dropout import Dropout
+from minigrad.nn.linear import Embedding, Flatten, Identity, Linear
+from minigrad.nn.losses import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    L1Loss,
+    MSELoss,
+    MultiMarginLoss,
+    NLLLoss,
+    SmoothL1Loss,
+)
+from minigrad.nn.models import MODELS, cnn, lenet5, mlp
+from minigrad.nn.module import Module
+from minigrad.nn.normalization import BatchNorm1d, BatchNorm2d
+from minigrad.nn.parameter import Parameter
+from minigrad.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from minigrad.nn.summary import Summary, summary

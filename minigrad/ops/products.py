@@ -39,6 +39,8 @@ def matmul(a, b):
 
 def product(a, b):
     """a @ b of what a rule is given: Tensors, or arrays, whose large products are shared among our own threads."""
+    if type(a) is np.ndarray and a.size < 8192 and type(b) is np.ndarray:
+        return a @ b  # too small for threads; straight to it
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return matmul(a, b)
     return kernels(a).matmul(a, b)

@@ -1,0 +1,155 @@
+"""What layers and losses ask of their arguments, and the errors that say what did not fit.
+
+After this file you know how labels are checked without costing a step its speed: seen as unsigned numbers, negative
+labels are huge, so that one maximum tells whether all of them name a class.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import ShapeError, Tensor
+
+REDUCTIONS = ("mean", "sum", "none")
+UNSIGNED = {np.dtype(f"{sign}{size}"): np.dtype(f"u{size}") for sign in "iu" for size in (1, 2, 4, 8)}
+
+
+# --- layers ---
+
+
+def expect_floats(layer: Any, x: Tensor, weight: Tensor) -> None:
+    """Raise TypeError unless x has the dtype of the layer's weight: NumPy would widen the whole network in silence."""
+    if not hasattr(x, "dtype"):
+        raise TypeError(
+            f"{type(layer).__name__}: expected a Tensor, got a {type(x).__name__}; make one with minigrad.tensor(...)."
+        )
+    if x.dtype != weight.dtype:
+        raise TypeError(
+            f"{type(layer).__name__}: the input is {x.dtype}, the weights are {weight.dtype}; "
+            f"convert one, as in x.astype({str(weight.dtype)!r}) or model.to({str(x.dtype)!r})."
+        )
+
+
+def positive(layer: Any, **sizes: Any) -> None:
+    """Raise ValueError for a size that is not an integer of at least 1."""
+    for name, size in sizes.items():
+        if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
+            raise ValueError(f"{type(layer).__name__}: {name}={size!r}; expected an integer of at least 1.")
+
+
+# --- losses ---
+
+
+def check_reduction(op: str, reduction: str) -> None:
+    """Raise ValueError for a reduction that is not 'mean', 'sum' or 'none'."""
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{op}: reduction={reduction!r}; expected 'mean', 'sum' or 'none'.")
+
+
+def reduce(op: str, losses: Tensor, reduction: str) -> Tensor:
+    """The losses as they are, their sum, or their mean; the mean of none is an error."""
+    if reduction == "mean":
+        if not losses.size:
+            raise ValueError(f"{op}: an empty batch has no mean loss; leave it out, or use reduction='sum'.")
+        return losses.mean()
+    check_reduction(op, reduction)
+    return losses.sum() if reduction == "sum" else losses
+
+
+def same_shape(op: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """Both as Tensors of one shape; integer targets become floats like the input."""
+    input, target = mg.as_tensor(input), mg.as_tensor(target)
+    if input.shape != target.shape:
+        raise ShapeError(
+            f"{op}: input {input.shape} and target {target.shape} must have the same shape; broadcasting would compare "
+            "elements that do not belong together. Use reshape, squeeze or unsqueeze."
+        )
+    return input, target if target.dtype.kind == "f" else target.astype(input.dtype)
+
+
+def weighed(op: str, losses: Tensor, weight: Any) -> Tensor:
+    """Losses times a weight that broadcasts to their shape; as they are for None."""
+    if weight is None:
+        return losses
+    weight = as_weight(weight, losses)
+    try:
+        fits = np.broadcast_shapes(losses.shape, weight.shape) == losses.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(f"{op}: a weight of shape {weight.shape} does not broadcast to the losses' {losses.shape}.")
+    return losses * weight
+
+
+def as_weight(weight: Any, like: Tensor) -> Tensor:
+    """A weight as a Tensor of the dtype of `like`."""
+    weight = mg.as_tensor(weight)
+    return weight if weight.dtype == like.dtype else weight.astype(like.dtype)
+
+
+def class_weight(op: str, weight: Any, scores: Tensor, axis: int) -> Tensor:
+    """A weight for each class of the scores, whose classes lie along `axis`."""
+    weight = as_weight(weight, scores)
+    if weight.shape != (scores.shape[axis],):
+        raise ShapeError(
+            f"{op}: a class weight of shape {weight.shape} for scores {scores.shape}; "
+            f"expected ({scores.shape[axis]},), one for each class."
+        )
+    return weight
+
+
+def scores_and_labels(op: str, input: Tensor, target: Any) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """Scores (N, C, d...) and labels (N, d...) as rows (M, C) and (M,), and the shape that the losses have.
+
+    Scores (C,) with a single label are one row.
+    """
+    input, target = mg.as_tensor(input), mg.as_tensor(target)
+    if input.dtype.kind != "f":
+        raise TypeError(f"{op}: the scores are {input.dtype}; expected floating-point numbers.")
+    if target.dtype not in UNSIGNED:
+        raise TypeError(
+            f"{op}: {target.dtype} targets of shape {target.shape} for scores {input.shape}. Class labels must be "
+            'integers, as in labels.astype("int64").'
+        )
+    expected = (*input.shape[:1], *input.shape[2:]) if input.ndim > 1 else ()
+    if not input.ndim or target.shape != expected:
+        raise ShapeError(
+            f"{op}: scores {input.shape} and labels {target.shape}; expected (N, C) and (N,), or (N, C, d...) and "
+            "(N, d...), or (C,) and a single label. One-hot labels become numbers with labels.argmax(axis=1)."
+        )
+    if input.ndim == 2:
+        return input, target, expected
+    classes = input.shape[1 if input.ndim > 1 else 0]
+    rows = input if input.ndim == 1 else mg.moveaxis(input, 1, -1)
+    return rows.reshape((-1, classes) if input.size else (target.size, classes)), target.reshape((-1,)), expected
+
+
+def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None) -> Tensor | None:
+    """None where every label counts; otherwise which do, as bools. IndexError for a label that names no class.
+
+    On a GPU this waits for the labels, once: the array library would wrap a wrong one round in silence.
+    """
+    data = labels.data
+    if not data.size:
+        return None
+    in_range = int(data.view(UNSIGNED[data.dtype]).max()) < classes
+    if in_range and (ignore_index is None or not 0 <= ignore_index < classes):
+        return None
+    kept = data == data if ignore_index is None else data != ignore_index
+    wrong = data[kept & ((data < 0) | (data >= classes))]
+    if wrong.size:
+        ignored = "" if ignore_index is None else f" (and {ignore_index} to ignore)"
+        raise IndexError(
+            f"{op}: label {int(wrong[0])} for scores of {classes} classes; labels go from 0 to {classes - 1}{ignored}. "
+            "Does the last layer have as many outputs as there are classes?"
+        )
+    return None if bool(kept.all()) else Tensor(kept)
+
+
+def check_smoothing(op: str, label_smoothing: float) -> None:
+    """Raise ValueError for a label smoothing outside of [0, 1]."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"{op}: label_smoothing={label_smoothing}; expected 0 to 1.")

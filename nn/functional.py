@@ -1,0 +1,352 @@
+"""Losses and layers as functions, without state: PyTorch's `torch.nn.functional` in small.
+
+After this file you know each loss as the one or two lines of mathematics that it is, and the care around them: targets
+are checked against the scores, logarithms are taken so that nothing overflows, and averages divide by what counts.
+Most stateless layers are minigrad's ops under their own names, and only re-exported here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import (
+    ShapeError,
+    Tensor,
+    adaptive_avg_pool2d,
+    avg_pool2d,
+    conv1d,
+    conv2d,
+    conv_transpose2d,
+    dropout,
+    elu,
+    embedding,
+    gelu,
+    leaky_relu,
+    linear,
+    max_pool2d,
+    one_hot,
+    relu,
+    sigmoid,
+    silu,
+    softmax_cross_entropy,
+    tanh,
+)
+from minigrad.nn.checks import (
+    as_weight,
+    check_labels,
+    check_smoothing,
+    class_weight,
+    reduce,
+    same_shape,
+    scores_and_labels,
+    weighed,
+)
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
+    "batch_norm",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "conv1d",
+    "conv2d",
+    "conv_transpose2d",
+    "cross_entropy",
+    "dropout",
+    "elu",
+    "embedding",
+    "gelu",
+    "huber_loss",
+    "l1_loss",
+    "leaky_relu",
+    "linear",
+    "log_softmax",
+    "max_pool2d",
+    "mse_loss",
+    "multi_margin_loss",
+    "nll_loss",
+    "one_hot",
+    "relu",
+    "sigmoid",
+    "silu",
+    "smooth_l1_loss",
+    "softmax",
+    "softplus",
+    "tanh",
+]
+
+# --- layers ---
+
+
+def softmax(x: Tensor, dim: int) -> Tensor:
+    """Probabilities along `dim`."""
+    return mg.softmax(x, axis=dim)
+
+
+def log_softmax(x: Tensor, dim: int) -> Tensor:
+    """Logarithms of the softmax along `dim`."""
+    return mg.log_softmax(x, axis=dim)
+
+
+def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
+    """log(1 + exp(beta x)) / beta; x itself where beta x > threshold."""
+    smooth = mg.softplus(x, beta=beta)
+    if threshold >= 20:  # from there on the two differ by less than exp(-20), and the smooth one is right
+        return smooth
+    return mg.where(x * beta > threshold, x, smooth)
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Each channel of x (N, C, ...) normalised, in training by the batch's statistics, else by the running ones.
+
+    In training the running statistics, where given, move a fraction `momentum` towards the batch's, in place; the
+    variance they see is the unbiased one (Ioffe & Szegedy 2015, algorithm 2).
+    """
+    if not training:
+        return mg.batch_norm_inference(x, running_mean, running_var, weight, bias, eps)
+    if running_mean is None or running_var is None:
+        return mg.batch_norm(x, weight, bias, eps)
+    n = x.size // (x.shape[1] or 1)
+
+    def observe(mean, variance) -> None:
+        _move_towards(running_mean, mean, momentum)
+        _move_towards(running_var, variance * (n / (n - 1)), momentum)
+
+    return mg.batch_norm(x, weight, bias, eps, observe)
+
+
+def _move_towards(running: Tensor, observed, momentum: float) -> None:
+    data = running.data
+    data *= 1 - momentum
+    data += momentum * observed
+    running.touch()
+
+
+# --- losses between numbers ---
+
+
+def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """(input - target)^2, elementwise."""
+    input, target = same_shape("mse_loss", input, target)
+    return reduce("mse_loss", mg.square(input - target), reduction)
+
+
+def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
+    """|input - target|, elementwise."""
+    input, target = same_shape("l1_loss", input, target)
+    return reduce("l1_loss", mg.abs(input - target), reduction)
+
+
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+    """d^2 / 2 where d = |input - target| is at most delta, delta (d - delta / 2) beyond (Huber 1964)."""
+    if not delta > 0:
+        raise ValueError(f"huber_loss: delta={delta}; expected a positive number.")
+    input, target = same_shape("huber_loss", input, target)
+    return reduce("huber_loss", _huber(input - target, delta), reduction)
+
+
+def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """The Huber loss over its delta, here `beta`: slope 1 far out; |input - target| for 0 (Girshick 2015, eq. 3)."""
+    if not beta >= 0:
+        raise ValueError(f"smooth_l1_loss: beta={beta}; expected at least 0.")
+    if beta == 0:
+        return l1_loss(input, target, reduction=reduction)
+    input, target = same_shape("smooth_l1_loss", input, target)
+    return reduce("smooth_l1_loss", _huber(input - target, beta) / beta, reduction)
+
+
+def _huber(difference: Tensor, delta: float) -> Tensor:
+    distance = mg.abs(difference)
+    near = mg.clip(distance, high=delta)
+    return near * (distance - 0.5 * near)
+
+
+# --- losses between probabilities of two classes ---
+
+
+def binary_cross_entropy(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
+) -> Tensor:
+    """-(t log(p) + (1 - t) log(1 - p)), elementwise; logarithms end at -100, slopes at 1e12, as in PyTorch.
+
+    Raises ValueError for a probability outside of [0, 1]. From scores, `binary_cross_entropy_with_logits` is exact.
+    """
+    op = "binary_cross_entropy"
+    p, t = same_shape(op, input, target)
+    edge = 1e-4 if p.dtype == np.float16 else 1e-12
+    lowest, highest = _range_of_probabilities(op, "input", p)
+    _range_of_probabilities(op, "target", t)
+    if lowest > 2 * edge and highest < 1 - 2 * edge:
+        losses = -(t * mg.log(p) + (1 - t) * mg.log(1 - p))
+    else:
+        losses = _bounded_cross_entropy(p, t, edge)
+    return reduce(op, weighed(op, losses, weight), reduction)
+
+
+def _range_of_probabilities(op: str, what: str, p: Tensor) -> tuple[float, float]:
+    """The smallest and the largest of them; ValueError for one outside of [0, 1]."""
+    lowest, highest = (float(p.data.min()), float(p.data.max())) if p.size else (0.5, 0.5)
+    if not (lowest >= 0 and highest <= 1):
+        raise ValueError(
+            f"{op}: the {what} goes from {lowest:.6g} to {highest:.6g}; probabilities lie between 0 and 1. "
+            "For raw scores use binary_cross_entropy_with_logits."
+        )
+    return lowest, highest
+
+
+def _bounded_cross_entropy(p: Tensor, t: Tensor, edge: float) -> Tensor:
+    """The same for probabilities that may be 0 or 1: where p (1 - p) < edge, a line of PyTorch's value and slope."""
+    fixed = p.detach()
+    at_an_end = fixed * (1 - fixed) < edge
+    inside = mg.where(at_an_end, 0.5, p)
+    losses = -(t * mg.log(inside) + (1 - t) * mg.log(1 - inside))
+    value = -(t * _bounded_log(fixed) + (1 - t) * _bounded_log(1 - fixed))
+    slope = (fixed - t.detach()) / edge
+    return mg.where(at_an_end, value + (p - fixed) * slope, losses)
+
+
+def _bounded_log(p: Tensor) -> Tensor:
+    return mg.where(p == 0, -100, mg.clip(mg.log(mg.where(p == 0, 1, p)), low=-100.0))
+
+
+def binary_cross_entropy_with_logits(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    reduction: str = "mean",
+    pos_weight: Tensor | None = None,
+) -> Tensor:
+    """Binary cross-entropy of sigmoid(x) against t, elementwise, from the scores x: softplus(x) - t x, no overflow.
+
+    `pos_weight` weighs the positive class: (1 - t) x + (1 + (pos_weight - 1) t) softplus(-x).
+    """
+    op = "binary_cross_entropy_with_logits"
+    x, t = same_shape(op, input, target)
+    if pos_weight is None:
+        losses = mg.softplus(x) - t * x
+    else:
+        losses = (1 - t) * x + (1 + weighed(op, t, as_weight(pos_weight, x) - 1)) * mg.softplus(-x)
+    return reduce(op, weighed(op, losses, weight), reduction)
+
+
+# --- losses between scores and classes ---
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    *,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-log softmax(input)[target]; shapes, options and errors as for `CrossEntropyLoss`."""
+    op = "cross_entropy"
+    target = mg.as_tensor(target)
+    if target.dtype.kind == "f" and target.shape == input.shape:
+        return _against_probabilities(op, input, target, weight, ignore_index, reduction, label_smoothing)
+    scores, labels, shape = scores_and_labels(op, input, target)
+    counts = check_labels(op, labels, scores.shape[1], ignore_index)
+    labels = labels if counts is None else mg.where(counts, labels, 0)
+    weight = None if weight is None else class_weight(op, weight, scores, 1)
+    losses = softmax_cross_entropy(scores, labels)
+    losses = losses if weight is None else losses * weight[labels]
+    if label_smoothing:
+        check_smoothing(op, label_smoothing)
+        evenly = -mg.log_softmax(scores, axis=1)
+        evenly = (evenly if weight is None else evenly * weight).mean(axis=1)
+        losses = (1 - label_smoothing) * losses + label_smoothing * evenly
+    return _average(op, losses, labels, counts, weight, shape, reduction)
+
+
+def _against_probabilities(op, input, target, weight, ignore_index, reduction, label_smoothing) -> Tensor:
+    """Cross-entropy with a whole distribution as the target of each row of scores."""
+    if ignore_index >= 0 or not input.ndim:
+        raise ValueError(
+            f"{op}: probability targets of shape {target.shape} with ignore_index={ignore_index}; ignore_index is for "
+            "class labels, and scores need an axis of classes."
+        )
+    axis = 1 if input.ndim > 1 else 0
+    if label_smoothing:
+        check_smoothing(op, label_smoothing)
+        target = target * (1 - label_smoothing) + label_smoothing / input.shape[axis]
+    if weight is not None:
+        target = target * class_weight(op, weight, input, axis).reshape((-1,) + (1,) * (input.ndim - axis - 1))
+    return reduce(op, -(target * mg.log_softmax(input, axis=axis)).sum(axis=axis), reduction)
+
+
+def nll_loss(
+    input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """-input[target] of log-probabilities; shapes, options and errors as for `NLLLoss`."""
+    op = "nll_loss"
+    scores, labels, shape = scores_and_labels(op, input, target)
+    counts = check_labels(op, labels, scores.shape[1], ignore_index)
+    labels = labels if counts is None else mg.where(counts, labels, 0)
+    losses = -_chosen(scores, labels)
+    if weight is not None:
+        weight = class_weight(op, weight, scores, 1)
+        losses = losses * weight[labels]
+    return _average(op, losses, labels, counts, weight, shape, reduction)
+
+
+def multi_margin_loss(
+    input: Tensor,
+    target: Tensor,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Tensor | None = None,
+    *,
+    reduction: str = "mean",
+) -> Tensor:
+    """The multiclass hinge loss; shapes, options and errors as for `MultiMarginLoss`."""
+    op = "multi_margin_loss"
+    if p not in (1, 2):
+        raise ValueError(f"{op}: p={p}; expected 1 or 2.")
+    scores, labels, shape = scores_and_labels(op, input, target)
+    if input.ndim > 2:
+        raise ShapeError(f"{op}: scores {input.shape}; expected (N, C) or (C,).")
+    classes = scores.shape[1]
+    check_labels(op, labels, classes, None)
+    wrong = 1 - mg.one_hot(labels, num_classes=classes, dtype=scores.dtype)
+    excess = mg.relu(margin - _chosen(scores, labels).reshape((-1, 1)) + scores) * wrong
+    losses = (excess if p == 1 else mg.square(excess)).mean(axis=1)
+    losses = losses if weight is None else losses * class_weight(op, weight, scores, 1)[labels]
+    return reduce(op, _shaped(losses, shape), reduction)
+
+
+def _chosen(scores: Tensor, labels: Tensor) -> Tensor:
+    """The score of each row's label."""
+    return scores[mg.arange(scores.shape[0], device=scores.device), labels]
+
+
+def _shaped(losses: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return losses if losses.shape == shape else losses.reshape(shape)
+
+
+def _average(op, losses, labels, counts, weight, shape, reduction) -> Tensor:
+    """Reduce losses of which some do not count: 'mean' divides by the sum of the weights of those that do."""
+    if counts is not None:
+        losses = mg.where(counts, losses, 0)
+    if reduction != "mean" or (counts is None and weight is None) or not losses.size:
+        return reduce(op, _shaped(losses, shape), reduction)
+    share = mg.ones_like(losses.detach()) if weight is None else weight[labels]
+    total = (share if counts is None else mg.where(counts, share, 0)).sum()
+    if not total:
+        raise ValueError(
+            f"{op}: nothing to average, as every label is ignored or has weight 0; "
+            "leave such a batch out, or use reduction='sum'."
+        )
+    return losses.sum() / total

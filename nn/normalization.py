@@ -1,0 +1,136 @@
+"""Batch normalisation layers (Ioffe & Szegedy 2015): BatchNorm1d, BatchNorm2d.
+
+After this file you know what a layer with a memory is: in training each channel is normalised by the batch at hand, and
+running averages of its mean and variance are kept in buffers; in evaluation the buffers take the batch's place.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import minigrad as mg
+from minigrad import ShapeError, Tensor
+from minigrad.nn import init
+from minigrad.nn.checks import expect_floats, positive
+from minigrad.nn.functional import batch_norm
+from minigrad.nn.linear import new_parameter
+from minigrad.nn.module import Module
+
+
+class _BatchNorm(Module):
+    layouts: ClassVar[dict[int, str]]  # number of axes -> shape, for the layers below
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ):
+        super().__init__()
+        positive(self, num_features=num_features)
+        if not eps > 0 or not (momentum is None or 0 <= momentum <= 1):
+            raise ValueError(
+                f"{type(self).__name__}: eps={eps}, momentum={momentum}; expected eps > 0 and momentum from 0 to 1, or "
+                "None for the average over all batches so far."
+            )
+        self.num_features, self.eps, self.momentum = num_features, eps, momentum
+        self.affine, self.track_running_stats = affine, track_running_stats
+        for name in ("weight", "bias"):
+            self.register_parameter(name, new_parameter((num_features,), device, dtype) if affine else None)
+        dtype = mg.float32 if dtype is None else dtype
+        statistics = {
+            "running_mean": lambda: mg.zeros(num_features, dtype=dtype, device=device),
+            "running_var": lambda: mg.ones(num_features, dtype=dtype, device=device),
+            "num_batches_tracked": lambda: mg.tensor(0, dtype=mg.int64, device=device),
+        }
+        for name, make in statistics.items():
+            self.register_buffer(name, make() if track_running_stats else None)
+        self.reset_parameters()
+
+    def reset_running_stats(self) -> None:
+        """Forget all batches: mean 0, variance 1."""
+        if self.track_running_stats:
+            init.zeros_(self.running_mean)
+            init.ones_(self.running_var)
+            init.zeros_(self.num_batches_tracked)
+
+    def reset_parameters(self) -> None:
+        """Scale 1, shift 0, and no batches seen."""
+        self.reset_running_stats()
+        if self.affine:
+            init.ones_(self.weight)
+            init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim not in self.layouts or x.shape[1] != self.num_features:
+            raise ShapeError(
+                f"{type(self).__name__}({self.num_features}): input {x.shape}; expected "
+                + " or ".join(layout.replace("C", str(self.num_features)) for layout in self.layouts.values())
+                + "."
+            )
+        typical = self.weight if self.affine else self.running_mean
+        if typical is not None:
+            expect_floats(self, x, typical)
+        use_batch = self.training or self.running_mean is None
+        return batch_norm(
+            x,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            use_batch,
+            self._count_batch() if use_batch and self.running_mean is not None else 0.0,
+            self.eps,
+        )
+
+    def _count_batch(self) -> float:
+        """Count this batch; returns how far the running statistics move towards it."""
+        counter = self.num_batches_tracked
+        counter.data = counter.data + 1
+        return 1 / counter.item() if self.momentum is None else self.momentum
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}"
+        )
+
+
+class BatchNorm2d(_BatchNorm):
+    """Each channel of images brought to mean 0 and variance 1, then scaled and shifted by learned amounts.
+
+    Parameters
+    ----------
+    num_features : int
+        The number C of channels.
+    eps : float
+        Added to the variance.
+    momentum : float or None
+        How far the running statistics move towards each batch's; None averages all batches evenly.
+    affine : bool
+        Whether there are a weight and a bias.
+    track_running_stats : bool
+        Whether there are running statistics; without them evaluation uses the batch's too.
+
+    Shapes
+    ------
+    x (N, C, H, W), result the same; weight, bias, running_mean and running_var (C,). The batch is normalised by its
+    biased variance; running_var follows the unbiased one.
+
+    Raises
+    ------
+    ShapeError
+        For other shapes, and in training for a single value per channel.
+    """
+
+    layouts: ClassVar = {4: "(N, C, H, W)"}
+
+
+class BatchNorm1d(_BatchNorm):
+    """The same for features (N, C) or sequences (N, C, L); see BatchNorm2d."""
+
+    layouts: ClassVar = {2: "(N, C)", 3: "(N, C, L)"}

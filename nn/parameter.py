@@ -1,0 +1,41 @@
+"""Parameter: a tensor that belongs to a module and is trained.
+
+After this file you know that a parameter is a leaf tensor and nothing more: being of this class is what tells a Module,
+on assignment, to register it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import minigrad as mg
+from minigrad import Tensor
+
+
+class Parameter(Tensor):
+    """A leaf tensor that a Module registers on assignment and an optimizer trains.
+
+    Parameters
+    ----------
+    data : Tensor, array, or numbers
+        Shares memory with a Tensor or array, so give each parameter one of its own.
+    requires_grad : bool
+        False for a frozen parameter.
+
+    Raises
+    ------
+    TypeError
+        For integers or bools that are to take gradients.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True):
+        super().__init__(mg.as_tensor(data).data)
+        self.requires_grad_(requires_grad)
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
+
+    def __reduce__(self):  # pickled as values: nodes are numbered by the process that made them
+        return type(self), (self.data, self.requires_grad)
