@@ -23,6 +23,7 @@ from minigrad.tensor import Tensor
 
 PathLike = str | os.PathLike[str]
 STATE_KEY = "minigrad.state"
+RESERVED = "__metadata__"
 
 
 class CheckpointError(ValueError):
@@ -59,6 +60,8 @@ def save(path: PathLike, tensors: Mapping[str, Any], metadata: Mapping[str, str]
     for name, value in tensors.items():
         if not isinstance(name, str):
             raise TypeError(f"save: names must be str, got {name!r}; for nested state use save_state.")
+        if name == RESERVED:
+            raise TypeError(f"save: {RESERVED!r} is the file format's own name; give the tensor another.")
         arrays[name] = _on_host(name, value)
     for key, text in (metadata or {}).items():
         if not isinstance(key, str) or not isinstance(text, str):
@@ -125,7 +128,7 @@ def _take_apart(value: Any, place: str, tensors: dict[str, Any]) -> Any:
     """`value` with each tensor moved to `tensors` and its name left in its place; all that remains is JSON."""
     if isinstance(value, Tensor) or (is_array(value) and not isinstance(value, np.generic)):
         name = place or "value"
-        while name in tensors:
+        while name in tensors or name == RESERVED:
             name += "_"
         tensors[name] = value
         return {"tensor": name}

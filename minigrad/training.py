@@ -328,7 +328,7 @@ class _Run:
                     part.load_state_dict(state[name])
         except ValueError as error:
             raise ValueError(
-                f"resuming from {path}: {error} Build the model, optimizer and loader as in the first run, "
+                f"resuming from {path}: {error}\nBuild the model, optimizer and loader as in the first run, "
                 "or begin anew in another folder."
             ) from error
         creation.generator("cpu").bit_generator.state = state["random"]

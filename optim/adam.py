@@ -1,0 +1,119 @@
+"""Adam and AdamW: steps scaled for each number by running means of the gradient and of its square."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import sqrt
+from typing import Any
+
+from .optimizer import Optimizer, check_flag, check_number
+from .updates import ADAM, AMSGRAD, Rule
+
+
+class Adam(Optimizer):
+    """Adam (Kingma & Ba 2015, "Adam: a method for stochastic optimization", algorithm 1).
+
+    With the gradient g (`g + weight_decay * p` where there is weight decay, `-g` to maximize), step t does::
+
+        m <- beta1 * m + (1 - beta1) * g                 v <- beta2 * v + (1 - beta2) * g^2
+        p <- p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
+
+    Epsilon stands outside of the root and is added after the correction of the bias, as in algorithm 1 and in PyTorch.
+    (The shorter form at the end of section 2 of the paper adds it to the uncorrected root: its epsilon-hat is ours
+    times sqrt(1 - beta2^t).)
+
+    Parameters
+    ----------
+    params : iterable of Tensor, or of dict
+        What to optimize, see `Optimizer`.
+    lr : float
+        The learning rate, 0 or more: about the most that a number moves in one step.
+    betas : (float, float)
+        How slowly the running means of g and of g^2 forget, each from 0 to below 1.
+    eps : float
+        0 or more.
+    weight_decay : float
+        0 or more; coupled: the gradient of `weight_decay / 2 * ||p||^2` is added to g, and so is scaled like the rest.
+        `AdamW` decays the parameters instead.
+    amsgrad : bool
+        Divide by the root of the largest v so far (Reddi, Kale & Kumar 2018, "On the convergence of Adam and beyond").
+        As in PyTorch the largest uncorrected v is kept, and its bias corrected when it is used.
+    maximize : bool
+        Go uphill.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An option out of range, or not a number.
+    """
+
+    counts_steps = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ):
+        super().__init__(
+            params,
+            {
+                "lr": lr,
+                "betas": betas,
+                "eps": eps,
+                "weight_decay": weight_decay,
+                "amsgrad": amsgrad,
+                "maximize": maximize,
+            },
+        )
+
+    def check(self, group: dict[str, Any]) -> None:
+        name = type(self).__name__
+        for option in ("lr", "eps", "weight_decay"):
+            check_number(name, option, group[option], 0)
+        betas = group["betas"]
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+            raise TypeError(f"{name}: betas must be a pair of numbers such as (0.9, 0.999), got {betas!r}.")
+        for i, beta in enumerate(betas):
+            check_number(name, f"betas[{i}]", beta, 0, 1, high_excluded=True)
+        check_flag(name, "amsgrad", group["amsgrad"])
+
+    def rule(self, group: dict[str, Any]) -> Rule:
+        return AMSGRAD if group["amsgrad"] else ADAM
+
+    def numbers(self, group: dict[str, Any], step: int) -> tuple[float, ...]:
+        beta1, beta2 = group["betas"]
+        # lr * m / c1 / (sqrt(v) / c2 + eps) = (lr * c2 / c1) * m / (sqrt(v) + c2 * eps): two passes fewer.
+        c2 = sqrt(1 - beta2**step)
+        return group["lr"] * c2 / (1 - beta1**step), beta2, 1 - beta1, 1 - beta2, c2 * group["eps"]
+
+
+class AdamW(Adam):
+    """Adam with weight decay decoupled from the gradient.
+
+    Loshchilov & Hutter 2019, "Decoupled weight decay regularization", algorithm 2: first
+    `p <- p - lr * weight_decay * p`, then Adam's step. As in PyTorch the decay is scaled by the learning rate of the
+    moment, where the paper scales it by the schedule alone.
+
+    Parameters and errors as for `Adam`; `weight_decay` is 0.01 unless given.
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ):
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

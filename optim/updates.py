@@ -1,0 +1,172 @@
+"""The update rules themselves: what one step does to the numbers, for NumPy and for CuPy.
+
+Every rule stands here twice, side by side. `body` works on arrays: it turns the gradient g into the step d that will
+be subtracted from the parameter, writing only into d and the rule's own buffers, so that nothing is allocated; it
+uses nothing but operators and ufuncs, and so runs on any array library. `kernel` is the same as the text of one fused
+CuPy kernel: on a GPU the memory is read once instead of once an operation. After this file you know what SGD and Adam
+compute, and nothing about how parameters are walked through (`pieces.py`) or what options mean (`sgd.py`, `adam.py`).
+
+All rules share what happens around them: `g -> pull * p + g` before (weight decay coupled to the gradient; with
+`- g` to maximise), `p -> keep * p` (weight decay decoupled from it), and `p -> p - d` after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from minigrad.backend import Array
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One update rule.
+
+    `buffers` names the arrays it keeps for each parameter, `numbers` the coefficients it is given at each step (None
+    for a factor of 1 that need not be multiplied by); the body is called as `body(xp, d, g, *numbers, *buffers)`, and
+    the kernel knows all by these names, and the parameter as p.
+    """
+
+    name: str
+    buffers: tuple[str, ...]
+    numbers: tuple[str, ...]
+    body: Callable[..., None]
+    kernel: str
+
+
+def sgd(xp, d, g, lr):
+    xp.multiply(g, lr, out=d)
+
+
+def momentum(xp, d, g, lr, mu, gain, buffer):
+    buffer *= mu
+    if gain is None:
+        buffer += g
+    else:
+        xp.multiply(g, gain, out=d)
+        buffer += d
+    xp.multiply(buffer, lr, out=d)
+
+
+def nesterov(xp, d, g, lr, mu, gain, buffer):
+    buffer *= mu
+    if gain is None:
+        buffer += g
+        xp.multiply(buffer, mu, out=d)
+        d += g
+    else:  # wanted: gain * g + mu * buffer. In this order it takes no second scratch array.
+        xp.multiply(g, gain, out=d)
+        buffer += d
+        d /= mu
+        d += buffer
+        d *= mu
+    d *= lr
+
+
+def adam(xp, d, g, lr, beta2, gain1, gain2, eps, m, v):
+    _moments(xp, d, g, beta2, gain1, gain2, m, v)
+    xp.sqrt(v, out=d)
+    _normalised(xp, d, lr, eps, m)
+
+
+def amsgrad(xp, d, g, lr, beta2, gain1, gain2, eps, m, v, highest):
+    _moments(xp, d, g, beta2, gain1, gain2, m, v)
+    xp.maximum(highest, v, out=highest)
+    xp.sqrt(highest, out=d)
+    _normalised(xp, d, lr, eps, m)
+
+
+def _moments(xp, d, g, beta2, gain1, gain2, m, v):
+    """m <- m + (1 - beta1) (g - m) and v <- beta2 v + (1 - beta2) g^2."""
+    xp.subtract(g, m, out=d)
+    d *= gain1
+    m += d
+    xp.multiply(g, g, out=d)
+    d *= gain2
+    v *= beta2
+    v += d
+
+
+def _normalised(xp, d, lr, eps, m):
+    d += eps
+    xp.divide(m, d, out=d)
+    d *= lr
+
+
+SGD = Rule("sgd", (), ("lr",), sgd, "p -= lr * g;")
+MOMENTUM = Rule(
+    "momentum",
+    ("momentum_buffer",),
+    ("lr", "mu", "gain"),
+    momentum,
+    "momentum_buffer = mu * momentum_buffer + gain * g; p -= lr * momentum_buffer;",
+)
+NESTEROV = Rule(
+    "nesterov",
+    ("momentum_buffer",),
+    ("lr", "mu", "gain"),
+    nesterov,
+    "momentum_buffer = mu * momentum_buffer + gain * g; p -= lr * (gain * g + mu * momentum_buffer);",
+)
+ADAM = Rule(
+    "adam",
+    ("exp_avg", "exp_avg_sq"),
+    ("lr", "beta2", "gain1", "gain2", "eps"),
+    adam,
+    """
+    exp_avg += gain1 * (g - exp_avg);
+    exp_avg_sq = beta2 * exp_avg_sq + gain2 * g * g;
+    p -= lr * exp_avg / (sqrt(exp_avg_sq) + eps);
+    """,
+)
+AMSGRAD = Rule(
+    "amsgrad",
+    ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+    ("lr", "beta2", "gain1", "gain2", "eps"),
+    amsgrad,
+    """
+    exp_avg += gain1 * (g - exp_avg);
+    exp_avg_sq = beta2 * exp_avg_sq + gain2 * g * g;
+    max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq);
+    p -= lr * exp_avg / (sqrt(max_exp_avg_sq) + eps);
+    """,
+)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What is done around a rule: `g -> pull * p + g` (or `- g`), and `p -> keep * p`. None: nothing to do."""
+
+    maximize: bool
+    pull: Any
+    keep: Any
+
+    def gradient(self, xp: Any, scratch: Array, p: Array, g: Array) -> Array:
+        """The gradient that the rule is given; in `scratch` if anything was done to it."""
+        if self.pull is not None:
+            xp.multiply(p, self.pull, out=scratch)
+            return xp.subtract(scratch, g, out=scratch) if self.maximize else xp.add(scratch, g, out=scratch)
+        return xp.negative(g, out=scratch) if self.maximize else g
+
+
+def numbers_for(dtype: np.dtype, numbers: tuple[float | None, ...]) -> tuple[np.ndarray | None, ...]:
+    """Coefficients as 0-d arrays: a ufunc call takes 0.2 us with one, 0.5 us with a Python float (timeit, 16x16)."""
+    return tuple(None if number is None else np.array(number, dtype) for number in numbers)
+
+
+@cache
+def cuda_kernel(rule: Rule) -> Callable[..., Any]:
+    """The rule as one fused kernel: `kernel(g, *numbers, sign, pull, keep, p, *buffers)` changes p and the buffers."""
+    import cupy
+
+    scalars = (*rule.numbers, "sign", "pull", "keep")
+    return cupy.ElementwiseKernel(
+        in_params=", ".join(("T gradient", *(f"T {name}" for name in scalars))),
+        out_params=", ".join(("T p", *(f"T {name}" for name in rule.buffers))),
+        operation=f"T g = sign * gradient + pull * p; p *= keep; {rule.kernel}",
+        name=f"minigrad_{rule.name}",
+    )
