@@ -16,6 +16,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from minigrad.backend import Array, namespace
+from minigrad.cotangents import as_list, node_of, seed
 from minigrad.errors import GradientError, ShapeError
 from minigrad.primitive import Node, grad_mode, leaf, writes
 from minigrad.tensor import Tensor, as_tensor
@@ -70,10 +71,10 @@ def backward(tensor: Tensor, gradient=None, *, retain_graph: bool | None = None,
     create_graph : bool
         Record the backward pass itself, so that the gradients can be differentiated.
     """
-    node, seed = node_of(tensor, "backward"), _seed(tensor, gradient, create_graph)
+    node, start = node_of(tensor, "backward"), seed(tensor, gradient, create_graph)
     if node.keeps_grad and gradient is not None and not create_graph:
-        seed = seed.copy()  # the caller's array stays the caller's
-    _Pass(retain_graph, create_graph).run([(node, seed)])
+        start = start.copy()  # the caller's array stays the caller's
+    _Pass(retain_graph, create_graph).run([(node, start)])
 
 
 def grad(
@@ -96,7 +97,7 @@ def grad(
         raise ValueError(f"grad: {len(outputs)} outputs but {len(cotangents)} grad_outputs; give one for each output.")
     targets = [node_of(tensor, "grad of an input") for tensor in inputs]
     roots = [
-        (node_of(tensor, "grad of an output"), _seed(tensor, cotangent, create_graph))
+        (node_of(tensor, "grad of an output"), seed(tensor, cotangent, create_graph))
         for tensor, cotangent in zip(outputs, cotangents, strict=True)
     ]
     captured: dict[Node, Any] = dict.fromkeys(targets)
@@ -141,9 +142,8 @@ class _Pass:
                 if node.hooks is not None:
                     gradient = run_hooks(node, gradient)
                 if captured is None:
-                    if node.keeps_grad:  # a new Tensor each time: a gradient somebody kept does not change under them
-                        new = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
-                        node.grad = new if node.grad is None else node.grad + new
+                    if node.keeps_grad:
+                        self.store(node, gradient)
                 elif node in captured:
                     captured[node] = gradient
                 if node.plan is not None:
@@ -205,6 +205,9 @@ class _Pass:
             gradient = gradient.astype(node.dtype)
         so_far = self.pending.get(node)
         if so_far is None:
+            if node.plan is None and node.hooks is None and self.captured is None:
+                self.store(node, gradient)  # the end of the road: no need to wait for its turn
+                return
             heappush(self.heap, (node.order, node))
         elif node in self.owned:
             so_far += gradient
@@ -213,6 +216,11 @@ class _Pass:
             gradient = so_far + gradient
             self.owned.add(node)
         self.pending[node] = gradient
+
+    def store(self, node: Node, gradient: Any) -> None:
+        """Add to `.grad`. A new Tensor each time: a gradient somebody kept does not change under them."""
+        gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
+        node.grad = gradient if node.grad is None else node.grad + gradient
 
     def buffer(self, node: Node, like: Array) -> Array:
         """The node's pending gradient as an array of its full shape that may be written to."""
@@ -339,43 +347,3 @@ def nodes_between(sources: Iterable[Node], sinks: Sequence[Node]) -> dict[Node, 
         if node in sources or any(parent in between for parent in node.parents):
             between[node] = None
     return between
-
-
-def as_list(value) -> list:
-    return list(value) if isinstance(value, (tuple, list)) else [value]
-
-
-def node_of(tensor: Tensor, purpose: str) -> Node:
-    if not isinstance(tensor, Tensor):
-        raise TypeError(f"{purpose}: expected a Tensor, got {type(tensor).__name__}.")
-    if tensor.node is None:
-        raise GradientError(
-            f"{purpose}: a tensor of shape {tensor.shape} that needs no gradient, nor was computed from one. "
-            "Create the tensors you want gradients of with requires_grad=True, outside of no_grad()."
-        )
-    return tensor.node
-
-
-def _seed(tensor: Tensor, gradient, create_graph: bool):
-    """The gradient to start from: ones for a single number, otherwise what the caller gave, checked."""
-    if gradient is None:
-        if tensor.size != 1:
-            raise GradientError(
-                f"backward from a tensor of shape {tensor.shape}: only a single number has a gradient of its own. "
-                "Reduce it first, as in tensor.sum().backward(), or pass the gradient to start from."
-            )
-        one = namespace(tensor.data).ones(tensor.shape, tensor.dtype)
-        return Tensor(one) if create_graph else one
-    return like(tensor, gradient, "gradient", create_graph)
-
-
-def like(tensor: Tensor, value, what: str, create_graph: bool):
-    """A given cotangent or tangent of `tensor`, as an array, or as a Tensor where a graph is to be made of it."""
-    value = as_tensor(value, device=tensor.device)
-    if value.shape != tensor.shape:
-        raise ShapeError(
-            f"a {what} of shape {value.shape} for a tensor of shape {tensor.shape}; they must be the same."
-        )
-    if value.dtype != tensor.dtype:
-        value = value.astype(tensor.dtype)
-    return value if create_graph else value.data

@@ -53,7 +53,7 @@ def _made(array: Array, device: str | None, requires_grad: bool) -> Tensor:
     return Tensor(array if device is None else to_device(array, device)).requires_grad_(requires_grad)
 
 
-def _shape(sizes: tuple) -> tuple[int, ...]:
+def _shape(sizes: tuple | list) -> tuple[int, ...]:
     """`zeros(2, 3)` and `zeros((2, 3))` mean the same."""
     sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
     if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in sizes):
@@ -75,7 +75,7 @@ def full(shape, value, dtype: Any = None, device: str | None = None, requires_gr
     """One value in a shape; its dtype follows the value, floats being float32."""
     dtype = as_array(value).dtype if dtype is None else check_dtype(dtype)
     return _made(
-        np.full(_shape((shape,) if isinstance(shape, int) else (tuple(shape),)), value, dtype), device, requires_grad
+        np.full(_shape(shape if isinstance(shape, (tuple, list)) else (shape,)), value, dtype), device, requires_grad
     )
 
 
@@ -172,7 +172,9 @@ def _random(kind: str, shape, dtype, device, requires_grad) -> Tensor:
 
 def randint(low: int, high: int, shape, device: str = "cpu") -> Tensor:
     """Random int64 from low to high - 1."""
-    return Tensor(generator(device).integers(low, high, size=_shape((tuple(shape),))))
+    return Tensor(
+        generator(device).integers(low, high, size=_shape(shape if isinstance(shape, (tuple, list)) else (shape,)))
+    )
 
 
 def randperm(n: int) -> Tensor:

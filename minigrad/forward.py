@@ -10,16 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minigrad.autograd import (
-    as_list,
-    check_versions,
-    like,
-    node_of,
-    nodes_between,
-    run_twin,
-    saved_as_tensors,
-    set_grad_enabled,
-)
+from minigrad.autograd import check_versions, nodes_between, run_twin, saved_as_tensors, set_grad_enabled
+from minigrad.cotangents import as_list, like, node_of
 from minigrad.errors import GradientError
 from minigrad.ops import broadcast_to
 from minigrad.primitive import Node

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minigrad.autograd import as_list, enable_grad, grad, no_grad
+from minigrad.autograd import enable_grad, grad, no_grad
+from minigrad.cotangents import as_list
 from minigrad.creation import tensor
 from minigrad.forward import push
 from minigrad.tensor import Tensor
@@ -46,14 +47,7 @@ def gradcheck(
     Returns True. Raises GradcheckError where a derivative is wrong, TypeError for inputs that are not float64.
     """
     inputs = as_list(inputs)
-    checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
-    if not checked:
-        raise ValueError("gradcheck: none of the inputs requires a gradient, so there is nothing to check.")
-    for i in checked:
-        if inputs[i].dtype != np.float64:
-            raise TypeError(
-                f"gradcheck: input {i} is {inputs[i].dtype}; differences need float64, as in x.astype(float64)."
-            )
+    checked = _checked(inputs)
     random = np.random.default_rng(seed)
     sets = [[i] for i in checked] + ([checked] if len(checked) > 1 else [])
     for moved in sets:
@@ -65,7 +59,7 @@ def gradcheck(
 def gradgradcheck(f: Callable, inputs: Tensor | Sequence[Tensor], **options) -> bool:
     """The same for second derivatives: gradcheck of the gradients of `f`, in its inputs and in the cotangent."""
     inputs = as_list(inputs)
-    checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    checked = _checked(inputs)
     with no_grad():
         outputs = as_list(f(*inputs))
     random = np.random.default_rng(options.get("seed", 0) + 1)
@@ -81,6 +75,19 @@ def gradgradcheck(f: Callable, inputs: Tensor | Sequence[Tensor], **options) -> 
         return tuple(x * 0 if g is None else g + x * 0 for g, x in zip(found, wanted, strict=True))
 
     return gradcheck(gradients, [*inputs, *(v.requires_grad_() for v in cotangents)], **options)
+
+
+def _checked(inputs: Sequence) -> list[int]:
+    """Which inputs to check: those that require gradients, which must be float64."""
+    checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    if not checked:
+        raise ValueError("gradcheck: none of the inputs requires a gradient, so there is nothing to check.")
+    for i in checked:
+        if inputs[i].dtype != np.float64:
+            raise TypeError(
+                f"gradcheck: input {i} is {inputs[i].dtype}; differences need float64, as in x.astype(float64)."
+            )
+    return checked
 
 
 def _differentiable(x: Tensor) -> Tensor:

@@ -163,21 +163,26 @@ def _simple_keeper(op: Primitive, names: Sequence[str]) -> Callable | None:
 
 def _keeper(op: Primitive, names: Sequence[str]) -> Callable:
     """A function (arrays, out, residuals, options) -> the named values as a tuple."""
+    sources = [_source(op, name) for name in names]
+    return lambda *call: tuple([source(*call) for source in sources])
 
-    def keep(arrays, out, residuals, options):
-        values = op.options | options
-        values.update(zip(op.residuals, residuals, strict=True), out=out)
-        if op.variadic:
-            values[op.argument_names[0]] = tuple(arrays)
-            values[f"{op.argument_names[0]}_shapes"] = tuple(array.shape for array in arrays)
-        else:
-            values.update(zip(op.argument_names, arrays, strict=True))
-        for name in names:
-            if name not in values:  # `x_shape`: the shape of x without x
-                values[name] = getattr(values[name.removesuffix("_shape")], "shape", ())
-        return tuple([values[name] for name in names])
 
-    return keep
+def _source(op: Primitive, name: str) -> Callable:
+    """A function (arrays, out, residuals, options) -> the value that a rule calls by this name."""
+    if name == "out":
+        return lambda arrays, out, residuals, options: out
+    if name in op.residuals:
+        place = op.residuals.index(name)
+        return lambda arrays, out, residuals, options: residuals[place]
+    if name in op.options:
+        return lambda arrays, out, residuals, options: options.get(name, op.options[name])
+    if op.variadic:  # the operands, or the shapes of all
+        whole = name == op.argument_names[0]
+        return lambda arrays, out, residuals, options: tuple(a if whole else a.shape for a in arrays)
+    place = op.argument_names.index(name.removesuffix("_shape"))
+    if name in op.argument_names:
+        return lambda arrays, out, residuals, options: arrays[place]
+    return lambda arrays, out, residuals, options: getattr(arrays[place], "shape", ())
 
 
 def _needs(rule: Callable, given: int = 1) -> tuple[str, ...]:

@@ -17,10 +17,10 @@ DTYPES = tuple(np.dtype(t) for t in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "
 def check_dtype(dtype: Any) -> np.dtype:
     """A dtype as NumPy's; TypeError, with the list of ours, for one we do not hold. `float` means float32."""
     try:
-        found = np.dtype(np.float32 if dtype is float else dtype)
+        found = None if dtype is None else np.dtype(np.float32 if dtype is float else dtype)
     except TypeError:
         found = None
-    if found not in DTYPES:
+    if found is None or found not in DTYPES:  # to NumPy None is float64, and in any list that has it
         raise TypeError(f"dtype {dtype!r} is not supported; expected one of {', '.join(map(str, DTYPES))}.")
     return found
 

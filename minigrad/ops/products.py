@@ -80,7 +80,10 @@ def linear(x, weight, bias=None):
     out = product(x, weight.T)
     if bias is None:
         return out
-    return namespace(x).add(out, bias, out=out if out.dtype == bias.dtype else None)
+    if out.dtype != bias.dtype:
+        return out + bias
+    out += bias
+    return out
 
 
 def _rows(x):

@@ -132,7 +132,9 @@ def roll(x, *, shift, axis=None):
 
 
 roll.vjp(
-    x=lambda g, shift, axis: roll(g, shift=tuple(-s for s in _tuple(shift)) if axis is not None else -shift, axis=axis)
+    x=lambda g, shift, axis: roll(
+        g, shift=tuple(-s for s in shift) if isinstance(shift, (tuple, list)) else -shift, axis=axis
+    )
 )
 
 # --- repeating ---

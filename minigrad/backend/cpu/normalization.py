@@ -20,15 +20,15 @@ BLOCK_BYTES = 2 * 1024 * 1024
 ROW = 16384
 
 
-def batch_norm(x, weight, bias, eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def batch_norm(x, weight, bias, eps: float) -> tuple[np.ndarray, ...]:
     """Normalise x (N, C, ...) over all axes but 1, then scale by weight and shift by bias, (C,) each or None.
 
     Returns y like x (channels-last in memory) and, shaped (C,), the mean, the biased variance and
     1/sqrt(variance + eps); for float16 these three are float32.
     """
     if x.dtype == np.float16:
-        y, *statistics = batch_norm(x.astype(np.float32), _wide(weight), _wide(bias), eps)
-        return y.astype(np.float16), *statistics
+        wide = batch_norm(x.astype(np.float32), _wide(weight), _wide(bias), eps)
+        return wide[0].astype(np.float16), *wide[1:]
     pixels = _Pixels(x)
     mean, var = _moments(pixels)
     inv_std = 1 / np.sqrt(var + eps)
@@ -46,7 +46,7 @@ def batch_norm(x, weight, bias, eps: float) -> tuple[np.ndarray, np.ndarray, np.
     return y.array, *(a.astype(x.dtype) for a in (mean, var, inv_std))
 
 
-def batch_norm_backward(g, x, weight, mean, inv_std) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def batch_norm_backward(g, x, weight, mean, inv_std) -> tuple[np.ndarray, ...]:
     """Gradients (dx, dweight, dbias) of `batch_norm` with respect to x, weight and bias, given g for y.
 
     With xhat = (x - mean) * inv_std and means over all axes but 1:

@@ -33,7 +33,8 @@ def max_pool2d(x, kernel: Pair, stride: Pair, padding: Pair) -> tuple[np.ndarray
     order, back = _layout(x)
     images = x.transpose(order)
     shape = _pooled(images.shape, kernel, stride, padding)
-    y, index = np.empty(shape, x.dtype), np.empty(shape, _index_type(kernel))
+    y = np.empty(shape, x.dtype)
+    index: np.ndarray = np.empty(shape, _index_type(kernel))
 
     def block(part: slice) -> None:
         _maxima(images[part], y[part], index[part], kernel, stride, padding)

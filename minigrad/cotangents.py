@@ -1,0 +1,51 @@
+"""What `backward`, `grad` and `push` are handed, checked: tensors that are in the record, and cotangents that fit them.
+
+After this file you know from what a backward pass starts: a one for a single number, else what the caller gives.
+"""
+
+from __future__ import annotations
+
+from minigrad.backend import namespace
+from minigrad.errors import GradientError, ShapeError
+from minigrad.primitive import Node
+from minigrad.tensor import Tensor, as_tensor
+
+
+def as_list(value) -> list:
+    return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
+def node_of(tensor: Tensor, purpose: str) -> Node:
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"{purpose}: expected a Tensor, got {type(tensor).__name__}.")
+    if tensor.node is None:
+        raise GradientError(
+            f"{purpose}: a tensor of shape {tensor.shape} that needs no gradient, nor was computed from one. "
+            "Create the tensors you want gradients of with requires_grad=True, outside of no_grad()."
+        )
+    return tensor.node
+
+
+def seed(tensor: Tensor, gradient, create_graph: bool):
+    """The gradient to start from: ones for a single number, otherwise what the caller gave, checked."""
+    if gradient is None:
+        if tensor.size != 1:
+            raise GradientError(
+                f"backward from a tensor of shape {tensor.shape}: only a single number has a gradient of its own. "
+                "Reduce it first, as in tensor.sum().backward(), or pass the gradient to start from."
+            )
+        one = namespace(tensor.data).ones(tensor.shape, tensor.dtype)
+        return Tensor(one) if create_graph else one
+    return like(tensor, gradient, "gradient", create_graph)
+
+
+def like(tensor: Tensor, value, what: str, create_graph: bool):
+    """A given cotangent or tangent of `tensor`, as an array, or as a Tensor where a graph is to be made of it."""
+    value = as_tensor(value, device=tensor.device)
+    if value.shape != tensor.shape:
+        raise ShapeError(
+            f"a {what} of shape {value.shape} for a tensor of shape {tensor.shape}; they must be the same."
+        )
+    if value.dtype != tensor.dtype:
+        value = value.astype(tensor.dtype)
+    return value if create_graph else value.data
