@@ -100,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> float:
         save_curves(history, out)
     if history.interrupted:
         say(options, "stopped early" + ("; go on with the same command and --resume" if out else ""))
+    if out:
+        say(options, f"weights, metrics, curves and the model's graph are in {out}")
     test_loss, accuracy = evaluate(model, DataLoader(test, 500, **loaders), cross_entropy)
     print(f"test accuracy {accuracy:.2%}, test loss {test_loss:.4f}, on {len(test)} images ({test.note or test.name})")
     return accuracy
