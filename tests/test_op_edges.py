@@ -1,0 +1,359 @@
+"""Where derivatives need a convention, or arithmetic its care: kinks, ties, zeros, infinities, nothing at all."""
+
+import warnings
+
+import numpy as np
+import pytest
+import scipy.special
+
+import minigrad as mg
+from minigrad import autograd
+
+INF, NAN = np.inf, np.nan
+
+
+def gradient(f, *values, seed=None):
+    """The gradients of f's (summed) result; a failing comparison names the op by its test."""
+    xs = [mg.tensor(np.asarray(v, float), requires_grad=True) for v in values]
+    y = f(*xs)
+    (y.sum() if seed is None else y).backward(seed)
+    grads = [x.grad.numpy() for x in xs]
+    return grads[0] if len(grads) == 1 else grads
+
+
+def second(f, x):
+    """The diagonal of f's second derivative, for an f that is elementwise."""
+    x = mg.tensor(np.asarray(x, float), requires_grad=True)
+    (g,) = autograd.grad(f(x).sum(), x, create_graph=True)
+    if not g.requires_grad:
+        return np.zeros(x.shape)
+    (gg,) = autograd.grad(g.sum(), x, allow_unused=True)
+    return np.zeros(x.shape) if gg is None else gg.numpy()
+
+
+def equal(found, expected):
+    np.testing.assert_array_equal(found, np.asarray(expected, float))
+
+
+def close(found, expected):
+    np.testing.assert_allclose(found, np.asarray(expected, float), rtol=1e-12, atol=1e-14)
+
+
+# --- kinks ---
+
+
+def test_slopes_at_the_kinks_are_the_conventions_of_the_field():
+    equal(gradient(mg.relu, [-1, 0, 2]), [0, 0, 1])
+    equal(gradient(mg.abs, [-1, 0, 2]), [-1, 0, 1])
+    equal(gradient(lambda x: mg.leaky_relu(x, 0.1), [-1, 0, 2]), [0.1, 0.1, 1])
+    equal(gradient(mg.sign, [-1, 0, 2]), [0, 0, 0])
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.5])
+def test_elu_has_the_slope_of_its_exponential_branch_at_zero(alpha):
+    """With alpha 1 elu is smooth there, so anything but 1 would be wrong."""
+    close(gradient(lambda x: mg.elu(x, alpha), [-1, 0, 1]), [alpha * np.exp(-1), alpha, 1])
+
+
+def test_elu_does_not_overflow_on_the_side_it_does_not_use():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        equal(gradient(mg.elu, [1000.0, INF]), [1, 1])
+
+
+def test_clip_counts_its_bounds_as_inside():
+    equal(gradient(lambda x: mg.clip(x, -1, 1), [-2, -1, 0, 1, 2]), [0, 1, 1, 1, 0])
+
+
+@pytest.mark.parametrize("op", [mg.maximum, mg.minimum])
+def test_at_a_tie_maximum_and_minimum_give_each_side_half(op):
+    a, b = gradient(op, [1, 2, 3], [2, 2, 2])
+    equal(a + b, [1, 1, 1])
+    assert a[1] == b[1] == 0.5
+
+
+@pytest.mark.parametrize("op", [mg.max, mg.min, mg.amax, mg.amin])
+def test_equal_extremes_share_the_gradient(op):
+    x = np.array([[1, 5, 5], [2, 2, 2], [0, 1, 2]]) * (1 if op in (mg.max, mg.amax) else -1)
+    equal(gradient(lambda x: op(x, axis=1), x), [[0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3], [0, 0, 1]])
+    equal(gradient(lambda x: op(x), x), np.array([[0, 0.5, 0.5], [0, 0, 0], [0, 0, 0]]))
+
+
+def test_sort_and_topk_keep_the_order_of_equals():
+    weights = np.array([10.0, 20.0, 30.0])
+    equal(gradient(lambda x: mg.sort(x) * weights, [2, 1, 1]), [30, 10, 20])
+    values, indices = mg.topk(mg.tensor([1.0, 3.0, 3.0, 2.0]), 3)
+    equal(values.numpy(), [3, 3, 2])
+    equal(indices.numpy(), [1, 2, 3])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i8", "?"])
+def test_topk_ranks_integers_without_negating_them(dtype):
+    x = np.array([0, 1, 1, 0], dtype) if dtype == "?" else np.array([0, 3, 100, np.iinfo(dtype).min], dtype)
+    values, indices = mg.topk(mg.tensor(x), 4)
+    np.testing.assert_array_equal(values.numpy(), np.sort(x)[::-1])
+    np.testing.assert_array_equal(x[indices.numpy()], values.numpy())
+
+
+# --- zeros ---
+
+
+def test_power_at_a_zero_base():
+    for exponent in (2, 3, 1, 0, 2.0, 1.5):
+        expected = [exponent * 0.0 ** (exponent - 1) if exponent else 0.0, exponent * 2.0 ** (exponent - 1)]
+        close(gradient(lambda x, p=exponent: x**p, [0, 2]), expected)
+        base, slope = gradient(mg.power, [0, 2], [exponent, exponent])
+        close(base, expected)
+        close(slope, [0, 2.0**exponent * np.log(2)])
+    with np.errstate(divide="ignore"):
+        assert not np.isfinite(gradient(lambda x: x**0.5, [0.0])).any()
+
+
+@pytest.mark.parametrize("exponent", [0, 1, 2, 3, 4])
+def test_powers_second_derivative_at_a_zero_base(exponent):
+    expected = exponent * (exponent - 1) * np.array([0.0, 2.0]) ** max(exponent - 2, 0)
+    close(second(lambda x: x**exponent, [0, 2]), expected)
+    close(second(lambda x: x ** float(exponent), [0, 2]), expected)
+    close(second(lambda x: mg.power(x, np.array([exponent, exponent], float)), [0, 2]), expected)
+
+
+def test_a_zero_base_and_a_python_number_as_base():
+    equal(gradient(lambda p: mg.power(0.0, p), [1, 2]), [0, 0])
+    close(gradient(lambda p: 2**p, [1, 2]), np.log(2) * np.array([2, 4]))
+
+
+@pytest.mark.parametrize("values", [[0, 2, 3], [0, 0, 3], [0, 0, 0], [2, 3, 4]])
+def test_products_are_differentiated_right_where_factors_are_zero(values):
+    expected = [np.prod(np.delete(np.asarray(values, float), i)) for i in range(3)]
+    close(gradient(mg.prod, values), expected)
+    close(gradient(lambda x: mg.prod(x, axis=0), values), expected)
+    x = mg.tensor(np.asarray(values, float), requires_grad=True)
+    for f in (mg.prod, lambda x: mg.cumprod(x, 0)):
+        mg.gradcheck(f, x)
+        mg.gradgradcheck(f, x)
+
+
+def test_third_derivatives_of_products_at_zero():
+    x = mg.tensor(np.array([0.0, 2.0, 0.0, 3.0]), requires_grad=True)
+
+    def slope(x):
+        with mg.enable_grad():
+            x = x.clone() if x.requires_grad else x.detach().requires_grad_()
+            (g,) = autograd.grad(mg.cumprod(x, 0).sum(), x, create_graph=True)
+        return g
+
+    mg.gradgradcheck(slope, x)
+
+
+def test_a_product_with_an_infinite_factor():
+    equal(gradient(mg.prod, [INF, 2.0]), [2, INF])
+
+
+@pytest.mark.parametrize("axis", [None, 0, -1])
+def test_norm_and_std_of_nothing_but_zeros_have_the_gradient_zero(axis):
+    zeros = np.zeros((2, 3))
+    for order in (1, 2, 3, 1.5, INF):
+        equal(gradient(lambda x, order=order: mg.norm(x, order, axis), zeros), zeros)
+    equal(gradient(lambda x: mg.std(x, axis), zeros + 3), zeros)
+    x = mg.tensor(zeros, requires_grad=True)
+    for f in (lambda x: mg.norm(x, 2, axis), lambda x: mg.std(x, axis)):
+        (g,) = autograd.grad(f(x).sum(), x, create_graph=True)
+        (gg,) = autograd.grad(g.sum(), x, allow_unused=True)
+        assert np.isfinite(gg.numpy()).all()
+
+
+def test_norm_with_some_zero_elements():
+    for order in (1, 2, 3, 1.5):
+        found = gradient(lambda x, order=order: mg.norm(x, order), [0, 3, -4])
+        assert np.isfinite(found).all() and found[0] == 0, f"norm of order {order}: {found}"
+    close(gradient(mg.norm, [0, 3, -4]), [0, 0.6, -0.8])
+
+
+def test_var_and_std_take_away_the_correction():
+    x = np.random.default_rng(0).standard_normal((3, 5))
+    for correction in (0, 1, 2):
+        close(mg.var(mg.tensor(x), 1, correction=correction).numpy(), np.var(x, 1, ddof=correction))
+        close(mg.std(mg.tensor(x), correction=correction).numpy(), np.std(x, ddof=correction))
+
+
+def test_index_reads_of_repeated_elements_add_up():
+    equal(gradient(lambda x: x[[0, 0, 2, -1]], [1, 2, 3]), [2, 0, 2])
+    equal(gradient(lambda x: x[np.array([0, 0, -3])], np.zeros((3, 2))), [[3, 3], [0, 0], [0, 0]])
+    equal(gradient(lambda x: x[[0, -2, 0], [1, 1, 1]], np.zeros((2, 2))), [[0, 3], [0, 0]])
+    equal(gradient(lambda x: mg.take(x, [1, 1, -1]), [1, 2]), [0, 3])
+    equal(gradient(lambda w: mg.embedding([2, 2, 0], w), np.zeros((3, 2))), [[1, 1], [0, 0], [2, 2]])
+
+
+@pytest.mark.parametrize("dtype", ["i1", "u1", "i8"])
+def test_rows_may_be_named_from_either_end_and_by_small_integers(dtype):
+    x = mg.tensor(np.zeros((200, 2)), requires_grad=True)
+    index = np.array([0, 5, 100, 5] if dtype == "u1" else [0, 5, 100, -100], dtype)
+    x[index].sum().backward()
+    expected = np.zeros(200)
+    np.add.at(expected, index, 1)
+    equal(x.grad.numpy()[:, 0], expected)
+
+
+def test_0d_bools_as_indices():
+    for index in (True, False, np.bool_(True), np.array(False), (True, 0), (0, np.bool_(True))):
+        x = np.arange(6.0).reshape(2, 3)
+        found = mg.tensor(x)[index].numpy()
+        np.testing.assert_array_equal(found, x[index])
+        expected = np.zeros_like(x)
+        np.add.at(expected, index, np.ones_like(x[index]))
+        equal(gradient(lambda x, index=index: x[index], x), expected)
+    assert mg.tensor(1.5)[True].shape == (1,)
+
+
+# --- huge and infinite ---
+
+
+def test_logsumexp_and_softmax_of_huge_scores():
+    x = np.array([[1000.0, 1000.0], [-1000.0, -2000.0], [800.0, -800.0]])
+    close(mg.logsumexp(mg.tensor(x), axis=1).numpy(), scipy.special.logsumexp(x, axis=1))
+    close(gradient(lambda x: mg.logsumexp(x, axis=1), x), [[0.5, 0.5], [1, 0], [1, 0]])
+    close(mg.softmax(mg.tensor(x)).numpy(), scipy.special.softmax(x, axis=1))
+    close(mg.log_softmax(mg.tensor(x)).numpy(), scipy.special.log_softmax(x, axis=1))
+    target = mg.tensor([0, 1, 0])
+    close(gradient(lambda x: mg.softmax_cross_entropy(x, target), x), [[-0.5, 0.5], [1, -1], [0, 0]])
+
+
+def test_minus_infinity_masks_a_score():
+    x = np.array([[0.0, -INF, 0.0], [-INF, -INF, -INF]])
+    with np.errstate(divide="ignore"):
+        close(mg.logsumexp(mg.tensor(x), axis=1).numpy(), [np.log(2), -INF])
+        close(gradient(lambda x: mg.logsumexp(x, axis=1), x), [[0.5, 0, 0.5], [0, 0, 0]])
+        close(gradient(mg.logsumexp, x[1]), [0, 0, 0])
+        close(second(lambda x: mg.logsumexp(x, axis=1), x), np.zeros((2, 3)))
+    close(mg.softmax(mg.tensor(x[:1])).numpy(), [[0.5, 0, 0.5]])
+    close(gradient(lambda x: mg.softmax(x) * np.array([1.0, 2.0, 4.0]), x[:1]), [[-0.75, 0, 0.75]])
+
+
+@pytest.mark.parametrize("op", [mg.sigmoid, mg.softplus, mg.tanh, mg.silu, mg.gelu, mg.erf, mg.logaddexp])
+def test_saturating_functions_neither_warn_nor_turn_to_nan(op):
+    x = np.array([-1e4, -800.0, 800.0, 1e4])
+    f = (lambda x: op(x, 0.0)) if op is mg.logaddexp else op
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        slopes = gradient(f, x)
+    low, high = (0, 1) if op in (mg.softplus, mg.silu, mg.gelu, mg.logaddexp) else (0, 0)
+    close(slopes, [low, low, high, high])
+
+
+def test_softplus_and_sigmoid_of_infinity():
+    x = mg.tensor(np.array([-INF, INF]))
+    equal(mg.softplus(x).numpy(), [0, INF])
+    equal(mg.sigmoid(x).numpy(), [0, 1])
+    equal(mg.logaddexp(x, 0.0).numpy(), [0, INF])
+
+
+@pytest.mark.parametrize("op", [mg.relu, mg.abs, mg.maximum, mg.minimum, mg.clip, mg.max, mg.sum, mg.sigmoid, mg.exp])
+def test_nan_goes_through(op):
+    more = {mg.maximum: (0.0,), mg.minimum: (0.0,), mg.clip: (-1, 1)}.get(op, ())
+    assert np.isnan(op(mg.tensor([NAN]), *more).numpy()).all()
+
+
+def test_where_and_its_gradients_keep_the_branch_not_taken_out():
+    x = mg.tensor([-1.0, 4.0], requires_grad=True)
+    safe = mg.where(x > 0, x, 1.0)
+    mg.where(x > 0, mg.sqrt(safe), 0.0).sum().backward()
+    equal(x.grad.numpy(), [0, 0.25])
+
+
+@pytest.mark.parametrize("op", [mg.where, mg.maximum, mg.minimum])
+def test_choosing_with_python_numbers_keeps_float32(op):
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    y = op(x > 1.5, x, 0.0) if op is mg.where else op(x, 1.5)
+    assert y.dtype == np.float32
+    y.sum().backward()
+    assert x.grad.dtype == np.float32
+
+
+# --- nothing, and single numbers ---
+
+REDUCTIONS = [mg.sum, mg.prod, mg.norm, mg.any, mg.all]
+
+
+@pytest.mark.parametrize("op", REDUCTIONS)
+@pytest.mark.parametrize("shape", [(0,), (2, 0), (0, 3)])
+def test_reductions_of_nothing_are_numpys(op, shape):
+    reference = {mg.norm: lambda x, axis: np.sqrt(np.sum(x * x, axis=axis))}.get(op) or getattr(np, op.__name__)
+    for axis in (None, *range(len(shape))):
+        x = mg.tensor(np.ones(shape), requires_grad=True)
+        y = op(x, axis=axis)
+        np.testing.assert_array_equal(y.detach().numpy(), reference(np.ones(shape), axis=axis))
+        if y.requires_grad:
+            y.sum().backward()
+            assert x.grad.shape == shape
+            mg.gradcheck(lambda x, axis=axis: op(x, axis=axis), x)
+
+
+@pytest.mark.parametrize("op", [mg.max, mg.min, mg.argmax, mg.logsumexp])
+def test_what_nothing_has_no_value_for_is_an_error_that_names_the_op(op):
+    with pytest.raises(ValueError) as caught:
+        op(mg.tensor(np.ones((2, 0))), axis=1)
+    assert op.name in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+
+
+def test_the_mean_of_nothing_is_nan_and_its_gradient_is_nothing():
+    x = mg.tensor(np.ones(0), requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        y = x.mean()
+    assert np.isnan(y.item())
+    y.backward()
+    assert x.grad.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "op", [mg.exp, mg.sum, mg.prod, mg.max, mg.norm, mg.logsumexp, mg.reshape, mg.transpose, mg.clone]
+)
+def test_ops_take_0d_tensors(op):
+    f = (lambda x: mg.reshape(x, (1, 1))) if op is mg.reshape else op
+    x = mg.tensor(1.5, dtype="f8", requires_grad=True)
+    assert mg.gradcheck(f, x) and mg.gradgradcheck(f, x)
+    f(x).backward()
+    assert x.grad.shape == () and x.grad.dtype == np.float64
+
+
+# --- at the seams of shapes ---
+
+
+def test_einsum_broadcasts_axes_of_size_1_in_either_operand():
+    for a, b in (((2, 3), (1, 4)), ((2, 1), (3, 4)), ((1, 1), (1, 1))):
+        xs = [mg.tensor(np.random.default_rng(0).standard_normal(s), requires_grad=True) for s in (a, b)]
+        product = mg.einsum("ij,jk->ik", *xs)
+        close(product.detach().numpy(), np.einsum("ij,jk->ik", *(x.detach().numpy() for x in xs)))
+        assert mg.gradcheck(lambda a, b: mg.einsum("ij,jk->ik", a, b), xs)
+        assert mg.gradgradcheck(lambda a, b: mg.einsum("ij,jk->ik", a, b), xs)
+
+
+def test_take_along_axis_broadcasts_both_ways():
+    x = np.arange(6.0).reshape(2, 1, 3)
+    index = np.array([[[2], [0]]])
+    found = mg.take_along_axis(mg.tensor(x), index, 2).numpy()
+    np.testing.assert_array_equal(found, np.take_along_axis(x, index, 2))
+    mg.gradcheck(lambda x: mg.take_along_axis(x, index, 2), mg.tensor(x, requires_grad=True))
+
+
+def test_values_written_at_an_index_are_broadcast_and_their_gradients_summed():
+    x, value = gradient(lambda x, v: mg.index_update(x, (slice(None), [0, 2]), v), np.zeros((2, 3)), [1.0])
+    equal(x, [[0, 1, 0], [0, 1, 0]])
+    equal(value, [4])
+    _, value = gradient(lambda x, v: mg.index_update(x, x > -1, v), np.zeros((2, 3)), 1.0)
+    equal(value, 6)
+
+
+@pytest.mark.parametrize("weight", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(4, 2), (3, 2, 2, 2)])
+def test_batch_norm_is_differentiated_twice_in_every_argument(weight, bias, shape):
+    random = np.random.default_rng(0)
+    given = [random.standard_normal(shape), *(random.uniform(0.5, 2, 2) for wanted in (weight, bias) if wanted)]
+
+    def f(x, *more):
+        more = iter(more)
+        return mg.batch_norm(x, next(more) if weight else None, next(more) if bias else None)
+
+    inputs = [mg.tensor(a, requires_grad=True) for a in given]
+    assert mg.gradcheck(f, inputs) and mg.gradgradcheck(f, inputs)
