@@ -148,6 +148,8 @@ class _Pass:
                     captured[node] = gradient
                 if node.plan is not None:
                     self.pull(node, gradient)
+            for node, gradient in pending.items():
+                self.store(node, gradient)
         finally:
             grad_mode.enabled = mode
 
@@ -164,19 +166,17 @@ class _Pass:
         if plan.joint is not None:
             self.pull_together(node, gradient)
         else:
-            if self.create_graph:
+            on_arrays, arrive = not self.create_graph, self.arrive
+            if not on_arrays:
                 saved = saved_as_tensors(node)
             for position, rule, pick, into in plan.steps:
                 parent = parents[position]
                 if wanted is not None and parent not in wanted:
                     continue
-                if into is not None and not self.create_graph:
+                if into is not None and on_arrays:
                     self.pull_into(parent, gradient, into, saved)
                     continue
-                contribution = rule(gradient, *(saved if pick is None else pick(saved)))
-                if parent.keeps_grad and not self.create_graph and is_alias(contribution, gradient):
-                    contribution = contribution.copy()
-                self.arrive(parent, contribution)
+                arrive(parent, rule(gradient, *(saved if pick is None else pick(saved))), gradient)
         if not self.retain_graph:
             node.saved = None
 
@@ -197,18 +197,18 @@ class _Pass:
             if wanted and contribution is not None:
                 self.arrive(parent, contribution)
 
-    def arrive(self, node: Node, gradient: Any) -> None:
-        """Add one gradient to what `node` has received; the first one puts the node on the heap."""
+    def arrive(self, node: Node, gradient: Any, source: Any = None) -> None:
+        """Add one gradient, made of `source`, to what `node` has received; the first one puts it on the heap."""
         if gradient.shape != node.shape:
             gradient = unbroadcast(gradient, node.shape)
         if gradient.dtype is not node.dtype and gradient.dtype != node.dtype:
             gradient = gradient.astype(node.dtype)
         so_far = self.pending.get(node)
         if so_far is None:
-            if node.plan is None and node.hooks is None and self.captured is None:
-                self.store(node, gradient)  # the end of the road: no need to wait for its turn
-                return
-            heappush(self.heap, (node.order, node))
+            if node.keeps_grad and not self.create_graph and is_alias(gradient, source):
+                gradient = gradient.copy()
+            if node.plan is not None or node.hooks is not None or self.captured is not None:
+                heappush(self.heap, (node.order, node))  # else a plain leaf: it just collects until the end
         elif node in self.owned:
             so_far += gradient
             gradient = so_far
@@ -248,7 +248,7 @@ def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
 
 
 def is_alias(contribution: Array, gradient: Array) -> bool:
-    """Whether a rule's result shares memory with something else, so that a leaf must not keep it as its own."""
+    """Whether a rule's result may share memory with something else, so that a leaf must not keep it as its own."""
     return contribution is gradient or contribution.base is not None
 
 

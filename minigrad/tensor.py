@@ -242,17 +242,20 @@ class Tensor:
         return self if dtype == self.dtype else ops.astype(self, dtype=dtype)
 
     def copy_(self, value: Any) -> Tensor:
-        """Overwrite a leaf's values in place, as optimizers do. A graph that saved the old ones refuses to go back."""
+        """Overwrite a leaf's values, as optimizers do. A graph that saved the old ones of a parameter will not go back.
+
+        A tensor that needs no gradient is given a new array; graphs and arrays that hold the old one keep it.
+        """
         if not self.is_leaf:
             raise ValueError("copy_(): only leaves can be overwritten; this tensor was computed.")
         value = as_tensor(value, device=self.device).data
         if value.shape != self.shape:
             raise ValueError(f"copy_(): expected shape {self.shape}, got {value.shape}.")
-        if self.ndim:
+        if self.ndim and self.node is not None:
             self.data[...] = value
-        else:
+            self.touch()
+        else:  # a graph may have saved the old array, and of this tensor nobody keeps the time
             self.data = value.astype(self.dtype)
-        self.touch()
         return self
 
     def touch(self) -> None:

@@ -108,6 +108,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
             f"conv2d: input {x.shape} and weight {weight.shape}; "
             "expected (N, C, H, W) and (out, C/groups, height, width)."
         )
+    _check_dtypes("conv2d", x, weight, bias)
     stride, dilation = pair("conv2d: stride", stride, 1), pair("conv2d: dilation", dilation, 1)
     padding = _padding("conv2d", padding, weight.shape[2:], stride, dilation)
     _check_channels("conv2d", x.shape, weight.shape, bias, groups)
@@ -149,6 +150,7 @@ def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0
             f"conv_transpose2d: input {x.shape}, weight {weight.shape}, groups {groups}; expected (N, C, H, W) and "
             "(C, out/groups, height, width) with C divisible by groups."
         )
+    _check_dtypes("conv_transpose2d", x, weight, bias)
     stride, dilation = pair("conv_transpose2d: stride", stride, 1), pair("conv_transpose2d: dilation", dilation, 1)
     padding, extra = (
         pair("conv_transpose2d: padding", padding, 0),
@@ -200,6 +202,13 @@ def single(what: str, value):
     if not isinstance(value, (int, str)):
         raise ShapeError(f"conv1d: {what} {value!r}; expected an int.")
     return value
+
+
+def _check_dtypes(op, x, weight, bias) -> None:
+    """Kernels work in one dtype: NumPy's promotion would copy whole images in silence."""
+    found = [str(part.dtype) for part in (x, weight, bias) if part is not None]
+    if len(set(found)) > 1:
+        raise TypeError(f"{op}: input, weight and bias are {', '.join(found)}; give them one dtype, with .astype(...).")
 
 
 def _padding(op, padding, kernel, stride, dilation) -> tuple[int, int]:

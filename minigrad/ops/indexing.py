@@ -118,6 +118,8 @@ def _zeros(like, shape):
 def index_update(x, index, value):
     """A new tensor: x with x[index] = value. Each element may be named once only; use index_add where they repeat."""
     index = prepare_index(x, index)
+    if x.dtype.kind != "f" and getattr(value, "requires_grad", False):
+        raise TypeError(f"index_update: values with gradients for a tensor of {x.dtype}, which has none; use x.astype.")
     if _names_twice(x, index):
         raise ValueError(
             "index_update: the index names an element more than once, so which value wins is not defined; "

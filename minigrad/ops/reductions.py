@@ -153,7 +153,13 @@ prod.jvp(x=lambda t, x, axis, keepdims: sum(t * _product_of_others(x, axis), axi
 @primitive(local="1 up to here", kind=LINEAR)
 def cumsum(x, *, axis):
     """Running sums along `axis`."""
+    _need_axis("cumsum", axis)
     return namespace(x).cumsum(x, axis=axis)
+
+
+def _need_axis(op: str, axis) -> None:
+    if axis is None:
+        raise TypeError(f"{op}: axis=None; give the axis to run along, and flatten first if all is meant: x.ravel().")
 
 
 cumsum.vjp(x=lambda g, axis: flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis))
@@ -162,6 +168,7 @@ cumsum.vjp(x=lambda g, axis: flip(cumsum(flip(g, axis=axis), axis=axis), axis=ax
 @primitive(local="product of the others up to here")
 def cumprod(x, *, axis):
     """Running products along `axis`. The gradient is right where factors are zero."""
+    _need_axis("cumprod", axis)
     return namespace(x).cumprod(x, axis=axis)
 
 

@@ -14,6 +14,7 @@ from minigrad.backend import namespace
 from minigrad.errors import ShapeError
 from minigrad.ops.arithmetic import where
 from minigrad.ops.elementary import exp
+from minigrad.ops.indexing import check_range
 from minigrad.ops.reductions import keep_axes, sum
 from minigrad.primitive import primitive
 
@@ -80,6 +81,8 @@ def softmax_cross_entropy(scores, target):
             "expected (N, classes) and (N,) integers."
         )
     xp = namespace(scores)
+    if xp is np:  # on a GPU the check would wait for the device
+        check_range("softmax_cross_entropy", target, scores.shape[1], "class")
     shifted = scores - scores.max(axis=1, keepdims=True)
     powers = xp.exp(shifted)
     total = powers.sum(axis=1, keepdims=True)

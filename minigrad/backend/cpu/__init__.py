@@ -9,6 +9,7 @@ from minigrad.backend.cpu.pooling import (
     max_pool2d_gather,
     max_pool2d_scatter,
 )
+from minigrad.backend.memory import keep_freed_memory
 from minigrad.backend.threads import matmul
 
 __all__ = [
@@ -25,3 +26,5 @@ __all__ = [
     "max_pool2d_gather",
     "max_pool2d_scatter",
 ]
+
+keep_freed_memory()
