@@ -472,7 +472,15 @@ def test_set_num_threads_refuses_less_than_one():
 
 
 @pytest.mark.parametrize(
-    "shapes", [((300, 200), (200, 100)), ((20, 900), (900, 700)), ((3, 4, 5), (5, 6)), ((7,), (7,))]
+    "shapes",
+    [
+        ((300, 200), (200, 100)),  # on one thread
+        ((20, 900), (900, 700)),  # by BLAS
+        ((450, 400), (400, 500)),  # by our threads, by rows
+        ((300, 400), (400, 600)),  # and by columns
+        ((3, 4, 5), (5, 6)),
+        ((7,), (7,)),
+    ],
 )
 def test_matmul_is_numpys(shapes):
     a, b = (random_array(*shape, dtype=np.float64) for shape in shapes)

@@ -58,18 +58,29 @@ def cut(count: int, size: int) -> list[slice]:
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
+# Multiply-adds of a product from which on it is done: on one thread; by BLAS's own threads; by ours.
+ALONE, BY_BLAS, BY_US = 2**18, 2**23, 2**26
+
+
 def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """``a @ b``, a large product of two matrices shared among the pool's threads instead of BLAS's own.
+    """``a @ b``, by as many threads as pays, of the kind that pays.
 
     After a threaded product OpenBLAS's threads keep a core busy for some 20 ms, waiting for more, and a kernel that
-    follows finds that core taken: a convolution of 7.3 ms took 13 right after ``np.matmul``, 7.3 after this (2 cores).
+    follows finds that core taken: a convolution of 7.3 ms took 13 right after ``np.matmul``, 7.3 after ours (2 cores).
+    So small products, those of a small CNN's last layers, stay on one thread, and large ones go to our pool. In between,
+    where our threads wake too slowly to help, a network has no convolutions to speak of: (64, 784) @ (784, 256) took 91
+    us with BLAS's threads, 160 with ours, 170 with one.
     """
     if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype or a.shape[1] != b.shape[0]:
         with single_threaded_blas():
             return np.matmul(a, b)
     (rows, inner), columns = a.shape, b.shape[1]
-    if rows * inner * columns < 2**18:  # so small that OpenBLAS would not share it either
+    work = rows * inner * columns
+    if work < ALONE or BY_BLAS <= work < BY_US:
         return np.matmul(a, b)
+    if work < BY_BLAS:
+        with single_threaded_blas():
+            return np.matmul(a, b)
     out = np.empty((rows, columns), a.dtype)
     if rows >= columns:
         parallel(lambda piece: np.matmul(a[piece], b, out=out[piece]), cut(rows, 2**25 // (inner * columns)))
