@@ -163,10 +163,12 @@ def cuda_kernel(rule: Rule) -> Callable[..., Any]:
     """The rule as one fused kernel: `kernel(g, *numbers, sign, pull, keep, p, *buffers)` changes p and the buffers."""
     import cupy
 
-    scalars = (*rule.numbers, "sign", "pull", "keep")
-    return cupy.ElementwiseKernel(
-        in_params=", ".join(("T gradient", *(f"T {name}" for name in scalars))),
-        out_params=", ".join(("T p", *(f"T {name}" for name in rule.buffers))),
-        operation=f"T g = sign * gradient + pull * p; p *= keep; {rule.kernel}",
-        name=f"minigrad_{rule.name}",
-    )
+    inputs, outputs, operation = cuda_text(rule)
+    typed = [", ".join(f"T {name}" for name in names) for names in (inputs, outputs)]
+    return cupy.ElementwiseKernel(*typed, operation, name=f"minigrad_{rule.name}")
+
+
+def cuda_text(rule: Rule) -> tuple[list[str], list[str], str]:
+    """Inputs, what is changed, and the CUDA statements that one element's update is made of."""
+    inputs = ["gradient", *rule.numbers, "sign", "pull", "keep"]
+    return inputs, ["p", *rule.buffers], f"T g = sign * gradient + pull * p; p *= keep; {rule.kernel}"
