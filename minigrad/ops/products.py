@@ -39,8 +39,8 @@ def matmul(a, b):
 
 def product(a, b):
     """a @ b of what a rule is given: Tensors, or arrays, whose large products are shared among our own threads."""
-    if type(a) is np.ndarray and a.size < 8192 and type(b) is np.ndarray:
-        return a @ b  # too small for threads; straight to it
+    if type(a) is np.ndarray and a.size < 8192 and type(b) is np.ndarray and a.ndim <= 2 and b.ndim <= 2:
+        return a.dot(b)  # too small for threads, and dot starts 0.5 us sooner than @
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return matmul(a, b)
     return kernels(a).matmul(a, b)
@@ -106,7 +106,7 @@ def sum_rows(g):
     """The sum over all axes but the last."""
     rows = _rows(g)
     if isinstance(g, np.ndarray):  # as a product with ones: BLAS does it three times faster than sum()
-        return _ones(rows.shape[0], g.dtype) @ rows
+        return _ones(rows.shape[0], g.dtype).dot(rows)
     return rows.sum(axis=0)
 
 
