@@ -3,6 +3,8 @@
 The tests walk the tables: an op that nobody gave a case in `op_cases` fails here, and so does a case without an op.
 """
 
+import operator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -304,7 +306,8 @@ ARITHMETIC = ["add", "subtract", "multiply", "divide", "power", "maximum", "mini
 @given(st.data())
 def test_arithmetic_promotes_as_numpy_2(name, data):
     """Arrays promote together; Python numbers are weak and leave float32 as it is; NumPy scalars are not weak."""
-    op, reference = getattr(mg, name), getattr(np, name)
+    # NumPy 2.0 and 2.1 keep float16 in `float16 ** numpy.float32`, where numpy.power does not: we promise the operator
+    op, reference = getattr(mg, name), operator.pow if name == "power" else getattr(np, name)
     kinds = ("f2", "f4", "f8", *INTEGERS)
     a = np.arange(1, 4).astype(data.draw(st.sampled_from(kinds)))
     number = data.draw(st.sampled_from([2, 2.0, True, np.float32(2), np.float64(2), np.int64(2), np.int8(2)]))
