@@ -155,12 +155,18 @@ def _race(source, column, best, index, axis, kernel: Pair, stride: Pair, padding
     masked copy. In the second race `column` holds the positions won in the first.
     """
     leads, position = scratch("leads", best.shape, bool), scratch("position", best.shape, index.dtype)
-    best.fill(-np.inf)
-    index.fill(0)
+    uncontested = padding[axis - 1] == 0 and not careful  # the first offset then is in every window: it leads
+    if not uncontested:
+        best.fill(-np.inf)
+        index.fill(0)
     if careful:
         _enter_first_pixels(source, column, best, index, axis, kernel, stride, padding)
     for offset, (there, here) in enumerate(_offsets(axis, source.shape, best.shape, kernel, stride, padding)):
         value = source[there]
+        if uncontested and offset == 0:
+            np.copyto(best, value)
+            np.copyto(index, 0 if column is None else column[there])
+            continue
         if axis == WIDTH and stride[1] > 1:  # single pixels lie apart: a copy passes over them faster than a ufunc
             value = scratch("value", value.shape, source.dtype)
             np.copyto(value, source[there])
