@@ -4,7 +4,7 @@ import minigrad as mg
 
 x = mg.tensor([1.0, 2.0], requires_grad=True)
 (x * x).sum().backward()
-x.grad                      # tensor([2., 4.], dtype=float32)
+x.grad                      # tensor([2., 4.], dtype=float32, device='cpu')
 """
 
 from numpy import float16, float32, float64, int8, int16, int32, int64, uint8

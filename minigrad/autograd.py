@@ -18,7 +18,7 @@ from typing import Any
 from minigrad.backend import Array, namespace
 from minigrad.cotangents import as_list, node_of, seed
 from minigrad.errors import GradientError, ShapeError
-from minigrad.primitive import Node, grad_mode, leaf, writes
+from minigrad.record import Node, grad_mode, leaf, writes
 from minigrad.tensor import Tensor, as_tensor
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from minigrad.backend import namespace
 from minigrad.errors import GradientError, ShapeError
-from minigrad.primitive import Node
+from minigrad.record import Node
 from minigrad.tensor import Tensor, as_tensor
 
 

@@ -14,7 +14,7 @@ from minigrad.autograd import check_versions, nodes_between, run_twin, saved_as_
 from minigrad.cotangents import as_list, like, node_of
 from minigrad.errors import GradientError
 from minigrad.ops import broadcast_to
-from minigrad.primitive import Node
+from minigrad.record import Node
 from minigrad.tensor import Tensor, as_tensor
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad.backend import NUMBERS, Array, as_array, check_dtype, device_of, is_array, to_device
+from minigrad.record import creation_number, leaf, writes
 
 _hook_number = count()
 
@@ -69,9 +70,7 @@ class Tensor:
 
     def __repr__(self) -> str:
         values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=100)
-        facts = [values, f"dtype={self.dtype}"]
-        if self.device != "cpu":
-            facts.append(f"device={self.device!r}")
+        facts = [values, f"dtype={self.dtype}", f"device={self.device!r}"]
         if self.node is not None:
             facts.append("requires_grad=True" if self.is_leaf else f"grad_fn=<{self.grad_fn.op.name}>")
         return f"tensor({', '.join(facts)})"
@@ -391,7 +390,6 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
 
 
 from minigrad import autograd, ops  # last: ops are made for Tensors, and a Tensor's methods are ops
-from minigrad.primitive import creation_number, leaf, writes
 
 for _name in ops.METHODS:
     setattr(Tensor, _name, _op_method(_name))

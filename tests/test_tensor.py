@@ -148,11 +148,11 @@ def test_dropout_keeps_the_mean_and_scales_gradients_alike():
 
 
 def test_repr_tells_values_dtype_and_where_gradients_go():
-    assert repr(mg.tensor([1.0, 2.5])) == "tensor([1. , 2.5], dtype=float32)"
-    assert repr(mg.tensor(3, requires_grad=False)) == "tensor(3, dtype=int64)"
+    assert repr(mg.tensor([1.0, 2.5])) == "tensor([1. , 2.5], dtype=float32, device='cpu')"
+    assert repr(mg.tensor(3, requires_grad=False)) == "tensor(3, dtype=int64, device='cpu')"
     x = mg.tensor([1.0], requires_grad=True)
-    assert repr(x) == "tensor([1.], dtype=float32, requires_grad=True)"
-    assert repr(mg.exp(x)).endswith("dtype=float32, grad_fn=<exp>)")
+    assert repr(x) == "tensor([1.], dtype=float32, device='cpu', requires_grad=True)"
+    assert repr(mg.exp(x)).endswith("dtype=float32, device='cpu', grad_fn=<exp>)")
     assert "..." in repr(mg.zeros(1000)) and len(repr(mg.zeros(1000))) < 200
     assert repr(mg.tensor([[1, 2], [3, 4]])).splitlines()[1].startswith("        [3")
 

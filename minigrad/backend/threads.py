@@ -67,9 +67,9 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     After a threaded product OpenBLAS's threads keep a core busy for some 20 ms, waiting for more, and a kernel that
     follows finds that core taken: a convolution of 7.3 ms took 13 right after ``np.matmul``, 7.3 after ours (2 cores).
-    So small products, those of a small CNN's last layers, stay on one thread, and large ones go to our pool. In between,
-    where our threads wake too slowly to help, a network has no convolutions to speak of: (64, 784) @ (784, 256) took 91
-    us with BLAS's threads, 160 with ours, 170 with one.
+    So small products, those of a small CNN's last layers, stay on one thread, and large ones go to our pool. In
+    between, where our threads wake too slowly to help, a network has no convolutions to speak of: (64, 784) @ (784,
+    256) took 91 us with BLAS's threads, 160 with ours, 170 with one.
     """
     if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype or a.shape[1] != b.shape[0]:
         with single_threaded_blas():

@@ -20,7 +20,7 @@ from minigrad.backend import is_array, to_device
 from minigrad.errors import GradientError
 from minigrad.graph.labels import header, lines, value_text
 from minigrad.graph.rendering import Drawing
-from minigrad.primitive import Node
+from minigrad.record import Node
 from minigrad.tensor import Tensor
 
 FONT = "Helvetica,Arial,sans-serif"

@@ -12,19 +12,4 @@ from minigrad.backend.cpu.pooling import (
 from minigrad.backend.memory import keep_freed_memory
 from minigrad.backend.threads import matmul
 
-__all__ = [
-    "avg_pool2d",
-    "avg_pool2d_input_grad",
-    "batch_norm",
-    "batch_norm_backward",
-    "channel_sum",
-    "conv2d",
-    "conv2d_input_grad",
-    "conv2d_weight_grad",
-    "matmul",
-    "max_pool2d",
-    "max_pool2d_gather",
-    "max_pool2d_scatter",
-]
-
 keep_freed_memory()

@@ -10,18 +10,3 @@ from minigrad.backend.gpu.pooling import (
     max_pool2d_scatter,
 )
 from minigrad.backend.gpu.products import matmul
-
-__all__ = [
-    "avg_pool2d",
-    "avg_pool2d_input_grad",
-    "batch_norm",
-    "batch_norm_backward",
-    "channel_sum",
-    "conv2d",
-    "conv2d_input_grad",
-    "conv2d_weight_grad",
-    "matmul",
-    "max_pool2d",
-    "max_pool2d_gather",
-    "max_pool2d_scatter",
-]
