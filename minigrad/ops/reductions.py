@@ -10,13 +10,15 @@ from __future__ import annotations
 import builtins
 import math
 
+import numpy as np
+
 from minigrad.backend import namespace
 from minigrad.errors import ShapeError
 from minigrad.ops.arithmetic import abs as absolute
 from minigrad.ops.arithmetic import square, where
 from minigrad.ops.shapes import concatenate, flip
 from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import Tensor, array_of
+from minigrad.tensor import array_of
 
 # --- axes ---
 
@@ -37,8 +39,8 @@ def keep_axes(value, axis, shape: tuple[int, ...]):
 
 def spread(value, axis, shape: tuple[int, ...]):
     """A reduced value repeated over the axes it was reduced along."""
-    if value.ndim == 0 and not isinstance(value, Tensor):
-        return namespace(value).full(shape, value)  # the usual end of a loss, and four times faster than broadcast_to
+    if value.ndim == 0 and isinstance(value, (np.generic, np.ndarray)):
+        return np.full(shape, value)  # the usual end of a loss, and four times faster than broadcast_to
     return broadcast_to(keep_axes(value, axis, shape), shape)
 
 
