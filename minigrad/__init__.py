@@ -40,6 +40,7 @@ from minigrad.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from minigrad.errors import GradientError, ShapeError
 from minigrad.forward import push
 from minigrad.primitive import primitive
+from minigrad.record import HookHandle
 from minigrad import graph, nn, optim
 
 __version__ = "0.1.0"

@@ -66,3 +66,10 @@ class Node:
 def leaf(array: Array) -> Node:
     """The node of a tensor that is made, not computed."""
     return Node(None, (), None, array.shape, array.dtype)
+
+
+class HookHandle:
+    """What registering a hook gives back: `handle.remove()` takes the hook off again."""
+
+    def __init__(self, remove):
+        self.remove = remove

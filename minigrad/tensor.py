@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad.backend import NUMBERS, Array, as_array, check_dtype, device_of, is_array, to_device
-from minigrad.record import creation_number, leaf, writes
+from minigrad.record import HookHandle, creation_number, leaf, writes
 
 _hook_number = count()
 
@@ -204,10 +204,10 @@ class Tensor:
         self.node.keeps_grad = True
         return self
 
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
         """Call `hook(gradient)` whenever this tensor's gradient is complete; what it returns, if anything, replaces it.
 
-        Returns a function that removes the hook again.
+        Returns a handle whose `remove()` takes the hook off again.
         """
         if self.node is None:
             raise ValueError("register_hook(): this tensor takes no gradient; call requires_grad_() first.")
@@ -217,7 +217,7 @@ class Tensor:
         def remove() -> None:
             node.hooks = {k: h for k, h in (node.hooks or {}).items() if k != key} or None
 
-        return remove
+        return HookHandle(remove)
 
     # --- moving, converting, overwriting ---
 

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import minigrad as mg
-from minigrad import Tensor
+from minigrad import HookHandle, Tensor
 from minigrad.nn.parameter import Parameter
 
 _hook_number = count()
@@ -56,10 +56,10 @@ class Module:
         """What the module computes; defined by subclasses."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(); define what a call of it computes.")
 
-    def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> Callable[[], None]:
+    def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> HookHandle:
         """Call `hook(module, arguments, output)` after each forward; what it returns, if not None, is the new output.
 
-        Returns a function that removes the hook again.
+        Returns a handle whose `remove()` takes the hook off again.
         """
         key = next(_hook_number)
         self._forward_hooks = {**self._forward_hooks, key: hook}
@@ -67,7 +67,7 @@ class Module:
         def remove() -> None:
             self._forward_hooks = {k: h for k, h in self._forward_hooks.items() if k != key}
 
-        return remove
+        return HookHandle(remove)
 
     def _call_with_hooks(self, args: tuple, options: dict):
         output = self.forward(*args, **options)

@@ -85,7 +85,7 @@ def summary(model: Module, x: Any, dtype: Any = None) -> Summary:
     with ExitStack() as undo, mg.no_grad():
         for module in model.modules():
             undo.callback(setattr, module, "training", module.training)
-            undo.callback(module.register_forward_hook(note))
+            undo.callback(module.register_forward_hook(note).remove)
         model.eval()
         model(*inputs)
     parameters = list(model.parameters())

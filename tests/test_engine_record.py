@@ -39,13 +39,13 @@ def test_a_hook_sees_the_whole_gradient_once():
 
 def test_hooks_can_be_removed_and_removed_again():
     x = leaf(1.0)
-    remove = x.register_hook(lambda g: g * 100)
+    handle = x.register_hook(lambda g: g * 100)
     other = x.register_hook(lambda g: g * 2)
-    remove()
-    remove()
+    handle.remove()
+    handle.remove()
     (x * 1.0).backward()
     assert x.grad.item() == 2
-    other()
+    other.remove()
     (x * 1.0).backward()
     assert x.grad.item() == 3
 

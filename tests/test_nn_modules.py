@@ -147,12 +147,12 @@ def test_to_a_dtype_converts_floats_in_place_and_leaves_integers():
 
 def test_a_forward_hook_sees_and_may_replace_the_output_until_it_is_removed():
     layer, seen = nn.ReLU(), []
-    remove_first = layer.register_forward_hook(lambda module, args, out: seen.append((module, args, out)))
-    remove_second = layer.register_forward_hook(lambda module, args, out: out + 1)
+    first = layer.register_forward_hook(lambda module, args, out: seen.append((module, args, out)))
+    second = layer.register_forward_hook(lambda module, args, out: out + 1)
     x = mg.tensor([-1.0, 2.0])
     assert layer(x).tolist() == [1, 3]
     assert seen[0][0] is layer and seen[0][1] == (x,) and seen[0][2].tolist() == [0, 2]
-    remove_first(), remove_second()
+    first.remove(), second.remove()
     assert layer(x).tolist() == [0, 2]
     assert len(seen) == 1
 
