@@ -24,6 +24,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import itemgetter
+from types import FunctionType
 from typing import Any
 
 from minigrad.errors import GradientError, explain
@@ -341,10 +342,19 @@ class Binary(Primitive):
 
 
 def _kind_of_call(forward: Callable, residuals: Sequence[str]) -> type[Primitive]:
-    """The class whose call fits the forward's signature."""
+    """The class whose call fits the forward's signature.
+
+    Unary and binary ops get a class each, whose call is a copy under the op's name: so Python's own errors, for a
+    missing argument, say "maximum()".
+    """
     parameters = inspect.signature(forward).parameters.values()
     plain = not residuals and all(p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
-    return {1: Unary, 2: Binary}.get(len(parameters), Primitive) if plain else Primitive
+    kind = {1: Unary, 2: Binary}.get(len(parameters), Primitive) if plain else Primitive
+    if kind is Primitive:
+        return kind
+    name = forward.__name__.strip("_")
+    code = kind.__call__.__code__.replace(co_name=name, co_qualname=name)
+    return type(kind.__name__, (kind,), {"__call__": FunctionType(code, globals(), name)})
 
 
 def primitive(forward: Callable | None = None, **properties) -> Any:

@@ -157,3 +157,11 @@ def test_a_failed_call_leaves_nothing_behind():
         x + t(3)
     (x * 2).sum().backward()
     assert x.grad.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: mg.maximum(mg.ones(2)), lambda: mg.maximum(mg.ones(2), 1, 2), lambda: mg.exp(x=1)]
+)
+def test_a_wrong_number_of_arguments_is_said_under_the_ops_name(call):
+    with pytest.raises(TypeError, match=r"^(maximum|exp)\(\) "):
+        call()
