@@ -233,6 +233,7 @@ class Primitive:
         It runs on arrays only; when Tensors flow, or a tangent is pushed, `twin` is differentiated instead.
         """
         self.joint_rule = rule
+        self.plans.clear()
 
     def vjp_into(self, **rules: Callable) -> None:
         """Beside a vjp rule: add the gradient in place into the argument's buffer, `rule(buffer, g, ...)`.
