@@ -72,7 +72,7 @@ def backward(tensor: Tensor, gradient=None, *, retain_graph: bool | None = None,
         Record the backward pass itself, so that the gradients can be differentiated.
     """
     node, start = node_of(tensor, "backward"), seed(tensor, gradient, create_graph)
-    if node.keeps_grad and gradient is not None and not create_graph:
+    if node.keeper and gradient is not None and not create_graph:
         start = start.copy()  # the caller's array stays the caller's
     _Pass(retain_graph, create_graph).run([(node, start)])
 
@@ -142,7 +142,7 @@ class _Pass:
                 if node.hooks is not None:
                     gradient = run_hooks(node, gradient)
                 if captured is None:
-                    if node.keeps_grad:
+                    if node.keeper:
                         self.store(node, gradient)
                 elif node in captured:
                     captured[node] = gradient
@@ -205,7 +205,7 @@ class _Pass:
             gradient = gradient.astype(node.dtype)
         so_far = self.pending.get(node)
         if so_far is None:
-            if node.keeps_grad and not self.create_graph and is_alias(gradient, source):
+            if node.keeper and not self.create_graph and is_alias(gradient, source):
                 gradient = gradient.copy()
             if node.plan is not None or node.hooks is not None or self.captured is not None:
                 heappush(self.heap, (node.order, node))  # else a plain leaf: it just collects until the end
@@ -219,8 +219,10 @@ class _Pass:
 
     def store(self, node: Node, gradient: Any) -> None:
         """Add to `.grad`. A new Tensor each time: a gradient somebody kept does not change under them."""
-        gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
-        node.grad = gradient if node.grad is None else node.grad + gradient
+        keeper = node.keeper and node.keeper()
+        if keeper is not None:  # else nobody is left who could read it
+            gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
+            keeper.grad = gradient if keeper.grad is None else keeper.grad + gradient
 
     def buffer(self, node: Node, like: Array) -> Array:
         """The node's pending gradient as an array of its full shape that may be written to."""

@@ -28,21 +28,21 @@ writes = [1]  # the number, on the same clock, of the last write in place to any
 class Node:
     """One recorded op, or a leaf (a tensor you made): where gradients arrive and how they travel on.
 
-    A Tensor points to its node and nodes point to their parents' nodes; nothing points back to a Tensor, so a graph
-    is freed as soon as its last Tensor is, without the garbage collector.
+    A Tensor points to its node and nodes point to their parents' nodes; back to a Tensor there is at most a weak
+    reference, so a graph is freed as soon as its last Tensor is, without the garbage collector.
 
     plan : which rules to run; None for a leaf
     parents : the nodes of the arguments; None for an argument that needs no gradient
     saved : the values that the rules named, in the plan's order; None once freed
     order : creation number: smaller is later
     shape, dtype : of the value
-    grad : the accumulated gradient (a Tensor) of a leaf, or of a tensor that asked to keep it (`keeps_grad`)
+    keeper : weak reference to the Tensor in whose `.grad` the gradient is kept: a leaf, or one that asked for it
     hooks : functions that see the gradient, by number; None where there are none
     version : when a leaf's array was last written in place, on the clock of `order`
     name : for pictures and messages
     """
 
-    __slots__ = "plan parents saved order shape dtype grad keeps_grad hooks version name __weakref__".split()
+    __slots__ = "plan parents saved order shape dtype keeper hooks version name __weakref__".split()
 
     def __init__(self, plan, parents, saved, shape, dtype):
         self.plan = plan
@@ -51,8 +51,7 @@ class Node:
         self.order = self.version = creation_number()
         self.shape = shape
         self.dtype = dtype
-        self.grad = self.hooks = self.name = None
-        self.keeps_grad = plan is None
+        self.keeper = self.hooks = self.name = None
 
     @property
     def op(self) -> Any:

@@ -6,6 +6,7 @@ operators and methods are the ops of `minigrad.ops` under the names that NumPy a
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ class Tensor:
     Tensors are not changed in place: `x[i] = v` is refused, and `x += y` makes a new tensor.
     """
 
-    __slots__ = ("__weakref__", "data", "node")
+    __slots__ = ("__weakref__", "_grad", "data", "node")
     __array_ufunc__ = None  # so that `array * tensor` comes to us
 
     def __init__(self, data: Array, node: Any = None):
@@ -148,7 +149,7 @@ class Tensor:
     @property
     def grad(self) -> Tensor | None:
         """The gradient that `backward` collected here; None before. Kept by leaves, and after `retain_grad()`."""
-        return None if self.node is None else self.node.grad
+        return None if self.node is None else getattr(self, "_grad", None)
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -159,7 +160,7 @@ class Tensor:
         if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
             given = f"a Tensor of shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"a gradient must be a Tensor of shape {self.shape} like its tensor, got {given}.")
-        self.node.grad = value
+        self._grad = value
 
     @property
     def name(self) -> str | None:
@@ -189,8 +190,9 @@ class Tensor:
                     f"only floating-point tensors have gradients, this one is {self.dtype}; use .astype(float)."
                 )
             self.node = leaf(self.data)
+            self.node.keeper, self._grad = weakref.ref(self), None
         elif not requires_grad:
-            self.node = None
+            self.node = self._grad = None
         return self
 
     def detach(self) -> Tensor:
@@ -201,7 +203,8 @@ class Tensor:
         """Keep the gradient of this computed tensor too, in `.grad`."""
         if self.node is None:
             raise ValueError("retain_grad(): this tensor takes no gradient; call requires_grad_() first.")
-        self.node.keeps_grad = True
+        if self.node.keeper is None:
+            self.node.keeper = weakref.ref(self)
         return self
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
@@ -266,8 +269,8 @@ class Tensor:
         """Give a leaf another array, of another device or dtype; its gradient is dropped."""
         self.data = array
         if self.node is not None:
-            name, self.node = self.node.name, leaf(array)
-            self.node.name = name
+            name, self.node = self.node.name, None
+            self.requires_grad_().name = name
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(

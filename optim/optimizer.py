@@ -117,9 +117,8 @@ class Optimizer:
         """Forget the gradients; with `set_to_none=False` make them zeros (a parameter then counts as having one)."""
         for group in self.param_groups:
             for p in group["params"]:
-                node = p.node
-                if node is not None and node.grad is not None:
-                    node.grad = None if set_to_none else zeros_like(node.grad)
+                if p.grad is not None:
+                    p.grad = None if set_to_none else zeros_like(p.grad)
 
     def add_param_group(self, group: dict[str, Any]) -> None:
         """Optimize more parameters, with options of their own: `{"params": [...], "lr": 0.01}`."""

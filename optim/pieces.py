@@ -56,10 +56,10 @@ class Packed:
     def gather(self) -> bool:
         """Fetch the gradients; False if a parameter has none, or has been given another array."""
         for p, array, gradient, _ in self.members:
-            node = p.node
-            if p.data is not array or node is None or node.grad is None:
+            g = p.grad
+            if p.data is not array or g is None:
                 return False
-            gradient[...] = node.grad.data
+            gradient[...] = g.data
         return True
 
     def release(self) -> None:
@@ -106,10 +106,10 @@ class Whole:
 
     def gather(self) -> bool:
         """Fetch the gradient; False if there is none, or the parameter has been given another array."""
-        node = self.p.node
-        if self.p.data is not self.array or node is None or node.grad is None:
+        grad = self.p.grad
+        if self.p.data is not self.array or grad is None:
             return False
-        g = node.grad.data
+        g = grad.data
         self.gradient = g if g.dtype == self.array.dtype else g.astype(self.array.dtype)
         return True
 

@@ -214,13 +214,13 @@ def test_after_backward_the_drawing_has_the_same_ops_and_leaves():
 
 
 def test_values_are_shown_where_the_record_has_them_and_gradients_after_backward():
-    x, _, z = example()
+    x, y, z = example()
     nodes, _ = parse(graph.draw(z, values=True))
     assert rows(nodes["n0"])[2] == "[1, 2]" and rows(nodes["out0"])[2].startswith("12.75")
     z.backward()
     nodes, _ = parse(graph.draw(z, values=True))
     assert rows(nodes["n1"])[-1] == "grad [1, 2]"
-    assert x.grad is not None
+    assert x.grad is not None and y.grad is not None
 
 
 @pytest.mark.parametrize(

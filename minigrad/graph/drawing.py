@@ -256,8 +256,9 @@ class _Picture:
         rows = [(title, INK), (f"{node.shape} {node.dtype}", MUTED)]
         if self.values and value is not None:
             rows.append((value_text(_on_host(value)), MUTED))
-        if self.values and node.grad is not None:
-            rows.append((f"grad {value_text(_on_host(node.grad.data))}", MUTED))
+        keeper = node.keeper and node.keeper()
+        if self.values and keeper is not None and keeper.grad is not None:
+            rows.append((f"grad {value_text(_on_host(keeper.grad.data))}", MUTED))
         return lines(*rows)
 
     def add(self, id: str, kind: str, label: str, tooltip: str = "", **attributes) -> None:
