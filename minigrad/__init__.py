@@ -41,6 +41,7 @@ from minigrad.errors import GradientError, ShapeError
 from minigrad.forward import push
 from minigrad.primitive import primitive
 from minigrad.record import HookHandle
-from minigrad import graph, nn, optim
+from minigrad.transforms import ggn_vp, grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp, vmap
+from minigrad import graph, nn, optim, transforms
 
 __version__ = "0.1.0"

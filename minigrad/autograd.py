@@ -15,11 +15,15 @@ from contextlib import ContextDecorator
 from heapq import heappop, heappush
 from typing import Any
 
-from minigrad.backend import Array, namespace
+from minigrad.backend import Array, BatchedArray, namespace, newest_level
 from minigrad.cotangents import as_list, node_of, seed
 from minigrad.errors import GradientError, ShapeError
+from minigrad.ops.batching import refuse_to_leak, sum_what_was_shared
 from minigrad.record import Node, grad_mode, leaf, writes
+from minigrad.saved import check_versions, restored, saved_as_tensors
 from minigrad.tensor import Tensor, as_tensor
+
+MAYBE_BATCHED = frozenset({BatchedArray, Tensor})  # of a gradient's types those that may hold one of many examples
 
 
 class set_grad_enabled(ContextDecorator):
@@ -157,10 +161,7 @@ class _Pass:
         """Run the node's rules and hand the results to its parents."""
         plan, parents, saved, wanted = node.plan, node.parents, node.saved, self.wanted
         if saved is None:
-            raise GradientError(
-                f"backward through {plan.op.name}: its saved values were freed by an earlier backward pass. "
-                "Pass retain_graph=True to that pass to go through the graph twice."
-            )
+            saved = restored(node)
         if writes[-1] < node.order:
             check_versions(node)
         if plan.joint is not None:
@@ -173,7 +174,7 @@ class _Pass:
                 parent = parents[position]
                 if wanted is not None and parent not in wanted:
                     continue
-                if into is not None and on_arrays:
+                if into is not None and on_arrays and gradient.__class__ is not BatchedArray:
                     self.pull_into(parent, gradient, into, saved)
                     continue
                 arrive(parent, rule(gradient, *(saved if pick is None else pick(saved))), gradient)
@@ -183,13 +184,14 @@ class _Pass:
     def pull_into(self, parent: Node, gradient: Array, into: tuple[Callable, Callable | None], saved: tuple) -> None:
         """Run the in-place form of a rule: it adds to the parent's buffer."""
         rule, pick = into
-        rule(self.buffer(parent, gradient), gradient, *(saved if pick is None else pick(saved)))
+        buffer = self.buffer(parent, gradient)
+        self.pending[parent] = rule(buffer, gradient, *(saved if pick is None else pick(saved)))
 
     def pull_together(self, node: Node, gradient: Any) -> None:
         """The same for an op whose gradients come from one kernel, or, when Tensors flow, from its twin."""
         rule, pick = node.plan.joint
-        if self.create_graph:
-            contributions = pull_through_twin(node, gradient)
+        if self.create_graph or newest_level(gradient, *node.saved):
+            contributions = pull_through_twin(node, gradient, self.create_graph)
         else:
             contributions = rule(gradient, *(node.saved if pick is None else pick(node.saved)))
         for parent, contribution in zip(node.parents, contributions, strict=True):
@@ -199,6 +201,8 @@ class _Pass:
 
     def arrive(self, node: Node, gradient: Any, source: Any = None) -> None:
         """Add one gradient, made of `source`, to what `node` has received; the first one puts it on the heap."""
+        if gradient.__class__ in MAYBE_BATCHED:
+            gradient = sum_what_was_shared(gradient, node.order)
         if gradient.shape != node.shape:
             gradient = unbroadcast(gradient, node.shape)
         if gradient.dtype is not node.dtype and gradient.dtype != node.dtype:
@@ -222,6 +226,7 @@ class _Pass:
         keeper = node.keeper and node.keeper()
         if keeper is not None:  # else nobody is left who could read it
             gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
+            refuse_to_leak(gradient, node.order)
             keeper.grad = gradient if keeper.grad is None else keeper.grad + gradient
 
     def buffer(self, node: Node, like: Array) -> Array:
@@ -254,40 +259,6 @@ def is_alias(contribution: Array, gradient: Array) -> bool:
     return contribution is gradient or contribution.base is not None
 
 
-def check_versions(node: Node) -> None:
-    """Raise if an array that was saved for the backward pass has been written to since."""
-    for position in node.plan.saved_positions:
-        parent = _whose_memory(node.parents[position])
-        if parent.version < node.order:  # the clock runs downwards: smaller is later
-            raise GradientError(
-                f"backward through {node.plan.op.name}: its argument {parent.name or position!r} {parent.shape} "
-                "was changed in place after the forward pass (by an optimizer step or copy_); "
-                "run the forward pass again, or change it after backward."
-            )
-
-
-def _whose_memory(node: Node) -> Node:
-    """The node whose array this one's lies in: for a view, such as x.T, that of x. Only leaves are ever changed."""
-    while node.plan is not None and node.plan.op.view and len(node.parents) == 1:
-        node = node.parents[0]
-    return node
-
-
-def saved_as_tensors(node: Node) -> tuple:
-    """A node's saved values with arrays turned back into the Tensors they were: rules run on these are recorded."""
-    op, parents, values = node.plan.op, node.parents, []
-    for name, value in zip(node.plan.names, node.saved, strict=True):
-        if name == "out":
-            value = Tensor(value, node)
-        elif op.variadic and name == op.argument_names[0]:
-            value = tuple(a if p is None else Tensor(a, p) for a, p in zip(value, parents, strict=True))
-        elif not op.variadic and name in op.argument_names:
-            parent = parents[op.argument_names.index(name)]
-            value = value if parent is None else Tensor(value, parent)
-        values.append(value)
-    return tuple(values)
-
-
 def run_twin(node: Node, connect: bool) -> tuple[Tensor, dict[int, Tensor]]:
     """Run the composed twin of a fused op on its saved arguments: (result, the tracked arguments by position).
 
@@ -307,11 +278,12 @@ def run_twin(node: Node, connect: bool) -> tuple[Tensor, dict[int, Tensor]]:
         return op.twin(*arguments, **{name: saved[name] for name in op.options}), stand_ins
 
 
-def pull_through_twin(node: Node, gradient: Tensor) -> list[Tensor | None]:
-    """The gradients of all arguments, recorded, by differentiating the twin."""
-    result, stand_ins = run_twin(node, connect=True)
-    gradients = grad(result, list(stand_ins.values()), gradient, create_graph=True, allow_unused=True)
-    by_position = dict(zip(stand_ins, gradients, strict=True))
+def pull_through_twin(node: Node, gradient: Any, create_graph: bool) -> list[Any]:
+    """The gradients of all arguments, by differentiating the twin; Tensors with a graph if asked for, else arrays."""
+    result, stand_ins = run_twin(node, connect=create_graph)
+    found = grad(result, list(stand_ins.values()), gradient, create_graph=create_graph, allow_unused=True)
+    found = [g if create_graph or g is None else g.data for g in found]
+    by_position = dict(zip(stand_ins, found, strict=True))
     return [by_position.get(position) for position in range(len(node.parents))]
 
 

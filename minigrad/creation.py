@@ -7,11 +7,15 @@ from a shape is float32 unless `dtype` says otherwise. And that random numbers c
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from minigrad.backend import Array, as_array, check_dtype, device_of, namespace, to_device
+from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
 from minigrad.errors import ShapeError
 from minigrad.tensor import Tensor, array_of
 
@@ -151,6 +155,34 @@ def generator(device: str = "cpu") -> Any:
     return _generators[device]
 
 
+def remember_generators(devices: Iterable[str]) -> Callable[[], AbstractContextManager]:
+    """A function that gives a context, in which random numbers repeat those that will be drawn from here on.
+
+    A generator that cannot be copied, CuPy's, is started anew from a number that it draws, and then once more.
+    """
+    starts: dict[str, Callable] = {}
+    for name in devices:
+        current = generator(name)
+        device = next(known for known, one in _generators.items() if one is current)
+        if isinstance(current, np.random.Generator):
+            starts[device] = partial(copy.deepcopy, copy.deepcopy(current))
+        else:
+            new = namespace(to_device(np.zeros(0), device)).random.default_rng
+            starts[device] = partial(new, int(current.integers(0, 2**31)))
+            _generators[device] = starts[device]()
+
+    @contextmanager
+    def repeated():
+        outside = {device: _generators[device] for device in starts if device in _generators}
+        _generators.update({device: start() for device, start in starts.items()})
+        try:
+            yield
+        finally:
+            _generators.update(outside)
+
+    return repeated
+
+
 def rand(*shape, dtype: Any = np.float32, device: str = "cpu", requires_grad: bool = False) -> Tensor:
     """Uniform random numbers from [0, 1)."""
     return _random("random", shape, dtype, device, requires_grad)
@@ -195,6 +227,15 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
 
 def dropout_mask(x: Tensor, p: float) -> Tensor:
-    """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p)."""
-    kept = generator(x.device).random(size=x.shape, dtype=np.float32) >= p
+    """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own."""
+    kept = _drawn_like(x.data) >= p
     return Tensor(kept * x.dtype.type(1 / (1 - p) if p < 1 else 0))
+
+
+def _drawn_like(array: Array) -> Array:
+    """Uniform float32 numbers from [0, 1) in the array's shape, for each example of a vmap other ones."""
+    if type(array) is not BatchedArray:
+        return generator(device_of(array)).random(size=array.shape, dtype=np.float32)
+    inside = array.array
+    repeated = namespace(inside).broadcast_to(inside, (array.level.size, *array.shape))
+    return BatchedArray(_drawn_like(repeated), array.level)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minigrad.autograd import check_versions, nodes_between, run_twin, saved_as_tensors, set_grad_enabled
+from minigrad.autograd import nodes_between, run_twin, set_grad_enabled
 from minigrad.cotangents import as_list, like, node_of
-from minigrad.errors import GradientError
 from minigrad.ops import broadcast_to
 from minigrad.record import Node
+from minigrad.saved import check_versions, restored, saved_as_tensors
 from minigrad.tensor import Tensor, as_tensor
 
 
@@ -46,7 +46,7 @@ def push(
 def _push_through(node: Node, moving: dict[Node, Any], create_graph: bool) -> Any:
     plan = node.plan
     if node.saved is None:
-        raise GradientError(f"push through {plan.op.name}: its saved values were freed by a backward pass.")
+        restored(node)
     check_versions(node)
     if plan.op.twin:
         result, stand_ins = run_twin(node, connect=create_graph)

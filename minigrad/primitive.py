@@ -236,7 +236,7 @@ class Primitive:
         self.plans.clear()
 
     def vjp_into(self, **rules: Callable) -> None:
-        """Beside a vjp rule: add the gradient in place into the argument's buffer, `rule(buffer, g, ...)`.
+        """Beside a vjp rule: add the gradient into the argument's buffer and return it, `rule(buffer, g, ...)`.
 
         For reads of small parts: n reads of an array of size n then cost 2n and not n squared.
         """

@@ -7,6 +7,8 @@ the record is told by: creation numbers.
 from __future__ import annotations
 
 import threading
+import weakref
+from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -15,12 +17,17 @@ from minigrad.backend import Array
 
 class _GradMode(threading.local):
     enabled = True
+    opened: list | None = None  # where a checkpointed function's vmaps are noted
+    replayed: Iterator | None = None  # and where its second run finds them
 
 
 grad_mode = _GradMode()
 
 # Creation numbers fall, so that a heap hands out the latest node first.
 creation_number = count(0, -1).__next__
+
+recipes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+"""For nodes whose saved values a checkpoint took away: a function that brings them back."""
 
 writes = [1]  # the number, on the same clock, of the last write in place to any leaf
 

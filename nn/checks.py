@@ -132,7 +132,7 @@ def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None
 
     On a GPU this waits for the labels, once: the array library would wrap a wrong one round in silence.
     """
-    data = labels.data
+    data = mg.transforms.all_examples(labels)
     if not data.size:
         return None
     in_range = int(data.view(UNSIGNED[data.dtype]).max()) < classes
@@ -146,7 +146,7 @@ def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None
             f"{op}: label {int(wrong[0])} for scores of {classes} classes; labels go from 0 to {classes - 1}{ignored}. "
             "Does the last layer have as many outputs as there are classes?"
         )
-    return None if bool(kept.all()) else Tensor(kept)
+    return None if bool(kept.all()) else labels != ignore_index
 
 
 def check_smoothing(op: str, label_smoothing: float) -> None:

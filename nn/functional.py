@@ -116,6 +116,8 @@ def batch_norm(
         return mg.batch_norm_inference(x, running_mean, running_var, weight, bias, eps)
     if running_mean is None or running_var is None:
         return mg.batch_norm(x, weight, bias, eps)
+    if mg.transforms.is_recomputing():  # a checkpoint's second run: this batch has been counted
+        return mg.batch_norm(x, weight, bias, eps)
     n = x.size // (x.shape[1] or 1)
 
     def observe(mean, variance) -> None:

@@ -89,6 +89,8 @@ class _BatchNorm(Module):
 
     def _count_batch(self) -> float:
         """Count this batch; returns how far the running statistics move towards it."""
+        if mg.transforms.is_recomputing():
+            return 0.0
         counter = self.num_batches_tracked
         counter.data = counter.data + 1
         return 1 / counter.item() if self.momentum is None else self.momentum

@@ -1,5 +1,17 @@
 """The arrays under the tensors: NumPy on the CPU, CuPy on the GPU, and the kernels that differ between them."""
 
+from minigrad.backend.batched import (
+    BatchedArray,
+    Level,
+    bare,
+    elementwise,
+    enter,
+    index_shape,
+    leave,
+    newest_level,
+    read,
+    sum_examples,
+)
 from minigrad.backend.conversion import as_array, check_dtype
 from minigrad.backend.device import (
     NUMBERS,
@@ -19,14 +31,24 @@ __all__ = [
     "NUMBERS",
     "Array",
     "Backend",
+    "BatchedArray",
     "DeviceError",
+    "Level",
     "as_array",
+    "bare",
     "check_dtype",
     "cuda_is_available",
     "device_of",
+    "elementwise",
+    "enter",
+    "index_shape",
     "is_array",
     "kernels",
+    "leave",
     "namespace",
+    "newest_level",
+    "read",
     "register",
+    "sum_examples",
     "to_device",
 ]

@@ -33,6 +33,8 @@ class Backend:
     """One array library: its array type, its functions, its kernels, and the way in and out.
 
     `to_device(array, device)` takes a NumPy array or one of its own; `device_of(array)` names where an array lies.
+    A library whose arrays are made of another's says so: `inside(array)` is the other's array, and `namespace` a
+    function of the other's namespace. Its arrays come first wherever arrays meet.
     """
 
     name: str
@@ -42,35 +44,48 @@ class Backend:
     to_device: Callable[[Array, str], Array]
     to_numpy: Callable[[Array], np.ndarray]
     device_of: Callable[[Array], str]
+    inside: Callable[[Array], Array] | None = None
 
 
 _BY_TYPE: dict[type, Backend] = {}
 _NAMESPACE_BY_TYPE: dict[type, Any] = {}
+_OVER_OTHERS: dict[type, Backend] = {}  # those with `inside`
 
 
 def register(backend: Backend, *array_types: type) -> None:
     """Make arrays of `backend.array_type` (and of further `array_types`) find this backend."""
     for array_type in (backend.array_type, *array_types):
         _BY_TYPE[array_type] = backend
-        _NAMESPACE_BY_TYPE[array_type] = backend.namespace
+        if backend.inside is None:
+            _NAMESPACE_BY_TYPE[array_type] = backend.namespace
+        else:
+            _OVER_OTHERS[array_type] = backend
 
 
 def namespace(*arrays: Array) -> Any:
     """The module (NumPy, CuPy) whose functions take these arrays; NumPy where all are Python numbers."""
-    for array in arrays:
-        found = _NAMESPACE_BY_TYPE.get(type(array))
-        if found is not None:
-            return found
-    return backend_of(*arrays).namespace
+    found = _NAMESPACE_BY_TYPE.get(type(arrays[0]))
+    if found is not None and len(arrays) == 1:
+        return found
+    backend = backend_of(*arrays)
+    if backend.inside is None:
+        return backend.namespace
+    inner = (backend.inside(array) if type(array) in _OVER_OTHERS else array for array in arrays)
+    return backend.namespace(namespace(*inner))
 
 
-def kernels(array: Array) -> ModuleType:
+def kernels(*arrays: Array) -> ModuleType:
     """The kernels (convolution, pooling, batch-norm...) for arrays of this type; same names on every backend."""
-    return (_BY_TYPE.get(type(array)) or backend_of(array)).kernels()
+    return backend_of(*arrays).kernels()
 
 
 def backend_of(*arrays: Array) -> Backend:
     """The backend of the first argument that is an array. Raises TypeError for anything that no backend knows."""
+    if len(arrays) == 1 and type(arrays[0]) in _BY_TYPE:
+        return _BY_TYPE[type(arrays[0])]
+    for array in arrays:
+        if type(array) in _OVER_OTHERS:
+            return _OVER_OTHERS[type(array)]
     for array in arrays:
         if array is None or isinstance(array, NUMBERS):
             continue
@@ -99,6 +114,8 @@ def device_of(array: Array) -> str:
 def to_device(array: Array, device: str) -> Array:
     """`array` on `device` ('cpu', 'cuda', 'cuda:1'); the same array where it already lies there."""
     kind = device_kind(device)
+    if type(array) in _OVER_OTHERS:
+        return _OVER_OTHERS[type(array)].to_device(array, device)
     if kind == "cpu":
         return backend_of(array).to_numpy(array)
     return _cuda_backend().to_device(array, device)

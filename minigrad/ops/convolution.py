@@ -22,19 +22,19 @@ from minigrad.tensor import Tensor
 
 @primitive(symbol="conv", local="conv'(g, w), conv'(x, g), sum g")
 def _conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
-    return kernels(x).conv2d(x, weight, bias, stride, padding, dilation, groups)
+    return kernels(x, weight, bias).conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
 @primitive(symbol="conv'", local="conv(g, w), conv'(g, g)", kind=LINEAR)
 def conv2d_input_grad(g, weight, *, x_shape, stride, padding, dilation, groups):
     """The gradient of a convolution's input, given that of its output: its adjoint in x."""
-    return kernels(g).conv2d_input_grad(g, weight, x_shape, stride, padding, dilation, groups)
+    return kernels(g, weight).conv2d_input_grad(g, weight, x_shape, stride, padding, dilation, groups)
 
 
 @primitive(symbol="conv'", local="conv'(g, w), conv(x, g)", kind=LINEAR)
 def conv2d_weight_grad(x, g, *, weight_shape, stride, padding, dilation, groups):
     """The gradient of a convolution's weight, given its input and the gradient of its output."""
-    return kernels(x).conv2d_weight_grad(x, g, weight_shape, stride, padding, dilation, groups)
+    return kernels(x, g).conv2d_weight_grad(x, g, weight_shape, stride, padding, dilation, groups)
 
 
 def _geometry(stride, padding, dilation, groups):

@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from minigrad.backend import namespace
+from minigrad.backend import BatchedArray, elementwise, namespace
 from minigrad.primitive import ELEMENTWISE, composite, primitive
 
 # --- exponentials and logarithms ---
@@ -233,6 +233,8 @@ arctanh.vjp(x=lambda g, x: g / (1 - x * x))
 @primitive(local="2/sqrt(pi) exp(-x^2)", kind=ELEMENTWISE)
 def erf(x):
     """The error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, elementwise."""
+    if type(x) is BatchedArray:
+        return elementwise(erf, x)
     out = _erf_of(namespace(x))(x)
     return out.astype(x.dtype, copy=False) if x.dtype.kind == "f" else out  # SciPy makes float32 of float16
 

@@ -8,8 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from minigrad.backend import namespace, to_device
-from minigrad.backend.device import device_of, is_array
+from minigrad.backend import (
+    BatchedArray,
+    bare,
+    device_of,
+    index_shape,
+    is_array,
+    kernels,
+    namespace,
+    newest_level,
+    read,
+    to_device,
+)
+from minigrad.backend.scatter import add_at
 from minigrad.errors import ShapeError
 from minigrad.ops.shapes import broadcast_to, check_axis, flip
 from minigrad.primitive import LINEAR, composite, primitive
@@ -20,45 +31,27 @@ from minigrad.tensor import Tensor, array_of
 
 @primitive(symbol="[ ]", local="1 where read", kind=LINEAR, view=True)
 def _getitem(x, *, index):
-    return x[index]
+    return read(x, index)
 
 
 @primitive(symbol="[ ]=", local="1 where written", kind=LINEAR)
 def _put(g, *, index, shape):
     """Zeros of `shape` with g added at `index`; what is written to twice gets the sum."""
-    buffer = namespace(g).zeros(shape, g.dtype)
+    return kernels(g, *arrays_in(index)).put(g, index, shape)
+
+
+_getitem.vjp(x=lambda g, x_shape, index: _put(g, index=index, shape=x_shape))
+_getitem.vjp_into(x=lambda buffer, g, index: _add_into(buffer, g, index))
+
+
+def _add_into(buffer, g, index):
+    if newest_level(buffer, *index):
+        return buffer + _put(g, index=index, shape=buffer.shape)
     add_at(buffer, g, index)
     return buffer
 
 
-_getitem.vjp(x=lambda g, x_shape, index: _put(g, index=index, shape=x_shape))
-_getitem.vjp_into(x=lambda buffer, g, index: add_at(buffer, g, index))
 _put.vjp(g=lambda g, index: _getitem(g, index=index))
-
-
-def add_at(buffer, values, index) -> None:
-    """buffer[index] += values, where an element named several times is added to several times."""
-    if not any(is_array(part) and part.dtype != bool and part.ndim for part in index):
-        buffer[index] += values  # slices, single numbers and masks name each element once
-    elif len(index) == 1 and index[0].ndim == 1 and buffer.ndim == 2 and namespace(buffer) is np:
-        _add_rows(buffer, values, index[0])
-    elif buffer.dtype.kind == "f" or namespace(buffer) is np:
-        namespace(buffer).add.at(buffer, index, values)
-    else:  # CUDA adds atomically to floats and to uint64, of which every integer is a part, modulo its size
-        wide = namespace(buffer).zeros(buffer.shape, np.uint64)
-        namespace(buffer).add.at(wide, index, values.astype(np.uint64))
-        buffer += wide.astype(buffer.dtype)
-
-
-def _add_rows(buffer, rows, index) -> None:
-    """The same for whole rows, as an embedding needs it: sorted and summed in runs, which ufunc.at does one by one."""
-    if not index.size:
-        return
-    index = index.astype(np.intp, copy=False) % len(buffer)  # -1 and the last row are one row
-    order = np.argsort(index, kind="stable")
-    ordered = index[order]
-    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    buffer[ordered[starts]] += np.add.reduceat(rows[order], starts, axis=0)
 
 
 @composite
@@ -73,6 +66,10 @@ def prepare_index(x, index) -> tuple:
     return tuple(_index_part(x, part) for part in (index if isinstance(index, tuple) else (index,)))
 
 
+def arrays_in(index: tuple) -> list:
+    return [part for part in index if is_array(part)]
+
+
 def _index_part(x, part):
     if part is None or part is Ellipsis or isinstance(part, (slice, int)):
         return part
@@ -84,7 +81,7 @@ def _index_part(x, part):
         raise TypeError(
             f"an index may hold integers, slices, ..., None, and arrays of integers or bools, not a {kind}."
         )
-    if part.ndim == 0 and part.dtype != bool:
+    if part.ndim == 0 and part.dtype != bool and type(part) is not BatchedArray:
         return int(part)
     return part if namespace(part) is namespace(x) else to_device(part, device_of(x))
 
@@ -94,9 +91,7 @@ def _index_part(x, part):
 
 @primitive(symbol="[ ]=", local="1 where kept, 1 where written")
 def _index_update(x, value, *, index):
-    out = namespace(x).array(x)  # a copy; of a NumPy scalar one that can be written to
-    out[index] = value
-    return out
+    return kernels(x, value, *arrays_in(index)).update(x, value, index)
 
 
 def _zero_at(g, index):
@@ -133,8 +128,7 @@ def index_add(x, index, value):
     """A new tensor: x with x[index] += value, an element named several times being added to several times."""
     index = prepare_index(x, index)
     value = _value_like(x, value)
-    target = namespace(array_of(x)).empty(x.shape, bool)[index].shape
-    return x + _put(broadcast_to(value, target), index=index, shape=x.shape)
+    return x + _put(broadcast_to(value, index_shape(x.shape, index)), index=index, shape=x.shape)
 
 
 def _value_like(x, value):
@@ -147,8 +141,9 @@ def _names_twice(x, index) -> bool:
     if not any(is_array(part) and part.dtype != bool for part in index):
         return False
     xp = namespace(array_of(x))
-    named = xp.arange(x.size).reshape(x.shape)[index]
-    return bool(xp.unique(named).size < named.size)
+    named = bare(read(xp.arange(x.size).reshape(x.shape), index).reshape((-1,)))
+    named.sort(axis=-1)  # under vmap, each example's by itself
+    return bool((named[..., 1:] == named[..., :-1]).any())
 
 
 # --- along an axis ---
@@ -233,7 +228,7 @@ def embedding(indices, weight):
 def check_range(op: str, indices, limit: int, what: str) -> None:
     """Raise IndexError if an integer is not in 0..limit-1. On a GPU this waits for it; NumPy would wrap or crash."""
     if indices.size:
-        lowest, highest = int(indices.min()), int(indices.max())
+        lowest, highest = int(bare(indices).min()), int(bare(indices).max())
         if lowest < 0 or highest >= limit:
             wrong = lowest if lowest < 0 else highest
             raise IndexError(f"{op}: index {wrong} names no {what}; expected 0 to {limit - 1}.")
@@ -245,7 +240,7 @@ def one_hot(indices, *, num_classes=None, dtype=np.float32):
     xp = namespace(indices)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"one_hot: expected integer indices, got {indices.dtype}.")
-    num_classes = (int(indices.max()) + 1 if indices.size else 0) if num_classes is None else num_classes
+    num_classes = (int(bare(indices).max()) + 1 if indices.size else 0) if num_classes is None else num_classes
     check_range("one_hot", indices, num_classes, "class")
     return (xp.asarray(indices)[..., None] == xp.arange(num_classes)).astype(dtype)
 

@@ -35,7 +35,7 @@ def scale_and_shift(x, weight, bias):
     symbol="batch norm", local="w/s (g - mean g - y mean(g y))", residuals=("mean", "inv_std"), twin=batch_norm_composed
 )
 def _batch_norm(x, weight=None, bias=None, *, eps, observe=None):
-    y, mean, variance, inv_std = kernels(x).batch_norm(x, weight, bias, eps)
+    y, mean, variance, inv_std = kernels(x, weight, bias).batch_norm(x, weight, bias, eps)
     if observe is not None:
         observe(mean, variance)
     return y, mean, inv_std

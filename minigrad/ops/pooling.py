@@ -30,13 +30,13 @@ def _max_pool2d(x, *, kernel, stride, padding):
 @primitive(symbol="max pool'", local="1 at the winners", kind=LINEAR)
 def _max_pool2d_scatter(g, *, index, x_shape, kernel, stride, padding):
     """Each number of g put where the winner of its window stood."""
-    return kernels(g).max_pool2d_scatter(g, index, x_shape, kernel, stride, padding)
+    return kernels(g, index).max_pool2d_scatter(g, index, x_shape, kernel, stride, padding)
 
 
 @primitive(symbol="max pool", local="1 at the winners", kind=LINEAR)
 def _max_pool2d_gather(t, *, index, kernel, stride, padding):
     """The number of t where the winner of each window stood."""
-    return kernels(t).max_pool2d_gather(t, index, kernel, stride, padding)
+    return kernels(t, index).max_pool2d_gather(t, index, kernel, stride, padding)
 
 
 _max_pool2d.vjp(

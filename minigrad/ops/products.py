@@ -43,7 +43,7 @@ def product(a, b):
         return a.dot(b)  # too small for threads, and dot starts 0.5 us sooner than @
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return matmul(a, b)
-    return kernels(a).matmul(a, b)
+    return kernels(a, b).matmul(a, b)
 
 
 def _matmul_left(g, a_shape, b):

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from minigrad.backend import namespace
+from minigrad.backend import bare, namespace
 from minigrad.errors import ShapeError
 from minigrad.ops.arithmetic import abs as absolute
 from minigrad.ops.arithmetic import square, where
@@ -174,15 +174,19 @@ def cumprod(x, *, axis):
     return namespace(x).cumprod(x, axis=axis)
 
 
+def _has_zero(x) -> bool:
+    return bool((bare(array_of(x)) == 0).any())
+
+
 def _cumprod_vjp(g, x, out, axis):
-    if not (x == 0).any():
+    if not _has_zero(x):
         return flip(cumsum(flip(g * out, axis=axis), axis=axis), axis=axis) / x
     g, jacobian = g.swapaxes(axis, -1), _cumprod_jacobian(x.swapaxes(axis, -1))
     return sum(g[..., None] * jacobian, axis=-2).swapaxes(axis, -1)
 
 
 def _cumprod_jvp(t, x, out, axis):
-    if not (x == 0).any():
+    if not _has_zero(x):
         return out * cumsum(t / x, axis=axis)
     t, jacobian = t.swapaxes(axis, -1), _cumprod_jacobian(x.swapaxes(axis, -1))
     return sum(t[..., None, :] * jacobian, axis=-1).swapaxes(axis, -1)

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from minigrad.backend import namespace
+from minigrad.backend import namespace, read
 from minigrad.errors import ShapeError
 from minigrad.ops.arithmetic import where
 from minigrad.ops.elementary import exp
@@ -80,13 +80,13 @@ def softmax_cross_entropy(scores, target):
             f"softmax_cross_entropy: scores {scores.shape} and {target.dtype} targets {target.shape}; "
             "expected (N, classes) and (N,) integers."
         )
-    xp = namespace(scores)
+    xp = namespace(scores, target)
     if xp is np:  # on a GPU the check would wait for the device
         check_range("softmax_cross_entropy", target, scores.shape[1], "class")
     shifted = scores - scores.max(axis=1, keepdims=True)
     powers = xp.exp(shifted)
     total = powers.sum(axis=1, keepdims=True)
-    chosen = shifted[xp.arange(len(target)), target]
+    chosen = read(shifted, (xp.arange(target.shape[0]), target))
     return xp.log(total[:, 0]) - chosen, powers / total
 
 

@@ -10,6 +10,7 @@ from minigrad.backend.cpu.pooling import (
     max_pool2d_scatter,
 )
 from minigrad.backend.memory import keep_freed_memory
+from minigrad.backend.scatter import put, update
 from minigrad.backend.threads import matmul
 
 keep_freed_memory()

@@ -10,3 +10,4 @@ from minigrad.backend.gpu.pooling import (
     max_pool2d_scatter,
 )
 from minigrad.backend.gpu.products import matmul
+from minigrad.backend.scatter import put, update

@@ -1,0 +1,64 @@
+"""Into `vmap` and out of it: the three ops at the border of a level, each linear, so that gradients cross it too.
+
+After this file you know what becomes of a value that all examples share: its gradient is the sum of theirs, as that of
+a broadcast value is the sum over its copies. The engine takes that sum where it undoes broadcasting.
+"""
+
+from __future__ import annotations
+
+from minigrad import backend
+from minigrad.backend import BatchedArray
+from minigrad.errors import GradientError
+from minigrad.primitive import LINEAR, primitive
+from minigrad.tensor import array_of
+
+
+@primitive(symbol="each", local="1", kind=LINEAR, view=True)
+def enter_level(x, *, axis, level):
+    """x, whose `axis` counts examples, as one example."""
+    return backend.enter(x, axis, level)
+
+
+@primitive(symbol="all", local="1", kind=LINEAR, view=True)
+def leave_level(x, *, axis, level):
+    """One example, as an array with all of them along `axis`."""
+    return backend.leave(x, axis, level)
+
+
+@primitive(symbol="sum of all", local="1", kind=LINEAR)
+def sum_examples(x, *, level):
+    """The sum over all examples."""
+    return backend.sum_examples(x, level)
+
+
+enter_level.vjp(x=lambda g, axis, level: leave_level(g, axis=axis, level=level))
+leave_level.vjp(x=lambda g, axis, level: enter_level(g, axis=axis, level=level))
+sum_examples.vjp(x=lambda g: g)  # the same for every example
+
+
+def levels_of(x):
+    """The levels of a Tensor's or array's examples, the newest first."""
+    x = array_of(x)
+    while x.__class__ is BatchedArray:
+        yield x.level
+        x = x.array
+
+
+def refuse_to_leak(gradient, order: int) -> None:
+    """Raise if a gradient of single examples would be kept by a value made at `order`, outside of their `vmap`."""
+    if any(level.order < order for level in levels_of(gradient)):
+        raise GradientError(
+            "backward() inside vmap would leave a gradient for each example in a tensor from outside. "
+            "Take gradients with minigrad.grad, or go backward from what vmap returns."
+        )
+
+
+def sum_what_was_shared(gradient, order: int):
+    """The gradient of a value made at `order` on the clock: summed over the levels that began later and have ended.
+
+    Within a level that is still open each example has a gradient of its own.
+    """
+    for level in list(levels_of(gradient)):
+        if not level.open and level.order < order:
+            gradient = sum_examples(gradient, level=level)
+    return gradient

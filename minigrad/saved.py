@@ -1,0 +1,56 @@
+"""What a node saved for its rules, when they ask for it: still there, still the same, and as Tensors if need be.
+
+After this file you know what can go wrong between the forward pass and the backward one, that the values were freed or
+an argument was overwritten, and how a rule comes to be run on Tensors.
+"""
+
+from __future__ import annotations
+
+from minigrad.errors import GradientError
+from minigrad.record import Node, recipes
+from minigrad.tensor import Tensor
+
+
+def restored(node: Node) -> tuple:
+    """The saved values of a node that has none any more: computed again if a checkpoint took them."""
+    if node not in recipes:
+        raise GradientError(
+            f"derivative through {node.op.name}: its saved values were freed by an earlier backward pass. "
+            "Pass retain_graph=True to that pass to go through the graph twice."
+        )
+    recipes[node]()
+    return node.saved
+
+
+def check_versions(node: Node) -> None:
+    """Raise if an array that was saved for the backward pass has been written to since."""
+    for position in node.plan.saved_positions:
+        parent = _whose_memory(node.parents[position])
+        if parent.version < node.order:  # the clock runs downwards: smaller is later
+            raise GradientError(
+                f"backward through {node.plan.op.name}: its argument {parent.name or position!r} {parent.shape} "
+                "was changed in place after the forward pass (by an optimizer step or copy_); "
+                "run the forward pass again, or change it after backward."
+            )
+
+
+def _whose_memory(node: Node) -> Node:
+    """The node whose array this one's lies in: for a view, such as x.T, that of x. Only leaves are ever changed."""
+    while node.plan is not None and node.plan.op.view and len(node.parents) == 1:
+        node = node.parents[0]
+    return node
+
+
+def saved_as_tensors(node: Node) -> tuple:
+    """A node's saved values with arrays turned back into the Tensors they were: rules run on these are recorded."""
+    op, parents, values = node.plan.op, node.parents, []
+    for name, value in zip(node.plan.names, node.saved, strict=True):
+        if name == "out":
+            value = Tensor(value, node)
+        elif op.variadic and name == op.argument_names[0]:
+            value = tuple(a if p is None else Tensor(a, p) for a, p in zip(value, parents, strict=True))
+        elif not op.variadic and name in op.argument_names:
+            parent = parents[op.argument_names.index(name)]
+            value = value if parent is None else Tensor(value, parent)
+        values.append(value)
+    return tuple(values)

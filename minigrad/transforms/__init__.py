@@ -1,0 +1,22 @@
+"""Transforms: functions that take a function and give its derivative, or its form for many examples."""
+
+from minigrad.transforms.batching import all_examples, vmap
+from minigrad.transforms.checkpointing import checkpoint, is_recomputing
+from minigrad.transforms.derivatives import ggn_vp, grad, hvp, jvp, linearize, value_and_grad, vjp
+from minigrad.transforms.jacobians import hessian, jacobian
+
+__all__ = [
+    "all_examples",
+    "checkpoint",
+    "ggn_vp",
+    "grad",
+    "hessian",
+    "hvp",
+    "is_recomputing",
+    "jacobian",
+    "jvp",
+    "linearize",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]

@@ -1,0 +1,108 @@
+"""vmap: a function of one example, on a batch of them at once.
+
+After this file you know that there is no loop in it: the examples are hidden in a leading axis (`BatchedArray`), the
+function runs once, and every op works on all examples. Since the derivative rules are ops too, `vmap` of a gradient
+gives a gradient for each example, and a gradient of a `vmap` is as right as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+from minigrad.backend import Array, Level, bare
+from minigrad.errors import ShapeError
+from minigrad.ops.batching import enter_level, leave_level
+from minigrad.record import creation_number, grad_mode
+from minigrad.tensor import Tensor, as_tensor
+from minigrad.trees import flatten, spread_prefix
+
+
+@contextmanager
+def new_level(size: int) -> Iterator[Level]:
+    """A level for `size` examples, open inside the with-block."""
+    if grad_mode.replayed is not None:  # a checkpoint's second run: its nodes are those of the first
+        level = next(grad_mode.replayed)
+        level.open = True
+    else:
+        level = Level(size, creation_number())
+        if grad_mode.opened is not None:
+            grad_mode.opened.append(level)
+    try:
+        yield level
+    finally:
+        level.open = False
+
+
+def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
+    """The function that runs `f`, written for one example, on all examples along an axis of the arguments at once.
+
+    Parameters
+    ----------
+    in_axes : the axis of each argument that counts examples: an int for all, or a tuple with an entry for each
+        argument, an int, None (the same for all examples), or a tree of these in the form of the argument
+    out_axes : where the results' axis of examples goes, likewise
+
+    Keyword arguments are mapped over their axis 0. A for-loop over the examples gives the same, and takes longer:
+
+        vmap(f)(xs) == stack([f(x) for x in xs])
+
+    Inside, values cannot steer Python code: use `where` instead of `if`. Random numbers drawn by `dropout` differ from
+    example to example; those of `randn` and the like are the same for all.
+    Raises ShapeError if the arguments disagree in the number of examples.
+    """
+
+    @wraps(f, assigned=("__name__", "__doc__"))
+    def mapped(*args, **kwargs):
+        prefix = tuple(in_axes) if isinstance(in_axes, list) else in_axes
+        leaves, rebuild = flatten((args, kwargs))
+        axes = spread_prefix(prefix, args, "vmap: in_axes") + [0] * len(flatten(kwargs)[0])
+        leaves = [x if axis is None else as_tensor(x) for x, axis in zip(leaves, axes, strict=True)]
+        with new_level(_examples(leaves, axes)) as level:
+            inside = [
+                x if axis is None else enter_level(x, axis=_axis(x, axis), level=level)
+                for x, axis in zip(leaves, axes, strict=True)
+            ]
+            args, kwargs = rebuild(inside)
+            out = f(*args, **kwargs)
+            results, rebuild_out = flatten(out)
+            places = spread_prefix(out_axes, out, "vmap: out_axes")
+            return rebuild_out([_leave(y, axis, level) for y, axis in zip(results, places, strict=True)])
+
+    return mapped
+
+
+def all_examples(x: Tensor) -> Array:
+    """The array of all examples that x stands for inside vmap, in front the axes that vmap hides; else x's own array.
+
+    For checks that concern every example at once, such as whether all labels are in range.
+    """
+    return bare(x.data)
+
+
+def _leave(y: Any, axis: int, level: Level) -> Tensor:
+    y = as_tensor(y)
+    if not -y.ndim - 1 <= axis <= y.ndim:
+        raise ShapeError(f"vmap: out_axes {axis} for a result of shape {y.shape}; expected {-y.ndim - 1} to {y.ndim}.")
+    return leave_level(y, axis=axis % (y.ndim + 1), level=level)
+
+
+def _axis(x: Tensor, axis: int) -> int:
+    return axis % x.ndim
+
+
+def _examples(leaves: list, axes: list) -> int:
+    """How many examples the arguments hold, which must be the same number in all."""
+    sizes = []
+    for x, axis in zip(leaves, axes, strict=True):
+        if axis is not None:
+            if not -x.ndim <= axis < x.ndim:
+                raise ShapeError(f"vmap: in_axes {axis} for an argument of shape {x.shape}; it has no such axis.")
+            sizes.append(x.shape[axis])
+    if not sizes:
+        raise ValueError("vmap: every entry of in_axes is None, so there are no examples to run over.")
+    if len(set(sizes)) > 1:
+        raise ShapeError(f"vmap: the arguments hold {', '.join(map(str, sizes))} examples; they must agree.")
+    return sizes[0]

@@ -1,0 +1,133 @@
+"""grad, vjp, jvp and their kin: functions that turn a function into its derivative.
+
+After this file you know that all of them are a recorded call (`Trace`) and then one walk back (`pull`), one walk
+forward (`push`), or both. Signatures are those of JAX. Arguments and results may be tuples, lists and dicts of Tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+from minigrad.creation import ones_like
+from minigrad.errors import ShapeError
+from minigrad.tensor import Tensor, as_tensor
+from minigrad.transforms.trace import Trace, normal_argnums, scalar_of
+from minigrad.trees import flatten, flatten_like
+
+
+def grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
+    """The function that computes the gradient of `f`, which must return a single number.
+
+    Parameters
+    ----------
+    argnums : the positional arguments to differentiate by; for a tuple of them the gradient is a tuple
+    has_aux : f returns (number, more); the result is then (gradient, more)
+
+    The gradient has the form, shapes and dtypes of the argument: a Tensor, or a tree of them. What f does not depend
+    on has gradient zero. Raises GradientError if f does not return one number.
+    """
+    both = value_and_grad(f, argnums, has_aux)
+
+    @wraps(f, assigned=("__name__", "__doc__"))
+    def gradient_of(*args, **kwargs):
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return gradient_of
+
+
+def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:
+    """The function that computes (value, gradient) of `f` in one go; with `has_aux` ((value, more), gradient)."""
+
+    @wraps(f, assigned=("__name__", "__doc__"))
+    def value_and_gradient_of(*args, **kwargs):
+        numbers = normal_argnums(argnums, args, "grad")
+        trace = Trace(f, args, kwargs, numbers, has_aux)
+        one = ones_like(scalar_of(trace, "grad").detach())
+        gradients = trace.arguments(trace.pull([one], keep=False))
+        value = (trace.value(), trace.side()) if has_aux else trace.value()
+        return value, gradients[0] if isinstance(argnums, int) else gradients
+
+    return value_and_gradient_of
+
+
+def vjp(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
+    """(f(*primals), pull): `pull(cotangent)` gives the vector-Jacobian product, a tuple with one entry a primal.
+
+    The cotangent has the form and shapes of the result. `pull` may be called any number of times; it holds the record
+    of the call, and costs about two evaluations of f. With `has_aux` (result, pull, more).
+    """
+    trace = Trace(f, primals, {}, range(len(primals)), has_aux)
+
+    def pull(cotangent: Any) -> tuple:
+        vectors = matching(trace.out, trace.outputs, cotangent, "the cotangent")
+        return trace.arguments(trace.pull(vectors))
+
+    return (trace.value(), pull, trace.side()) if has_aux else (trace.value(), pull)
+
+
+def jvp(f: Callable, primals: Sequence, tangents: Sequence, has_aux: bool = False) -> tuple:
+    """(f(*primals), the result's tangent when the primals move along the tangents): a Jacobian-vector product.
+
+    Both are tuples or lists with one entry for each argument of f. With `has_aux` (result, tangent, more).
+    """
+    trace = Trace(f, _sequence(primals, "primals"), {}, range(len(primals)), has_aux)
+    moved = trace.out, _pushed(trace, primals, _sequence(tangents, "tangents"))
+    trace_value = trace.value()
+    return (trace_value, moved[1], trace.side()) if has_aux else (trace_value, moved[1])
+
+
+def linearize(f: Callable, *primals: Any, has_aux: bool = False) -> tuple:
+    """(f(*primals), push): `push(*tangents)` is the linear map that f is near the primals; its record is reused."""
+    trace = Trace(f, primals, {}, range(len(primals)), has_aux)
+
+    def push(*tangents: Any) -> Any:
+        return _pushed(trace, primals, tangents)
+
+    return (trace.value(), push, trace.side()) if has_aux else (trace.value(), push)
+
+
+def hvp(f: Callable, x: Any, v: Any) -> Any:
+    """The Hessian of `f`, which returns one number, at x, times v; x and v are alike, Tensors or trees of them.
+
+    The directional derivative of the gradient along v (Pearlmutter 1994): a few gradients' cost, no matrix.
+    """
+    return jvp(grad(f), (x,), (v,))[1]
+
+
+def ggn_vp(f: Callable, x: Any, v: Any, loss: Callable | None = None) -> Any:
+    """The generalised Gauss-Newton matrix J' H J of `loss(f(x))` times v (Schraudolph 2002).
+
+    J is the Jacobian of f at x, H the Hessian of `loss` at f(x); x and v are alike. Without a loss it is half the sum
+    of squares, H = 1, and the result J'J v. The matrix is positive semi-definite if the loss is convex.
+    """
+    trace = Trace(f, (x,), {}, (0,))
+    moved = _pushed(trace, (x,), (v,))
+    if loss is not None:
+        moved = hvp(loss, trace.value(), moved)
+    return trace.arguments(trace.pull(flatten(moved)[0]))[0]
+
+
+# --- what is given for a tangent or cotangent ---
+
+
+def matching(tree: Any, leaves: Sequence[Tensor], given: Any, what: str) -> list[Tensor]:
+    """The leaves of `given`, which must have the form of `tree` and the shapes of its leaves."""
+    values = [as_tensor(value) for value in flatten_like(tree, given, what)]
+    for leaf, value in zip(leaves, values, strict=True):
+        if leaf.shape != value.shape:
+            raise ShapeError(f"{what} has shape {value.shape} where {leaf.shape} was expected.")
+    return values
+
+
+def _pushed(trace: Trace, primals: Sequence, tangents: Sequence) -> Any:
+    vectors = matching(tuple(primals), trace.inputs, tuple(tangents), "the tangent")
+    return flatten(trace.out)[1](trace.push(vectors))
+
+
+def _sequence(values: Any, what: str) -> tuple:
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"jvp: {what} must be a tuple with one entry for each argument; got {type(values).__name__}.")
+    return tuple(values)

@@ -1,0 +1,125 @@
+"""Jacobians and Hessians, from one recorded call.
+
+After this file you know why a Jacobian costs little more than one derivative: the record is made once, and all rows (in
+reverse mode) or columns (in forward mode) travel through it together, as examples of a `vmap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Any
+
+from minigrad.backend import namespace
+from minigrad.errors import GradientError
+from minigrad.ops import concatenate, moveaxis
+from minigrad.ops.batching import enter_level, leave_level
+from minigrad.tensor import Tensor
+from minigrad.transforms.batching import new_level
+from minigrad.transforms.trace import Trace, normal_argnums
+from minigrad.trees import flatten
+
+
+def jacobian(
+    f: Callable,
+    argnums: int | Sequence[int] = 0,
+    *,
+    mode: str | None = None,
+    chunk_size: int | None = None,
+    has_aux: bool = False,
+) -> Callable:
+    """The function that computes the Jacobian of `f`, of shape (*output.shape, *input.shape).
+
+    Parameters
+    ----------
+    argnums : the positional arguments to differentiate by, one or a tuple
+    mode : "forward" (a column for each number put in), "reverse" (a row for each that comes out), or None for the
+        one with fewer
+    chunk_size : rows or columns computed at a time; None: all. Memory grows with it.
+    has_aux : f returns (result, more); so does the Jacobian
+
+    Where f returns or takes trees, the result is the output's tree with the input's in place of each leaf, as in JAX.
+    """
+    if mode not in (None, "forward", "reverse"):
+        raise ValueError(f'jacobian: mode={mode!r}; expected "forward", "reverse" or None.')
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"jacobian: chunk_size={chunk_size}; expected a positive number, or None for all at once.")
+
+    @wraps(f, assigned=("__name__", "__doc__"))
+    def jacobian_of(*args, **kwargs):
+        trace = Trace(f, args, kwargs, normal_argnums(argnums, args, "jacobian"), has_aux)
+        if any(y.dtype.kind != "f" for y in trace.outputs):
+            raise GradientError("jacobian: the function returns integers or bools, which have no derivative.")
+        columns, rows = (sum(x.size for x in leaves) for leaves in (trace.inputs, trace.outputs))
+        forward = columns <= rows if mode is None else mode == "forward"
+        blocks = (_columns if forward else _rows)(trace, chunk_size)
+        result = flatten(trace.out)[1]([_by_argument(trace, line, argnums) for line in blocks])
+        return (result, trace.side()) if has_aux else result
+
+    return jacobian_of
+
+
+def hessian(
+    f: Callable, argnums: int | Sequence[int] = 0, *, chunk_size: int | None = None, has_aux: bool = False
+) -> Callable:
+    """The function that computes the Hessian of `f`: for a scalar function of x, shape (*x.shape, *x.shape).
+
+    Forward mode over reverse mode: the gradient is recorded once, and all directions are pushed through it together.
+    """
+    inner = jacobian(f, argnums, mode="reverse", has_aux=has_aux)
+    return jacobian(inner, argnums, mode="forward", chunk_size=chunk_size, has_aux=has_aux)
+
+
+def _rows(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
+    """For each output, its derivative by each input: cotangents that pick one element each, pulled back together."""
+
+    def pull(i: int, pick: Tensor) -> list[Tensor]:
+        return trace.pull([pick if j == i else None for j in range(len(trace.outputs))])
+
+    blocks = []
+    for i, y in enumerate(trace.outputs):
+        lines = _one_by_one(y, chunk_size, partial(pull, i), trace.inputs)
+        blocks.append([line.reshape(y.shape + x.shape) for line, x in zip(lines, trace.inputs, strict=True)])
+    return blocks
+
+
+def _columns(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
+    """The same by tangents that move one element each, pushed on together."""
+
+    def push(i: int, move: Tensor) -> list[Tensor]:
+        return trace.push([move if j == i else None for j in range(len(trace.inputs))])
+
+    blocks: list[list[Tensor]] = [[] for _ in trace.outputs]
+    for i, x in enumerate(trace.inputs):
+        lines = _one_by_one(x, chunk_size, partial(push, i), trace.outputs)
+        for block, line, y in zip(blocks, lines, trace.outputs, strict=True):
+            block.append(moveaxis(line, 0, -1).reshape(y.shape + x.shape))
+    return blocks
+
+
+def _one_by_one(x: Tensor, chunk_size: int | None, derive: Callable, others: Sequence[Tensor]) -> list[Tensor]:
+    """derive(d) for each unit vector d of x's shape: for each of `others` an array (x.size, *its shape)."""
+    xp, chunk = namespace(x.data), chunk_size or max(1, x.size)
+    if x.size == 0:
+        return [Tensor(xp.zeros((0, *y.shape), y.dtype)) for y in others]
+    chunks = []
+    for start in range(0, x.size, chunk):
+        count = min(chunk, x.size - start)
+        units = xp.eye(count, x.size, start, dtype=x.dtype).reshape((count, *x.shape))
+        chunks.append(_together(Tensor(units), derive))
+    return [parts[0] if len(parts) == 1 else concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+
+def _together(vectors: Tensor, derive: Callable) -> list[Tensor]:
+    """derive(d) for each vector along axis 0, as the examples of one `vmap`."""
+    if len(vectors) == 1:
+        return [found.reshape((1, *found.shape)) for found in derive(vectors[0])]
+    with new_level(len(vectors)) as level:
+        found = derive(enter_level(vectors, axis=0, level=level))
+        return [leave_level(line, axis=0, level=level) for line in found]
+
+
+def _by_argument(trace: Trace, line: list[Tensor], argnums: int | Sequence[int]) -> Any:
+    """One output's derivatives as the tree of the argument; a tuple of trees for several arguments."""
+    trees = trace.arguments(line)
+    return trees[0] if isinstance(argnums, int) else trees

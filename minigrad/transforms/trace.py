@@ -1,0 +1,153 @@
+"""A function called once and recorded: what every transform starts from.
+
+After this file you know how transforms nest. Each call of a transform gives the function points of its own to
+differentiate at. Where the caller's arguments are being differentiated themselves, the points are connected to them and
+the derivatives are recorded, so that they can be differentiated again; otherwise nothing outlives the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from minigrad import autograd, forward
+from minigrad.creation import zeros_like
+from minigrad.errors import GradientError
+from minigrad.record import leaf
+from minigrad.tensor import Tensor, as_tensor
+from minigrad.trees import flatten, form, map_leaves
+
+
+class Trace:
+    """`f(*args)`, recorded from the arguments numbered in `argnums` to the result.
+
+    inputs, outputs : the leaves of those arguments and of the result
+    out, aux : the result, and the second one of a function with `has_aux`
+    connected : whether derivatives must be recorded because somebody else differentiates this function's surroundings
+    """
+
+    def __init__(self, f: Callable, args: Sequence, kwargs: dict, argnums: Sequence[int], has_aux: bool = False):
+        self.recording = autograd.is_grad_enabled()
+        self.inputs: list[Tensor] = []
+        self.trees: list[tuple[int, Callable]] = []  # for each argument: how many leaves, and what makes a tree of them
+        self.given: list[Tensor] = []
+        args = list(args)
+        for number in argnums:
+            leaves, rebuild = flatten(args[number])
+            self.given += [_float_tensor(x, number) for x in leaves]
+            points = [self._point(x) for x in self.given[len(self.inputs) :]]
+            args[number] = rebuild(points)
+            self.inputs += points
+            self.trees.append((len(points), rebuild))
+        with autograd.enable_grad():
+            out = f(*args, **kwargs)
+        self.out, self.aux = _with_aux(out) if has_aux else (out, None)
+        self.outputs = [x if isinstance(x, Tensor) else as_tensor(x) for x in flatten(self.out)[0]]
+        self.connected = self.recording and self._reaches_beyond()
+
+    def _point(self, x: Tensor) -> Tensor:
+        if self.recording and x.node is not None:
+            return x.reshape(x.shape)
+        return Tensor(x.data, leaf(x.data))
+
+    def _reaches_beyond(self) -> bool:
+        """Whether the result depends on tensors with gradients other than the points."""
+        if any(x.node is not None for x in self.given):
+            return True
+        stack = [x.node for x in (*self.outputs, *flatten(self.aux)[0]) if isinstance(x, Tensor) and x.node is not None]
+        seen = {x.node for x in self.inputs}
+        while stack:
+            node = stack.pop()
+            if node in seen:
+                continue
+            if node.plan is None:
+                return True
+            seen.add(node)
+            stack.extend(parent for parent in node.parents if parent is not None)
+        return False
+
+    # --- results ---
+
+    def value(self) -> Any:
+        """The result as the caller may have it."""
+        return self._released(self.out)
+
+    def side(self) -> Any:
+        """The second result of a function with `has_aux`."""
+        return self._released(self.aux)
+
+    def _released(self, tree: Any) -> Any:
+        if self.connected:
+            return tree
+        return map_leaves(lambda x: x.detach() if isinstance(x, Tensor) else x, tree)
+
+    def arguments(self, values: Sequence) -> tuple:
+        """One tree for each differentiated argument, of values for their leaves."""
+        values = iter(values)
+        return tuple(rebuild([next(values) for _ in range(count)]) for count, rebuild in self.trees)
+
+    # --- derivatives ---
+
+    def pull(self, cotangents: Sequence[Tensor | None], keep: bool = True) -> list[Tensor]:
+        """The cotangents of the outputs (None: zero) pulled back to the inputs; the record is used up unless `keep`."""
+        pairs = [(y, v) for y, v in zip(self.outputs, cotangents, strict=True) if v is not None and y.node is not None]
+        create_graph = self.connected or self._tracked(cotangents)
+        found: Sequence[Tensor | None] = [None] * len(self.inputs)
+        if pairs and self.inputs:
+            ys, vs = zip(*pairs, strict=True)
+            found = autograd.grad(
+                ys, self.inputs, vs, retain_graph=keep or create_graph, create_graph=create_graph, allow_unused=True
+            )
+        return [zeros_like(x.detach()) if g is None else g for g, x in zip(found, self.inputs, strict=True)]
+
+    def push(self, tangents: Sequence[Tensor | None]) -> list[Tensor]:
+        """The tangents of the inputs (None: it does not move) pushed on to the outputs."""
+        pairs = [(x, t) for x, t in zip(self.inputs, tangents, strict=True) if t is not None]
+        found: Sequence[Tensor | None] = [None] * len(self.outputs)
+        if pairs:
+            xs, ts = zip(*pairs, strict=True)
+            create_graph = self.connected or self._tracked(ts)
+            found = forward.push(self.outputs, xs, ts, create_graph=create_graph)
+        return [zeros_like(y.detach()) if t is None else t for t, y in zip(found, self.outputs, strict=True)]
+
+    def _tracked(self, tensors: Sequence) -> bool:
+        return self.recording and any(isinstance(t, Tensor) and t.node is not None for t in tensors)
+
+
+def normal_argnums(argnums: int | Sequence[int], args: Sequence, what: str) -> tuple[int, ...]:
+    """`argnums` as a tuple of positions from 0; an error for one that is not there."""
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    for number in numbers:
+        if not -len(args) <= number < len(args):
+            raise ValueError(
+                f"{what}: argnums={argnums} for a function called with {len(args)} positional arguments; "
+                "differentiated arguments must be given by position."
+            )
+    return tuple(number % len(args) for number in numbers)
+
+
+def scalar_of(trace: Trace, what: str) -> Tensor:
+    """The result, which must be one number."""
+    if len(trace.outputs) != 1 or trace.outputs[0].size != 1 or not isinstance(trace.out, Tensor):
+        shapes = ", ".join(str(y.shape) for y in trace.outputs)
+        raise GradientError(
+            f"{what}: the function returned {form(trace.out)} with shapes {shapes}; a gradient is that of a single "
+            "number. Reduce it, as with .sum(), say has_aux=True if it returns (number, more), or use jacobian."
+        )
+    return trace.outputs[0]
+
+
+def _float_tensor(x: Any, number: int) -> Tensor:
+    x = as_tensor(x)
+    if x.dtype.kind != "f":
+        raise TypeError(
+            f"argument {number} holds {x.dtype}; only floating-point values can be differentiated. "
+            "Leave it out of argnums, or convert it with .astype(float)."
+        )
+    return x
+
+
+def _with_aux(out: Any) -> tuple:
+    if not isinstance(out, tuple) or len(out) != 2:
+        raise TypeError(f"has_aux=True: the function must return a pair (result, more); it returned {form(out)}.")
+    return out

@@ -1,0 +1,74 @@
+"""Trees: tuples, lists and dicts of Tensors, and of each other, as functions take and return them.
+
+After this file you know how a transform sees arguments of any form: as a flat list of leaves, and a way to put others
+in their places. None is a tree without leaves; a dict's leaves come in the order of its keys as they were put in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def flatten(tree: Any) -> tuple[list, Callable[[list], Any]]:
+    """The leaves of a tree, and a function that makes the same tree of other leaves."""
+    leaves: list = []
+    build = _collect(tree, leaves)
+    return leaves, lambda values: build(iter(values))
+
+
+def map_leaves(function: Callable, tree: Any, *others: Any) -> Any:
+    """The tree with function(leaf, ...) for each leaf; other trees must have the same form."""
+    leaves, rebuild = flatten(tree)
+    columns = [flatten_like(tree, other, "another tree") for other in others]
+    return rebuild([function(*row) for row in zip(leaves, *columns, strict=True)])
+
+
+def flatten_like(tree: Any, other: Any, what: str) -> list:
+    """The leaves of `other`, which must have the form of `tree`; an error that shows both where it has not."""
+    leaves, _ = flatten(other)
+    if form(tree) != form(other):
+        raise TypeError(f"{what} has the form {form(other)}, but {form(tree)} was expected (* is a tensor).")
+    return leaves
+
+
+def spread_prefix(prefix: Any, tree: Any, what: str) -> list:
+    """One entry of `prefix` for each leaf of `tree`: a prefix stands for everything below it (as in_axes of vmap)."""
+    if isinstance(prefix, (tuple, list)) and isinstance(tree, (tuple, list)):
+        if len(prefix) != len(tree):
+            raise ValueError(f"{what} has {len(prefix)} entries for {len(tree)} values: {prefix!r}.")
+        pairs = zip(prefix, tree, strict=True)
+        return [entry for part, branch in pairs for entry in spread_prefix(part, branch, what)]
+    if isinstance(prefix, dict) and isinstance(tree, dict):
+        if prefix.keys() != tree.keys():
+            raise ValueError(f"{what} has the keys {list(prefix)} for a dict of {list(tree)}.")
+        return [entry for key in tree for entry in spread_prefix(prefix[key], tree[key], what)]
+    if isinstance(prefix, (tuple, list, dict)):
+        raise ValueError(f"{what} {prefix!r} is deeper than the value it is for, {form(tree)}.")
+    return [prefix] * len(flatten(tree)[0])
+
+
+def form(tree: Any) -> str:
+    """The tree with * for each leaf, as text."""
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{key!r}: {form(branch)}" for key, branch in tree.items()) + "}"
+    if isinstance(tree, (tuple, list)):
+        inside = ", ".join(form(branch) for branch in tree)
+        return f"[{inside}]" if isinstance(tree, list) else f"({inside})"
+    return "None" if tree is None else "*"
+
+
+def _collect(tree: Any, leaves: list) -> Callable:
+    """Append the tree's leaves; the function given back takes an iterator of others and builds the tree."""
+    if isinstance(tree, dict):
+        branches = {key: _collect(branch, leaves) for key, branch in tree.items()}
+        return lambda values: {key: build(values) for key, build in branches.items()}
+    if isinstance(tree, (tuple, list)):
+        parts = [_collect(branch, leaves) for branch in tree]
+        kind = type(tree)
+        make = kind._make if hasattr(kind, "_make") else kind  # a named tuple takes its fields one by one
+        return lambda values: make([build(values) for build in parts])
+    if tree is None:
+        return lambda values: None
+    leaves.append(tree)
+    return next
