@@ -282,8 +282,8 @@ def pull_through_twin(node: Node, gradient: Any, create_graph: bool) -> list[Any
     """The gradients of all arguments, by differentiating the twin; Tensors with a graph if asked for, else arrays."""
     result, stand_ins = run_twin(node, connect=create_graph)
     found = grad(result, list(stand_ins.values()), gradient, create_graph=create_graph, allow_unused=True)
-    found = [g if create_graph or g is None else g.data for g in found]
-    by_position = dict(zip(stand_ins, found, strict=True))
+    values = [g if create_graph or g is None else g.data for g in found]
+    by_position = dict(zip(stand_ins, values, strict=True))
     return [by_position.get(position) for position in range(len(node.parents))]
 
 

@@ -83,8 +83,8 @@ class Trace:
 
     def arguments(self, values: Sequence) -> tuple:
         """One tree for each differentiated argument, of values for their leaves."""
-        values = iter(values)
-        return tuple(rebuild([next(values) for _ in range(count)]) for count, rebuild in self.trees)
+        rest = iter(values)
+        return tuple(rebuild([next(rest) for _ in range(count)]) for count, rebuild in self.trees)
 
     # --- derivatives ---
 

@@ -2,6 +2,7 @@
 
 import importlib
 from functools import cache
+from typing import Any
 
 from minigrad.backend.batched.array import (
     BatchedArray,
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 
-def _to_device(x: BatchedArray, device: str = "cpu") -> BatchedArray:
+def _to_device(x: BatchedArray, device: str = "cpu") -> Any:
     return BatchedArray(to_device(x.array, device), x.level)
 
 

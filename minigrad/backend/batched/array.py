@@ -92,6 +92,12 @@ class BatchedArray:
     def _like(self, array: Any) -> BatchedArray:
         return BatchedArray(array, self.level)
 
+    def __matmul__(self, other) -> BatchedArray:
+        return kernels.matmul(self, other)
+
+    def __rmatmul__(self, other) -> BatchedArray:
+        return kernels.matmul(other, self)
+
     # --- reductions ---
 
     def argmax(self, axis=None, keepdims=False) -> BatchedArray:
@@ -137,16 +143,14 @@ for _name in "add sub mul truediv floordiv mod pow and_ or_ xor lt le gt ge eq n
     setattr(BatchedArray, f"__{_plain}__", _operator(_function, False))
     if _plain in "add sub mul truediv floordiv mod pow and or xor".split():
         setattr(BatchedArray, f"__r{_plain}__", _operator(_function, True))
-BatchedArray.__matmul__ = lambda self, other: kernels.matmul(self, other)
-BatchedArray.__rmatmul__ = lambda self, other: kernels.matmul(other, self)
 
 
 # --- levels ---
 
 
-def newest_level(*values: Any) -> Level | None:
-    """The level that began last among those of the values; None where none is batched."""
-    newest = None
+def newest_level(*values: Any) -> Any:
+    """The Level that began last among those of the values; None where none is batched."""
+    newest: Level | None = None
     for value in values:
         if value.__class__ is BatchedArray and (newest is None or value.level.order < newest.order):
             newest = value.level

@@ -109,7 +109,6 @@ def _is_mask(part: Any) -> bool:
 def _examples(*values: Any) -> tuple[Level, int]:
     """The newest level, and how many examples the arrays of it hold: one, or all."""
     level = newest_level(*values)
-    assert level is not None
     return level, max(value.array.shape[0] for value in values if is_at(value, level))
 
 
