@@ -41,7 +41,20 @@ from minigrad.errors import GradientError, ShapeError
 from minigrad.forward import push
 from minigrad.primitive import primitive
 from minigrad.record import HookHandle
-from minigrad.transforms import ggn_vp, grad, hessian, hvp, jacobian, jvp, linearize, value_and_grad, vjp, vmap
+from minigrad.transforms import (
+    checkpoint,
+    ggn_vp,
+    grad,
+    hessian,
+    hvp,
+    jacobian,
+    jvp,
+    linearize,
+    value_and_grad,
+    vjp,
+    vmap,
+)
 from minigrad import graph, nn, optim, transforms
+from minigrad.graph import explain
 
 __version__ = "0.1.0"

@@ -17,6 +17,7 @@ from typing import Any
 
 from minigrad.backend import Array, BatchedArray, namespace, newest_level
 from minigrad.cotangents import as_list, node_of, seed
+from minigrad.definitions import explain_rule, need_twin, one_for_each
 from minigrad.errors import GradientError, ShapeError
 from minigrad.ops.batching import refuse_to_leak, sum_what_was_shared
 from minigrad.record import Node, grad_mode, leaf, writes
@@ -177,7 +178,11 @@ class _Pass:
                 if into is not None and on_arrays and gradient.__class__ is not BatchedArray:
                     self.pull_into(parent, gradient, into, saved)
                     continue
-                arrive(parent, rule(gradient, *(saved if pick is None else pick(saved))), gradient)
+                try:
+                    arrive(parent, rule(gradient, *(saved if pick is None else pick(saved))), gradient)
+                except Exception as error:
+                    explain_rule(plan.op, error, position, parent.shape, gradient)
+                    raise
         if not self.retain_graph:
             node.saved = None
 
@@ -193,7 +198,8 @@ class _Pass:
         if self.create_graph or newest_level(gradient, *node.saved):
             contributions = pull_through_twin(node, gradient, self.create_graph)
         else:
-            contributions = rule(gradient, *(node.saved if pick is None else pick(node.saved)))
+            made = rule(gradient, *(node.saved if pick is None else pick(node.saved)))
+            contributions = one_for_each(node.plan.op, made, len(node.parents))
         for parent, contribution in zip(node.parents, contributions, strict=True):
             wanted = parent is not None and (self.wanted is None or parent in self.wanted)
             if wanted and contribution is not None:
@@ -266,6 +272,7 @@ def run_twin(node: Node, connect: bool) -> tuple[Tensor, dict[int, Tensor]]:
     the original, through which second derivatives reach the rest of the graph.
     """
     op = node.plan.op
+    need_twin(op)
     saved = dict(zip(node.plan.names, node.saved, strict=True))
     arguments = [saved[name] for name in op.argument_names]
     stand_ins = {}

@@ -27,7 +27,8 @@ from operator import itemgetter
 from types import FunctionType
 from typing import Any
 
-from minigrad.errors import GradientError, explain
+from minigrad.definitions import check_result, check_rules, missing_rule, result_and_residuals
+from minigrad.errors import explain
 from minigrad.record import Node, grad_mode
 from minigrad.tensor import Tensor
 
@@ -177,14 +178,14 @@ class Primitive:
             raise explain(self, error, arrays, options) from error
         residuals = ()
         if self.residuals:
-            out, *residuals = out
+            out, *residuals = result_and_residuals(self, out)
         if not tensors:
             return out
         if not (mask and self.differentiable and grad_mode.enabled):
             return Tensor(out)
         if self.variadic:
             mask = (mask, len(arrays))
-        plan = self.plans.get(mask) or self.make_plan(mask, parents)
+        plan = self.plans.get(mask) or self.make_plan(mask, parents, out)
         if plan.keep_simple:
             saved = plan.keep_simple((*arrays, out))
         else:
@@ -213,7 +214,8 @@ class Primitive:
     def signature(self) -> str:
         return f"{self.name}{inspect.signature(self.forward)}"
 
-    def make_plan(self, mask, parents: Sequence[Node | None]) -> Plan:
+    def make_plan(self, mask, parents: Sequence[Node | None], out: Any) -> Plan:
+        check_result(self, out)
         plan = self.plans[mask] = Plan(self, [i for i, node in enumerate(parents) if node is not None])
         return plan
 
@@ -232,6 +234,7 @@ class Primitive:
 
         It runs on arrays only; when Tensors flow, or a tangent is pushed, `twin` is differentiated instead.
         """
+        check_rules(self, {self.argument_names[0]: rule})
         self.joint_rule = rule
         self.plans.clear()
 
@@ -243,16 +246,7 @@ class Primitive:
         self._enter(self.into_rules, rules, given=2)
 
     def _enter(self, table: dict, rules: dict, given: int = 1) -> None:
-        """Put rules into a table, after a check that they name arguments, and ask only for what there is."""
-        suffix, extra = ("_shapes", ["position"]) if self.variadic else ("_shape", [])
-        shapes = [argument + suffix for argument in self.argument_names]
-        frame = [*self.argument_names, "out", *self.residuals, *self.options, *shapes, *extra]
-        for argument, rule in rules.items():
-            if argument not in self.argument_names:
-                raise TypeError(f"{self.name}: a rule for {argument!r}; the arguments are {self.argument_names}.")
-            for name in _needs(rule, given) if rule else ():
-                if name not in frame:
-                    raise TypeError(f"{self.name}: a rule asks for {name!r}; it may ask for {', '.join(frame)}.")
+        check_rules(self, rules, given)
         table.update(rules)
         self.plans.clear()
 
@@ -291,10 +285,7 @@ class Primitive:
         return push, (*others, *self.options)
 
     def _no_rule(self, argument: str, form: str, *_):
-        raise GradientError(
-            f"{self.name} has no {form} rule for its argument {argument!r}: state one with "
-            f"{self.name}.{form}({argument}=lambda g, ...: ...), or None if it has no gradient by nature."
-        )
+        raise missing_rule(self, argument, form)
 
     def __repr__(self):
         return f"<op {self.signature}>"
@@ -311,7 +302,7 @@ class Unary(Primitive):
             raise explain(self, error, (array,), {}) from error
         if node is None or not grad_mode.enabled or not self.differentiable:
             return Tensor(out) if isinstance(x, Tensor) else out
-        plan = self.plans.get(1) or self.make_plan(1, (node,))
+        plan = self.plans.get(1) or self.make_plan(1, (node,), out)
         saved = plan.keep_simple((array, out)) if plan.keep_simple else plan.keep((array,), out, (), {})
         return Tensor(out, Node(plan, (node,), saved, out.shape, out.dtype))
 
@@ -334,7 +325,7 @@ class Binary(Primitive):
             mask = 2 if b_node is None else 3
         if not grad_mode.enabled or not self.differentiable:
             return Tensor(out)
-        plan = self.plans.get(mask) or self.make_plan(mask, (a_node, b_node))
+        plan = self.plans.get(mask) or self.make_plan(mask, (a_node, b_node), out)
         if plan.keep_simple:
             saved = plan.keep_simple((a_array, b_array, out))
         else:
@@ -382,7 +373,11 @@ def primitive(forward: Callable | None = None, **properties) -> Any:
     if forward is None:
         return partial(primitive, **properties)
     op = _kind_of_call(forward, properties.get("residuals", ()))(forward, **properties)
-    if op.name in OPS:
+    if op.kind not in (ELEMENTWISE, LINEAR, GENERAL):
+        raise ValueError(f"{op.name}: kind={op.kind!r}; expected ELEMENTWISE, LINEAR or GENERAL.")
+    known = OPS.get(op.name)
+    again = known is not None and known.forward.__module__ == forward.__module__ == "__main__"  # a notebook's cell
+    if known is not None and not again:
         raise ValueError(f"an op named {op.name!r} stands in the table already; choose another name.")
     OPS[op.name] = op
     return op

@@ -65,6 +65,40 @@ def values_and_gradients(key, call: Call, device: str) -> dict[str, Tensor]:
     return found
 
 
+def assert_vmap_agrees(key, call: Call, device: str) -> None:
+    """Three examples at once, their values and gradients, on `device` as on the CPU."""
+    expected, found = (values_and_gradients_of_examples(key, call, where) for where in ("cpu", device))
+    assert len(found) == len(expected)
+    for ours, theirs in zip(expected, found, strict=True):
+        assert theirs.device.startswith(device), f"{key[1]} came back on {theirs.device}"
+        ours, theirs = ours.numpy(), theirs.numpy()
+        scale = np.abs(ours[np.isfinite(ours)]).max(initial=1.0)
+        np.testing.assert_allclose(theirs, ours, rtol=1e-9, atol=float(1e-9 * scale), err_msg=key[1])
+
+
+def values_and_gradients_of_examples(key, call: Call, device: str) -> list[Tensor]:
+    """vmap of the call over all its variables, and vmap of the gradients of a weighted sum of its results."""
+    case, subject = CASES[key], SUBJECTS[key]
+    options = _on_device(call.options, device) if key[0] == "OPS" else call.options
+    stacked = [mg.tensor(np.stack([x, x * 0.97, x * 1.02]), device=device) for x in call.variables()]
+    if not stacked:
+        return []
+
+    def f(*variables):
+        there = call.with_tensors(variables, lambda array: mg.tensor(array, device=device))
+        results = subject(*there.args, **options)
+        return tuple(results) if isinstance(results, (list, tuple)) else (results,)
+
+    def total(*variables):
+        return sum((y * y * 0.5 + y).sum() for y in f(*variables) if y.dtype.kind == "f")
+
+    with np.errstate(all="ignore"):
+        found = list(mg.vmap(f)(*stacked))
+        if case.differentiable:
+            found += mg.vmap(mg.grad(total, argnums=tuple(range(len(stacked)))))(*stacked)
+    return found
+
+
 def _takes_gradients(case, x) -> bool:
     return case.differentiable and x.dtype.kind == "f"
 

@@ -8,6 +8,7 @@ from device_agreement import (
     assert_layer_agrees,
     assert_op_agrees,
     assert_training_agrees,
+    assert_vmap_agrees,
     dtypes_of,
     every_op,
 )
@@ -26,6 +27,13 @@ pytestmark = pytest.mark.skipif(not mg.cuda_is_available(), reason="no CuPy with
 @given(data=st.data())
 def test_every_op_gives_the_cpus_values_and_gradients(key, data):
     assert_op_agrees(key, data.draw(CASES[key].calls), data.draw(st.sampled_from(dtypes_of(key))), "cuda")
+
+
+@pytest.mark.parametrize("key", [pytest.param(key, id=".".join(key)) for key in every_op()])
+@settings(max_examples=max(settings.default.max_examples // 12, 2))
+@given(data=st.data())
+def test_vmap_gives_the_cpus_values_and_gradients(key, data):
+    assert_vmap_agrees(key, data.draw(CASES[key].calls), "cuda")
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import graphviz
-import numpy as np
 
-from minigrad.backend import is_array, to_device
+from minigrad.backend import is_array
 from minigrad.errors import GradientError
 from minigrad.graph.labels import header, lines, value_text
 from minigrad.graph.rendering import Drawing
+from minigrad.graph.values import on_host
 from minigrad.record import Node
 from minigrad.tensor import Tensor
 
@@ -95,8 +95,8 @@ def draw(
     if not isinstance(max_nodes, int) or max_nodes < 1:
         raise ValueError(f"draw: max_nodes={max_nodes!r}; expected an int of at least 1.")
     outputs = _checked(outputs)
-    nodes = _walk(tensor.node for tensor in outputs)
-    picture = _Picture(outputs, _names_of(params), direction, values, derivatives)
+    nodes = walk(tensor.node for tensor in outputs)
+    picture = _Picture(outputs, names_of(params, "draw"), direction, values, derivatives)
     picture.draw(nodes, _nearest(nodes, max_nodes))
     return picture.finish(name, legend)
 
@@ -130,7 +130,7 @@ def _checked(outputs) -> list[Tensor]:
     return outputs
 
 
-def _names_of(params) -> dict[Node, str]:
+def names_of(params: Any, asker: str) -> dict[Node, str]:
     """The nodes of the given parameters, with their names."""
     if params is None:
         return {}
@@ -141,11 +141,11 @@ def _names_of(params) -> dict[Node, str]:
         return {tensor.node: str(name) for name, tensor in pairs if tensor.node is not None}
     except (TypeError, ValueError, AttributeError):
         raise TypeError(
-            f"draw: params is {type(params).__name__}; expected a module, or a dict of Tensors by name."
+            f"{asker}: params is {type(params).__name__}; expected a module, or a dict of Tensors by name."
         ) from None
 
 
-def _walk(roots: Iterable[Node]) -> list[Node]:
+def walk(roots: Iterable[Node]) -> list[Node]:
     """Every node that the roots depend on, oldest first. No recursion: a chain may be as long as it likes."""
     stack = list(dict.fromkeys(roots))
     found = set(stack)
@@ -218,7 +218,7 @@ class _Picture:
         if self.derivatives and op.local:
             rows.append((f"∂ {op.local}", MUTED))
         if self.values and value is not None and node not in self.ends:
-            rows.append((value_text(_on_host(value)), MUTED))
+            rows.append((value_text(on_host(value)), MUTED))
         tooltip = f"{op.signature}; local derivative: {op.local}" if op.local else op.signature
         self.add(id, "op", lines(*rows), tooltip=tooltip, ordering="in", **_roomy(op.symbol, len(rows)))
         for position, parent in enumerate(node.parents):
@@ -246,19 +246,19 @@ class _Picture:
         if value is None:
             return lines(("const", MUTED), size=9)
         if not is_array(value) or value.size == 1:
-            return lines((value_text(_on_host(value)), INK), size=10)
+            return lines((value_text(on_host(value)), INK), size=10)
         rows = [(title, MUTED), (f"{value.shape} {value.dtype}", MUTED)]
         if self.values:
-            rows.append((value_text(_on_host(value)), MUTED))
+            rows.append((value_text(on_host(value)), MUTED))
         return lines(*rows, size=9)
 
     def tensor_label(self, node: Node, title: str, value: Any) -> str:
         rows = [(title, INK), (f"{node.shape} {node.dtype}", MUTED)]
         if self.values and value is not None:
-            rows.append((value_text(_on_host(value)), MUTED))
+            rows.append((value_text(on_host(value)), MUTED))
         keeper = node.keeper and node.keeper()
         if self.values and keeper is not None and keeper.grad is not None:
-            rows.append((f"grad {value_text(_on_host(keeper.grad.data))}", MUTED))
+            rows.append((f"grad {value_text(on_host(keeper.grad.data))}", MUTED))
         return lines(*rows)
 
     def add(self, id: str, kind: str, label: str, tooltip: str = "", **attributes) -> None:
@@ -325,7 +325,3 @@ def _known_values(nodes: list[Node]) -> dict[Node, Any]:
             if parent is not None and (value := _saved_argument(node, position)[0]) is not None:
                 known[parent] = value
     return known
-
-
-def _on_host(value: Any) -> np.ndarray:
-    return np.asarray(to_device(value, "cpu") if is_array(value) else value)

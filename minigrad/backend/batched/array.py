@@ -24,6 +24,21 @@ class Level:
         self.size, self.order, self.open = size, order, True
 
 
+class _NumPysUfuncs:
+    """How NumPy's ufuncs reach batched arrays. NumPy asks the type; CuPy asks the array, and None tells it to leave
+    `cupy_array * batched` to the batched array's own `__rmul__` (NEP 13)."""
+
+    def __get__(self, x, owner):
+        return self.apply if x is None or isinstance(bare(x), np.ndarray) else None
+
+    @staticmethod
+    def apply(x, ufunc, method, *inputs, out=None, **options):
+        # array += batched asks for out=array; Python then binds the name to what is returned
+        if method != "__call__":
+            raise NotImplementedError(f"vmap: numpy.{ufunc.__name__}.{method} has no form for many examples.")
+        return elementwise(ufunc, *inputs, **options)
+
+
 class BatchedArray:
     """Arrays of one shape, one for each example of a `vmap`.
 
@@ -108,11 +123,7 @@ class BatchedArray:
 
     # --- NumPy's functions on these arrays (NEP 13 and 18) ---
 
-    def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
-        # x += batched on an ordinary array asks for out=x; Python then binds x to what is returned
-        if method != "__call__":
-            raise NotImplementedError(f"vmap: numpy.{ufunc.__name__}.{method} has no form for many examples.")
-        return elementwise(ufunc, *inputs, **options)
+    __array_ufunc__ = _NumPysUfuncs()
 
     def __array_function__(self, function, types, args, options):
         xp = functions.BatchedNamespace(np)

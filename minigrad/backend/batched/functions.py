@@ -45,6 +45,8 @@ def _function(inner: Any, family: str, name: str) -> Any:
         return partial(_matrices, getattr(inner.linalg, name))
     if name in ELEMENTWISE or isinstance(getattr(np, name, None), np.ufunc):
         return partial(_elementwise, getattr(inner, name))
+    if name in ("array", "asarray", "ascontiguousarray"):
+        return partial(_made_array, getattr(inner, name))
     if name in TABLE:
         return TABLE[name]
     if name == "linalg":
@@ -146,16 +148,11 @@ def _like(name: str):
     return make
 
 
-def _array(x, dtype=None):
+def _made_array(function, x, dtype=None):
+    """array, asarray and ascontiguousarray: of what is batched a copy, with the dtype asked for."""
     if x.__class__ is not BatchedArray:
-        return np.asarray(x, dtype=dtype)
+        return function(x, dtype=dtype)
     return x.copy() if dtype is None else x.astype(dtype)
-
-
-def _as_array(x, dtype=None):
-    if x.__class__ is not BatchedArray:
-        return np.asarray(x, dtype=dtype)
-    return x if dtype is None or x.dtype == dtype else x.astype(dtype)
 
 
 def _triangle(name: str):
@@ -188,9 +185,6 @@ TABLE: dict[str, Any] = {
     "broadcast_to": _broadcast_to,
     "pad": _pad,
     "concatenate": _concatenate,
-    "array": _array,
-    "asarray": _as_array,
-    "ascontiguousarray": _as_array,
     "einsum": _einsum,
     "matmul": lambda a, b: a @ b,
     **{name: _along(name) for name in "cumsum cumprod argsort sort".split()},

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.backend.batched.array import BatchedArray, Level, is_at, newest_level, physical
+from minigrad.backend.batched.array import BatchedArray, Level, bare, is_at, newest_level, physical
 from minigrad.backend.device import is_array, kernels, namespace
 
 Move = tuple[int, int, int]  # of so many axes, from where to where
@@ -22,7 +22,7 @@ def read(x: Any, index: tuple) -> Any:
     level = newest_level(x, *index)
     if level is None:
         return x[index]
-    index, shape = _no_single_truths(index, x.shape)
+    index, shape = _no_single_truths(index, x.shape, x)
     x = x if shape == x.shape else x.reshape(shape)
     array = x.array if is_at(x, level) else x[None]
     places, move = _places(array.shape, index, level)
@@ -32,7 +32,7 @@ def read(x: Any, index: tuple) -> Any:
 def put(values: Any, index: tuple, shape: tuple[int, ...]) -> BatchedArray:
     """Zeros of `shape` with the values added at `index`, each example by itself."""
     level, size = _examples(values, *index)
-    index, wide = _no_single_truths(index, shape)
+    index, wide = _no_single_truths(index, shape, values)
     places, move = _places((size, *wide), index, level)
     values = _written(values, level, (size, *index_shape(wide, index)), move)
     result = kernels(values, *places).put(values, places, (size, *wide))
@@ -42,7 +42,7 @@ def put(values: Any, index: tuple, shape: tuple[int, ...]) -> BatchedArray:
 def update(x: Any, value: Any, index: tuple) -> BatchedArray:
     """A copy of x with the value written at `index`, each example by itself."""
     level, size = _examples(x, value, *index)
-    index, wide = _no_single_truths(index, x.shape)
+    index, wide = _no_single_truths(index, x.shape, x)
     array = x.array if is_at(x, level) else x[None]
     array = namespace(array).broadcast_to(array, (size, *x.shape)).reshape((size, *wide))
     places, move = _places(array.shape, index, level)
@@ -59,7 +59,10 @@ def index_shape(shape: tuple[int, ...], index: tuple) -> tuple[int, ...]:
 
 
 def spelled_out(index: tuple, ndim: int) -> tuple:
-    """The index with `...` as slices and masks as the places where they are true."""
+    """The index with `...` as slices and masks as the places where they are true.
+
+    A `...` that stands for no axis stays: to NumPy it still parts the arrays to its left from those to its right.
+    """
     ends = index if any(part is Ellipsis for part in index) else (*index, Ellipsis)
     used = sum(
         part.ndim if _is_mask(part) else 0 if part is None or part is Ellipsis or _is_truth(part) else 1
@@ -68,7 +71,7 @@ def spelled_out(index: tuple, ndim: int) -> tuple:
     parts: list[Any] = []
     for part in ends:
         if part is Ellipsis:
-            parts += [slice(None)] * (ndim - used)
+            parts += [slice(None)] * (ndim - used) or [Ellipsis]
         elif _is_mask(part):
             parts += part.nonzero()
         else:
@@ -76,19 +79,23 @@ def spelled_out(index: tuple, ndim: int) -> tuple:
     return tuple(parts)
 
 
-def _no_single_truths(index: tuple, shape: tuple[int, ...]) -> tuple[tuple, tuple[int, ...]]:
-    """The same index without single Trues and Falses: each is a new axis of size 1, of which one or none is read."""
+def _no_single_truths(index: tuple, shape: tuple[int, ...], x: Any = None) -> tuple[tuple, tuple[int, ...]]:
+    """The same index without single Trues and Falses: each is a new axis of size 1, of which one or none is read.
+
+    What takes their place lies where x does.
+    """
+    xp = namespace(bare(x))
     if not any(_is_truth(part) for part in index):
         return index, shape
     index = spelled_out(index, len(shape))
     parts, sizes, rest = [], [], list(shape)
     for part in index:
         if _is_truth(part):
-            parts.append(np.arange(int(bool(part))))
+            parts.append(xp.arange(int(bool(part))))
             sizes.append(1)
         else:
             parts.append(part)
-            if part is not None:
+            if part is not None and part is not Ellipsis:
                 sizes.append(rest.pop(0))
     return tuple(parts), tuple(sizes)
 
@@ -120,7 +127,8 @@ def _places(shape: tuple[int, ...], index: tuple, level: Level) -> tuple[tuple, 
         return (slice(None), *index), (0, 0, 0)
     width = max(widths)
     pointing = [i for i, part in enumerate(index) if is_array(part) or isinstance(part, int)]
-    first, together = pointing[0], pointing[-1] - pointing[0] == len(pointing) - 1
+    first = sum(part is not Ellipsis for part in index[: pointing[0]])
+    together = pointing[-1] - pointing[0] == len(pointing) - 1
     if not any(is_at(part, level) for part in index):
         return (slice(None), *index), (0, 0, 0) if together else (width, 0, 1)  # the examples back to the front
     xp = namespace(*(part for part in index if is_array(part)))
