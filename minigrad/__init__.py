@@ -54,7 +54,7 @@ from minigrad.transforms import (
     vjp,
     vmap,
 )
-from minigrad import graph, nn, optim, transforms
+from minigrad import graph, linalg, nn, optim, transforms
 from minigrad.graph import explain
 
 __version__ = "0.1.0"

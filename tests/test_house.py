@@ -1,11 +1,13 @@
 """The house keeps its promises: an engine small enough to read, and imports that go one way."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import minigrad
 
 PACKAGE = Path(minigrad.__file__).parent
+ROOT = Path(__file__).parents[1]
 ENGINE = ("tensor.py", "record.py", "primitive.py", "autograd.py")
 
 
@@ -26,6 +28,12 @@ def imported_modules(path: Path) -> set[str]:
 
 def test_the_engine_can_be_read_in_an_evening():
     assert sum(code_lines(PACKAGE / name) for name in ENGINE) <= 800
+
+
+def test_every_package_is_installed():
+    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = {path.parent.relative_to(ROOT) for path in (ROOT / "minigrad").rglob("__init__.py")}
+    assert listed == {".".join(folder.parts) for folder in folders} | {"minigrad.nn", "minigrad.optim"}
 
 
 def test_kernels_know_nothing_of_the_engine():

@@ -15,6 +15,7 @@ import numpy as np
 from minigrad.backend import namespace
 from minigrad.errors import ShapeError
 from minigrad.primitive import LINEAR, composite, primitive
+from minigrad.tensor import array_of
 
 # --- rearranging ---
 
@@ -308,7 +309,9 @@ def diagonal(x, offset=0, axis1=0, axis2=1):
         raise ShapeError(f"diagonal: axis1 and axis2 are both {axis1}; expected two different axes.")
     moved = transpose(x, axes=(*(i for i in range(x.ndim) if i not in (a, b)), a, b))
     rows, columns = moved.shape[-2:]
-    i = np.arange(max(0, -offset), max(0, -offset) + max(0, min(rows + min(offset, 0), columns - max(offset, 0))))
+    start = max(0, -offset)
+    stop = start + max(0, min(rows + min(offset, 0), columns - max(offset, 0)))
+    i = namespace(array_of(moved)).arange(start, stop)
     return moved[..., i, i + offset]
 
 

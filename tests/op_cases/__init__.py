@@ -6,10 +6,10 @@ this one, and fails for an op without a case or a case without an op.
 
 import minigrad.ops
 from minigrad.primitive import COMPOSITES, OPS
-from op_cases import elementwise, indexing, products, reductions, shapes
+from op_cases import elementwise, indexing, linalg, products, reductions, shapes
 from op_cases.case import Call, Case, is_variable
 
-FAMILIES = (elementwise, reductions, shapes, indexing, products)
+FAMILIES = (elementwise, reductions, shapes, indexing, products, linalg)
 
 CASES: dict[tuple[str, str], Case] = {}
 for _family in FAMILIES:

@@ -70,7 +70,11 @@ def _matrices(function, *arrays: Any, **options: Any) -> Any:
     if level is None:
         return function(*arrays, **options)
     ndim = max(array.ndim for array in arrays if hasattr(array, "ndim"))
-    result = function(*(physical(array, level, ndim) for array in arrays), **options)
+    whole = [physical(array, level, ndim) for array in arrays]
+    if len(whole) > 1:  # of solve, which in CuPy does not broadcast
+        batch = np.broadcast_shapes(*(array.shape[:-2] for array in whole))
+        whole = [namespace(array).broadcast_to(array, (*batch, *array.shape[-2:])) for array in whole]
+    result = function(*whole, **options)
     if isinstance(result, tuple):
         return tuple(BatchedArray(part, level) for part in result)
     return BatchedArray(result, level)
