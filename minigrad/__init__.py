@@ -36,6 +36,7 @@ from minigrad.creation import (
     zeros,
     zeros_like,
 )
+from minigrad.anomaly import AnomalyError, detect_anomaly
 from minigrad.gradcheck import GradcheckError, gradcheck, gradgradcheck
 from minigrad.errors import GradientError, ShapeError
 from minigrad.forward import push

@@ -16,11 +16,11 @@ from heapq import heappop, heappush
 from typing import Any
 
 from minigrad.backend import Array, BatchedArray, namespace, newest_level
-from minigrad.cotangents import as_list, node_of, seed
+from minigrad.cotangents import as_list, for_each, node_of, seed
 from minigrad.definitions import explain_rule, need_twin, one_for_each
-from minigrad.errors import GradientError, ShapeError
+from minigrad.errors import ShapeError
 from minigrad.ops.batching import refuse_to_leak, sum_what_was_shared
-from minigrad.record import Node, grad_mode, leaf, writes
+from minigrad.record import IN_RULES, Node, grad_mode, leaf, writes
 from minigrad.saved import check_versions, restored, saved_as_tensors
 from minigrad.tensor import Tensor, as_tensor
 
@@ -58,7 +58,7 @@ def enable_grad() -> set_grad_enabled:
 
 def is_grad_enabled() -> bool:
     """Whether ops are being recorded in this thread."""
-    return grad_mode.enabled
+    return bool(grad_mode.enabled)
 
 
 # --- reverse mode ---
@@ -89,12 +89,14 @@ def grad(
     *,
     retain_graph: bool | None = None,
     create_graph: bool = False,
-    allow_unused: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of `outputs` with respect to `inputs`, as PyTorch's `torch.autograd.grad`; `.grad` is left alone.
 
-    Returns one Tensor per input, of its shape; None for an input that the outputs do not depend on, which is an error
-    unless `allow_unused`. Only the part of the graph between inputs and outputs is walked.
+    Returns one Tensor per input, of its shape. An input that the outputs do not depend on is an error, unless
+    `allow_unused`, which gives None for it, or `materialize_grads`, which gives zeros. Only the part of the graph
+    between inputs and outputs is walked.
     """
     outputs, inputs = as_list(outputs), as_list(inputs)
     cotangents = as_list(grad_outputs) if grad_outputs is not None else [None] * len(outputs)
@@ -107,13 +109,7 @@ def grad(
     ]
     captured: dict[Node, Any] = dict.fromkeys(targets)
     _Pass(retain_graph, create_graph, captured).run(roots)
-    missing = [i for i, node in enumerate(targets) if captured[node] is None]
-    if missing and not allow_unused:
-        raise GradientError(
-            f"grad: the outputs do not depend on input number {missing[0]} (counted from 0). "
-            "Pass allow_unused=True to get None for it."
-        )
-    return tuple(None if captured[node] is None else as_tensor(captured[node]) for node in targets)
+    return for_each(inputs, [captured[node] for node in targets], allow_unused, materialize_grads)
 
 
 class _Pass:
@@ -138,7 +134,7 @@ class _Pass:
             self.wanted = nodes_between(self.captured, [node for node, _ in roots])
         for node, gradient in roots:
             self.arrive(node, gradient)
-        mode, grad_mode.enabled = grad_mode.enabled, self.create_graph
+        mode, grad_mode.enabled = grad_mode.enabled, self.create_graph and IN_RULES
         try:
             heap, pending, captured = self.heap, self.pending, self.captured
             while heap:
@@ -230,10 +226,10 @@ class _Pass:
     def store(self, node: Node, gradient: Any) -> None:
         """Add to `.grad`. A new Tensor each time: a gradient somebody kept does not change under them."""
         keeper = node.keeper and node.keeper()
-        if keeper is not None:  # else nobody is left who could read it
+        if keeper is not None and keeper.node is node:  # else nobody is left who could read it, or who asks for it
             gradient = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
             refuse_to_leak(gradient, node.order)
-            keeper.grad = gradient if keeper.grad is None else keeper.grad + gradient
+            keeper._grad = gradient if keeper.grad is None else keeper.grad + gradient
 
     def buffer(self, node: Node, like: Array) -> Array:
         """The node's pending gradient as an array of its full shape that may be written to."""
@@ -281,7 +277,7 @@ def run_twin(node: Node, connect: bool) -> tuple[Tensor, dict[int, Tensor]]:
             value = arguments[position]
             stand_in = Tensor(value, parent).clone() if connect else Tensor(value, leaf(value))
             arguments[position] = stand_ins[position] = stand_in
-    with enable_grad():
+    with set_grad_enabled(grad_mode.enabled or True):
         return op.twin(*arguments, **{name: saved[name] for name in op.options}), stand_ins
 
 
@@ -299,14 +295,16 @@ def run_hooks(node: Node, gradient: Any) -> Any:
     is_tensor = isinstance(gradient, Tensor)
     gradient = as_tensor(gradient)
     for hook in tuple(node.hooks.values()):
-        replaced = hook(gradient)
+        with set_grad_enabled(is_grad_enabled()):  # no longer in a rule: a hook may take numbers out
+            replaced = hook(gradient)
         if replaced is not None:
+            replaced = as_tensor(replaced, gradient.dtype, gradient.device)
             if replaced.shape != gradient.shape:
                 raise ShapeError(
                     f"a gradient hook returned shape {replaced.shape} for a gradient of shape {gradient.shape}; "
                     "return a gradient of the same shape, or None to leave it as it is."
                 )
-            gradient = as_tensor(replaced)
+            gradient = replaced
     return gradient if is_tensor else gradient.data
 
 

@@ -18,6 +18,11 @@ def as_list(value) -> list:
 def node_of(tensor: Tensor, purpose: str) -> Node:
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{purpose}: expected a Tensor, got {type(tensor).__name__}.")
+    if tensor.node is None and tensor.dtype.kind != "f":
+        raise GradientError(
+            f"{purpose}: a tensor of {tensor.dtype} and shape {tensor.shape}; only floating-point numbers have "
+            "gradients, and integers, comparisons and indices pass none on. Use .astype(float) on what you made."
+        )
     if tensor.node is None:
         raise GradientError(
             f"{purpose}: a tensor of shape {tensor.shape} that needs no gradient, nor was computed from one. "
@@ -37,6 +42,21 @@ def seed(tensor: Tensor, gradient, create_graph: bool):
         one = namespace(tensor.data).ones(tensor.shape, tensor.dtype)
         return Tensor(one) if create_graph else one
     return like(tensor, gradient, "gradient", create_graph)
+
+
+def for_each(inputs: list, found: list, allow_unused: bool | None, materialize_grads: bool) -> tuple:
+    """What `grad` returns, of what it found: for an input that is not used None, zeros, or an error, as asked for."""
+    unused = [i for i, gradient in enumerate(found) if gradient is None]
+    if materialize_grads and allow_unused is False:
+        raise ValueError("grad: materialize_grads=True gives zeros for unused inputs; leave allow_unused=False away.")
+    if unused and not (allow_unused or materialize_grads):
+        raise GradientError(
+            f"grad: the outputs do not depend on input number {unused[0]} (counted from 0). "
+            "Pass allow_unused=True to get None for it, or materialize_grads=True to get zeros."
+        )
+    for i in unused if materialize_grads else ():
+        found[i] = namespace(inputs[i].data).zeros_like(inputs[i].data)
+    return tuple(None if gradient is None else as_tensor(gradient) for gradient in found)
 
 
 def like(tensor: Tensor, value, what: str, create_graph: bool):

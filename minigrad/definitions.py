@@ -49,10 +49,15 @@ def missing_rule(op: Any, argument: str, form: str) -> GradientError:
 
 
 def check_result(op: Any, out: Any) -> None:
-    """Raise unless a forward gave an array. Asked when an op is recorded for the first time."""
+    """Raise unless a forward gave an array of floats. Asked when an op is recorded for the first time."""
     if not is_array(out):
         hint = "; name what it returns beside its result in residuals=(...)" if isinstance(out, tuple) else ""
         raise TypeError(f"{op.name}: its forward is to return one array, it returned {type(out).__name__}{hint}.")
+    if out.dtype.kind != "f":
+        raise TypeError(
+            f"{op.name}: its forward returned {out.dtype}, and only floating-point numbers have gradients; "
+            "declare it with @primitive(differentiable=False)."
+        )
 
 
 def result_and_residuals(op: Any, results: Any) -> tuple:

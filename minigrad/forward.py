@@ -13,7 +13,7 @@ from typing import Any
 from minigrad.autograd import nodes_between, run_twin, set_grad_enabled
 from minigrad.cotangents import as_list, like, node_of
 from minigrad.ops import broadcast_to
-from minigrad.record import Node
+from minigrad.record import IN_RULES, Node
 from minigrad.saved import check_versions, restored, saved_as_tensors
 from minigrad.tensor import Tensor, as_tensor
 
@@ -35,7 +35,7 @@ def push(
         node: like(tensor, tangent, "tangent", create_graph)
         for node, tensor, tangent in zip(sources, inputs, tangents, strict=True)
     }
-    with set_grad_enabled(create_graph):
+    with set_grad_enabled(create_graph and IN_RULES):
         for node in nodes_between(moving, sinks):
             if node not in moving:
                 moving[node] = _push_through(node, moving, create_graph)

@@ -16,12 +16,15 @@ from minigrad.backend import Array
 
 
 class _GradMode(threading.local):
-    enabled = True
+    enabled: Any = True
     opened: list | None = None  # where a checkpointed function's vmaps are noted
     replayed: Iterator | None = None  # and where its second run finds them
 
 
 grad_mode = _GradMode()
+
+# What `grad_mode.enabled` is, instead of True, while they are: a number taken out of a Tensor is then a term lost.
+IN_RULES: Any = "derivative rules are being recorded"
 
 # Creation numbers fall, so that a heap hands out the latest node first.
 creation_number = count(0, -1).__next__

@@ -6,7 +6,9 @@ an argument was overwritten, and how a rule comes to be run on Tensors.
 
 from __future__ import annotations
 
+from minigrad.backend import Array, is_array
 from minigrad.errors import GradientError
+from minigrad.primitive import Primitive
 from minigrad.record import Node, recipes
 from minigrad.tensor import Tensor
 
@@ -24,18 +26,22 @@ def restored(node: Node) -> tuple:
 
 def check_versions(node: Node) -> None:
     """Raise if an array that was saved for the backward pass has been written to since."""
-    for position in node.plan.saved_positions:
-        parent = _whose_memory(node.parents[position])
-        if parent.version < node.order:  # the clock runs downwards: smaller is later
+    op = node.plan.op
+    kept = [(f"argument {op.argument_name(i)!r}", node.parents[i]) for i in node.plan.saved_positions]
+    if "out" in node.plan.names:
+        kept.append(("result", node))
+    for what, value in kept:
+        memory = whose_memory(value)
+        if memory.version < node.order:  # the clock runs downwards: smaller is later
             raise GradientError(
-                f"backward through {node.plan.op.name}: its argument {parent.name or position!r} {parent.shape} "
-                "was changed in place after the forward pass (by an optimizer step or copy_); "
+                f"derivative through {op.name}: its {what}{f' ({memory.name})' if memory.name else ''} {value.shape} "
+                "was changed in place after the forward pass (by an optimizer step, copy_ or touch); "
                 "run the forward pass again, or change it after backward."
             )
 
 
-def _whose_memory(node: Node) -> Node:
-    """The node whose array this one's lies in: for a view, such as x.T, that of x. Only leaves are ever changed."""
+def whose_memory(node: Node) -> Node:
+    """The node whose array this one's lies in: for a view, such as x.T, that of x."""
     while node.plan is not None and node.plan.op.view and len(node.parents) == 1:
         node = node.parents[0]
     return node
@@ -52,5 +58,26 @@ def saved_as_tensors(node: Node) -> tuple:
         elif not op.variadic and name in op.argument_names:
             parent = parents[op.argument_names.index(name)]
             value = value if parent is None else Tensor(value, parent)
+        elif name in op.residuals and is_array(value) and value.dtype.kind == "f":
+            value = _not_differentiable_again(node, name, value)
         values.append(value)
     return tuple(values)
+
+
+def _not_differentiable_again(node: Node, name: str, value: Array) -> Tensor:
+    """A residual where Tensors flow: it depends on the arguments, but no rule says how: its derivative is an error."""
+
+    def residual(*arguments):
+        return value
+
+    def refuse(g):
+        raise GradientError(
+            f"{node.op.name} has no second derivative: its rule uses the residual {name!r}, of which nobody stated "
+            "a derivative. Compute it in the rule, from the arguments, or give the op a twin. A residual that is "
+            "constant, as a mask or an index is, should be of bools or integers."
+        )
+
+    op = Primitive(residual)
+    op.vjp(arguments=refuse)
+    op.jvp(arguments=refuse)
+    return op(*(Tensor(value, parent) for parent in node.parents if parent is not None))

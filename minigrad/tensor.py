@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad.backend import NUMBERS, Array, as_array, check_dtype, device_of, is_array, to_device
-from minigrad.record import HookHandle, creation_number, leaf, writes
+from minigrad.errors import TAKEN_OUT_IN_A_RULE, GradientError
+from minigrad.record import IN_RULES, HookHandle, creation_number, grad_mode, leaf, writes
 
 _hook_number = count()
 
@@ -70,7 +71,7 @@ class Tensor:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=100)
+        values = np.array2string(self.detach().numpy(), separator=", ", prefix="tensor(", threshold=100)
         facts = [values, f"dtype={self.dtype}", f"device={self.device!r}"]
         if self.node is not None:
             facts.append("requires_grad=True" if self.is_leaf else f"grad_fn=<{self.grad_fn.op.name}>")
@@ -80,6 +81,7 @@ class Tensor:
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array on the host; shares memory where it can, read-only if gradients are recorded."""
+        self._may_be_taken_out()
         array = np.asarray(to_device(self.data, "cpu"))
         if self.node is not None:
             array = array.view()
@@ -104,7 +106,12 @@ class Tensor:
             raise ValueError(
                 f"item(): a tensor of shape {self.shape} holds {self.size} values; only one can be a number."
             )
+        self._may_be_taken_out()
         return self.data.item()
+
+    def _may_be_taken_out(self) -> None:
+        if grad_mode.enabled is IN_RULES and self.node is not None:
+            raise GradientError(TAKEN_OUT_IN_A_RULE)
 
     def tolist(self) -> Any:
         """The values as nested Python lists."""
@@ -124,7 +131,7 @@ class Tensor:
     def __bool__(self) -> bool:
         if self.size != 1:
             raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use (x != 0).any() or .all().")
-        return bool(self.item())
+        return bool(self.data.item())
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else repr(self)
@@ -157,9 +164,10 @@ class Tensor:
             return
         if self.node is None:
             raise ValueError("this tensor takes no gradient; call requires_grad_() first.")
-        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
-            given = f"a Tensor of shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"a gradient must be a Tensor of shape {self.shape} like its tensor, got {given}.")
+        fits = isinstance(value, Tensor) and value.shape == self.shape and value.dtype == self.dtype
+        if value is not None and not fits:
+            given = f"{value.dtype} of shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"a gradient must be a {self.dtype} Tensor of shape {self.shape}, got {given}.")
         self._grad = value
 
     @property
@@ -214,6 +222,8 @@ class Tensor:
         """
         if self.node is None:
             raise ValueError("register_hook(): this tensor takes no gradient; call requires_grad_() first.")
+        if not callable(hook):
+            raise TypeError(f"register_hook(): expected a function of the gradient, got {type(hook).__name__}.")
         node, key = self.node, next(_hook_number)
         node.hooks = (node.hooks or {}) | {key: hook}
 
@@ -261,9 +271,12 @@ class Tensor:
         return self
 
     def touch(self) -> None:
-        """Say that `data` was written to in place; whoever writes to it by hand should."""
+        """Say that `data` was written to in place; whoever writes to it by hand should.
+
+        A graph that saved the old values will not go back. Of a tensor that needs no gradient nobody keeps the time.
+        """
         if self.node is not None:
-            self.node.version = writes[-1] = creation_number()
+            saved.whose_memory(self.node).version = writes[-1] = creation_number()
 
     def replace_data(self, array: Array) -> None:
         """Give a leaf another array, of another device or dtype; its gradient is dropped."""
@@ -392,7 +405,7 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
     return Tensor(as_array(data, dtype, device))
 
 
-from minigrad import autograd, ops  # last: ops are made for Tensors, and a Tensor's methods are ops
+from minigrad import autograd, ops, saved  # last: ops are made for Tensors, and a Tensor's methods are ops
 
 for _name in ops.METHODS:
     setattr(Tensor, _name, _op_method(_name))

@@ -213,7 +213,7 @@ def _bounded_cross_entropy(p: Tensor, t: Tensor, edge: float) -> Tensor:
     inside = mg.where(at_an_end, 0.5, p)
     losses = -(t * mg.log(inside) + (1 - t) * mg.log(1 - inside))
     value = -(t * _bounded_log(fixed) + (1 - t) * _bounded_log(1 - fixed))
-    slope = (fixed - t.detach()) / edge
+    slope = (fixed - t) / edge
     return mg.where(at_an_end, value + (p - fixed) * slope, losses)
 
 
