@@ -8,7 +8,6 @@ is summed. The numbers come from the rules that `backward` runs; nothing is diff
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -82,7 +81,7 @@ def explain(
         )
     _check_names(names, nodes)
     start = seed(output, gradient, create_graph=False)
-    with no_grad(), np.errstate(all="ignore"), _left_as_it_is(nodes):
+    with no_grad(), np.errstate(all="ignore"):
         steps, arrived = walk_back(nodes, root, start)
         results = {tensor.node: tensor.data for tensor in (*names.values(), output) if not tensor.is_leaf}
         values = Values(nodes, results, [tensor.data for tensor in names.values() if tensor.node is None])
@@ -90,17 +89,6 @@ def explain(
         text = _Text(root, called, values, arrived).write(nodes, steps)
     leaves = [node for node in nodes if node.plan is None and node in arrived]
     return Explanation(text, {called[node]: Tensor(added_up(arrived[node])) for node in leaves})
-
-
-@contextmanager
-def _left_as_it_is(nodes: list[Node]) -> Iterator[None]:
-    """What a checkpoint had dropped, and computes again for us, is dropped again."""
-    dropped = [node for node in nodes if node.saved is None]
-    try:
-        yield
-    finally:
-        for node in dropped:
-            node.saved = None
 
 
 def _check_names(names: Mapping[str, Any], nodes: list[Node]) -> None:
