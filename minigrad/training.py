@@ -10,11 +10,10 @@ numbers it would have reached.
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,80 +22,15 @@ import numpy as np
 
 from minigrad import creation, serialization
 from minigrad.autograd import enable_grad, no_grad
+from minigrad.data.batching import micro_batches as split
+from minigrad.early_stopping import EarlyStopping
+from minigrad.history import COLUMNS, History, Totals
 from minigrad.progress import ProgressBar, StopRequest
 from minigrad.tensor import Tensor
-
-COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 
 
 class TrainingError(RuntimeError):
     """Training that cannot go on: a loss that is no number."""
-
-
-class History:
-    """The figures of a run, one row an epoch.
-
-    Attributes
-    ----------
-    rows : list of dict
-        One an epoch, with the keys `epoch` (from 1), `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`, `lr`
-        and `seconds`; None where there is no such figure.
-    best_epoch : int or None
-        The epoch that was best by the validation's accuracy (or loss, without classes), else by the training loss.
-    interrupted : bool
-        Whether Ctrl-C ended the run.
-    stopped_early : bool
-        Whether it ended because nothing got better for `patience` epochs.
-    """
-
-    def __init__(self, rows: Iterable[Mapping[str, Any]] = (), best_epoch: int | None = None):
-        self.rows = [dict(row) for row in rows]
-        self.best_epoch = best_epoch
-        self.interrupted = self.stopped_early = False
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, column: str) -> list[Any]:
-        """One column, such as `history["val_accuracy"]`, as a list."""
-        if column not in COLUMNS:
-            raise KeyError(f"{column!r}: a history has the columns {', '.join(COLUMNS)}.")
-        return [row[column] for row in self.rows]
-
-    def to_csv(self, path: str | os.PathLike[str]) -> Path:
-        """Write the rows as a table with a header; what is None is left empty."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS)
-            table.writeheader()
-            table.writerows(self.rows)
-        return path
-
-    def __repr__(self) -> str:
-        last = "".join(f", {k}={v:.4g}" for k, v in self.rows[-1].items() if v is not None) if self.rows else ""
-        return f"History({len(self)} epochs{last})"
-
-
-class Totals:
-    """Loss and accuracy over the samples seen so far."""
-
-    def __init__(self, loss: float = 0.0, correct: int = 0, samples: int = 0, classified: int = 0):
-        self.loss, self.correct, self.samples, self.classified = loss, correct, samples, classified
-
-    def add(self, loss: float, output: Tensor, target: Tensor) -> None:
-        """Count a batch: its mean loss, and, where outputs are scores of classes, how many are right."""
-        size = len(target) if target.ndim else 1
-        self.loss += loss * size
-        self.samples += size
-        if output.ndim >= 2 and target.dtype.kind in "iu" and target.ndim == output.ndim - 1:
-            self.correct += int((output.detach().argmax(axis=1) == target).sum())
-            self.classified += target.size
-
-    def means(self) -> tuple[float, float | None]:
-        """(loss, accuracy), the accuracy None if nothing was classified."""
-        accuracy = self.correct / self.classified if self.classified else None
-        return self.loss / max(self.samples, 1), accuracy
 
 
 def evaluate(model: Any, loader: Iterable, loss: Callable, *, device: str | None = None) -> tuple[float, float | None]:
@@ -143,6 +77,8 @@ def fit(
     progress: bool = True,
     device: str | None = None,
     callback: Callable[[History], Any] | None = None,
+    before_step: Callable[[], Any] | None = None,
+    micro_batches: int = 1,
 ) -> History:
     """Train a model.
 
@@ -160,7 +96,8 @@ def fit(
     validation : iterable of (inputs, targets), optional
         Evaluated after each epoch; decides which epoch is the best.
     scheduler : LRScheduler, optional
-        Stepped after each epoch, or after each batch if its `interval` is "batch" (OneCycleLR).
+        Stepped after each epoch, or after each batch if its `interval` is "batch" (OneCycleLR). ReduceLROnPlateau is
+        shown the loss of the epoch (for mode "max" the accuracy): the validation's, without one the training's.
     out : path, optional
         A folder for `last.safetensors` (all that is needed to go on), `best.safetensors` (the weights of the best epoch
         under their own names) and `metrics.csv`.
@@ -175,6 +112,12 @@ def fit(
         Where to move each batch; the model is not moved.
     callback : function, optional
         Called with the History after each epoch; True ends the training.
+    before_step : function, optional
+        Called after each backward pass, before the optimizer's step, for what is done to gradients on the way:
+        `lambda: clip_grad_norm_(model.parameters(), 1.0)`.
+    micro_batches : int
+        Cut each batch into so many pieces that go through the model one after another, and add their gradients up: the
+        step of the whole batch, in the memory of a piece. (Batch-norm sees the pieces.)
 
     Returns
     -------
@@ -193,14 +136,15 @@ def fit(
     it is) and returns the History, with `interrupted` True; the script goes on, to its own evaluation, say. A second
     Ctrl-C interrupts at once, as usual; the files are then those of the last epoch.
     """
-    _check_options(epochs, patience, resume, out)
+    _check_options(epochs, patience, micro_batches, resume, out)
     run = _Run(model, loss, optimizer, train_loader, scheduler, validation, None if out is None else Path(out), device)
+    run.before_step, run.pieces, run.best.patience = before_step, micro_batches, patience
     if resume and (run.out / "last.safetensors").exists():
         run.load()
     history = run.history
     with _mode(model, training=True), StopRequest() as stop, ProgressBar(progress, epochs) as bar:
         while run.epoch < epochs:
-            if patience is not None and run.epoch - (history.best_epoch or 0) >= patience:
+            if run.best.exhausted:
                 history.stopped_early = True
                 break
             if run.train_epoch(bar, stop):
@@ -212,8 +156,8 @@ def fit(
             if stop.asked:
                 history.interrupted = True
                 break
-    if patience is not None and run.best_weights is not None:
-        model.load_state_dict(run.best_weights)
+    if patience is not None:
+        run.best.restore()
     return history
 
 
@@ -226,8 +170,9 @@ class _Run:
         self.epoch = 0  # finished
         self.totals, self.seconds = Totals(), 0.0  # of the epoch under way
         self.history = History()
-        self.best_score = -math.inf
-        self.best_weights: dict[str, Tensor] | None = None
+        self.best = EarlyStopping(model, mode="max")
+        self.before_step: Callable[[], Any] | None = None
+        self.pieces = 1
 
     def train_epoch(self, bar: ProgressBar, stop: StopRequest) -> bool:
         """One pass over the data, or what is left of it; False if it was stopped before its end."""
@@ -250,7 +195,18 @@ class _Run:
         return True
 
     def train_batch(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
-        """One step."""
+        """One step, of the gradients of all pieces."""
+        self.optimizer.zero_grad()
+        for (piece, wanted), share in split((inputs, targets), self.pieces):
+            self.train_piece(piece, wanted, share, batch)
+        if self.before_step is not None:
+            self.before_step()
+        self.optimizer.step()
+        if getattr(self.scheduler, "interval", None) == "batch":
+            self.scheduler.step()
+
+    def train_piece(self, inputs: Tensor, targets: Tensor, share: float, batch: int) -> None:
+        """Add a piece's part of the batch's gradient."""
         output = self.model(inputs)
         loss = self.loss(output, targets)
         value = loss.item()
@@ -260,11 +216,7 @@ class _Run:
                 f"{self.rate():.3g}. Usual reasons: a learning rate that is too high, a logarithm or root of something "
                 "not positive, or NaN in the data."
             )
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        if getattr(self.scheduler, "interval", None) == "batch":
-            self.scheduler.step()
+        (loss if share == 1 else loss * share).backward()
         self.totals.add(value, output, targets)
 
     def finish_epoch(self) -> bool:
@@ -275,19 +227,29 @@ class _Run:
         if self.validation is not None:
             val_loss, val_accuracy = evaluate(self.model, self.validation, self.loss, device=self.device)
         rate = self.rate()
-        if self.scheduler is not None and getattr(self.scheduler, "interval", "epoch") == "epoch":
-            self.scheduler.step()
+        self.step_schedule(
+            loss=train_loss if val_loss is None else val_loss,
+            accuracy=train_accuracy if self.validation is None else val_accuracy,
+        )
         self.epoch += 1
         seconds = round(self.seconds + time.perf_counter() - began, 3)
         row = (self.epoch, train_loss, train_accuracy, val_loss, val_accuracy, rate, seconds)
         self.history.rows.append(dict(zip(COLUMNS, row, strict=True)))
         self.totals, self.seconds = Totals(), 0.0
         score = val_accuracy if val_accuracy is not None else -(train_loss if val_loss is None else val_loss)
-        if not score > self.best_score:
-            return False
-        self.best_score, self.history.best_epoch = score, self.epoch
-        self.best_weights = {name: Tensor(t.data.copy()) for name, t in self.model.state_dict().items()}
-        return True
+        improved = self.best.step(score)
+        if improved:
+            self.history.best_epoch = self.epoch
+        return improved
+
+    def step_schedule(self, loss: float, accuracy: float | None) -> None:
+        """Step a schedule that counts epochs, and show one that watches what it is to watch."""
+        if self.scheduler is None or getattr(self.scheduler, "interval", "epoch") != "epoch":
+            return
+        if getattr(self.scheduler, "watches", False):
+            self.scheduler.step(loss if self.scheduler.mode == "min" else accuracy)
+        else:
+            self.scheduler.step()
 
     def rate(self) -> float:
         """The learning rate of the first group."""
@@ -308,11 +270,11 @@ class _Run:
             "epoch": self.epoch,
             "under way": [*vars(self.totals).values(), self.seconds],
             "history": self.history.rows,
-            "best": [self.best_score, self.history.best_epoch],
+            "best": [self.best.best, self.history.best_epoch],
         }
         if best:
             figures = {key: f"{value}" for key, value in self.history.rows[-1].items() if value is not None}
-            serialization.save(self.out / "best.safetensors", self.best_weights or {}, figures)
+            serialization.save(self.out / "best.safetensors", self.best.weights or {}, figures)
         serialization.save_state(self.out / "last.safetensors", state)
         self.history.to_csv(self.out / "metrics.csv")
 
@@ -335,17 +297,18 @@ class _Run:
         self.epoch = state["epoch"]
         *totals, self.seconds = state["under way"]
         self.totals = Totals(*totals)
-        self.best_score, best_epoch = state["best"]
+        self.best.best, best_epoch = state["best"]
+        self.best.since = self.epoch - (best_epoch or 0)
         self.history.rows, self.history.best_epoch = state["history"], best_epoch
         if best_epoch is not None and (self.out / "best.safetensors").exists():
-            self.best_weights = serialization.load(self.out / "best.safetensors")
+            self.best.weights = serialization.load(self.out / "best.safetensors")
 
 
 # --- around the loop ---
 
 
-def _check_options(epochs: Any, patience: Any, resume: bool, out: Any) -> None:
-    for name, value in (("epochs", epochs), ("patience", patience)):
+def _check_options(epochs: Any, patience: Any, pieces: Any, resume: bool, out: Any) -> None:
+    for name, value in (("epochs", epochs), ("patience", patience), ("micro_batches", pieces)):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
         if not whole and not (name == "patience" and value is None):
             raise ValueError(f"fit: {name}={value!r}; expected a whole number, 1 or more.")

@@ -1,17 +1,85 @@
-"""Dropout (Srivastava et al. 2014): in training each element is dropped with probability p.
+"""Dropout and its kin: layers that, in training, leave something out at random.
 
-After this file you know why nothing has to be rescaled in evaluation: what is kept is divided by 1 - p already in
-training ("inverted" dropout), so that the expectation is the same in both modes.
+What is left out differs: elements (`Dropout`, Srivastava et al. 2014), whole channels (`Dropout2d`), weights
+(`DropConnect`), the whole of a residual branch (`StochasticDepth`); `GaussianNoise` adds instead. After this file you
+know why nothing has to be rescaled in evaluation: what is kept is divided by its probability already in training
+("inverted" dropout), so that the expectation is the same in both modes. The other way round, as the first paper had
+it, is `ScaleAtTestDropout`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import minigrad as mg
-from minigrad import Tensor
+from minigrad import ShapeError, Tensor
 from minigrad.nn.module import Module
+from minigrad.nn.stateless import functional_call
+
+# --- as functions ---
 
 
-class Dropout(Module):
+def dropout1d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Whole channels of x (N, C, L) or (C, L) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
+    return _drop_channels("dropout1d", x, p, training, spatial=1, ranks={3: "(N, C, L)", 2: "(C, L)"})
+
+
+def dropout2d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Whole channels of x (N, C, H, W) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
+    return _drop_channels("dropout2d", x, p, training, spatial=2, ranks={4: "(N, C, H, W)"})
+
+
+def _drop_channels(op: str, x: Tensor, p: float, training: bool, spatial: int, ranks: dict[int, str]) -> Tensor:
+    _check_probability(op, p)
+    if x.ndim not in ranks:
+        raise ShapeError(f"{op}: got shape {x.shape}; expected {' or '.join(ranks.values())}.")
+    if not training or p == 0:
+        return x
+    return x * _mask(x, p, x.ndim - spatial)
+
+
+def stochastic_depth(x: Tensor, p: float, mode: str = "row", training: bool = True) -> Tensor:
+    """x zero with probability p, else divided by 1 - p: all of it (mode "batch"), or each row by itself ("row").
+
+    Arguments and meaning are torchvision's. See `StochasticDepth`.
+    """
+    _check_probability("stochastic_depth", p)
+    if mode not in ("batch", "row"):
+        raise ValueError(f"stochastic_depth: mode={mode!r}; expected 'batch' or 'row'.")
+    if not training or p == 0:
+        return x
+    if mode == "row" and not x.ndim:
+        raise ShapeError("stochastic_depth: got a single number; mode 'row' needs rows, an axis of samples.")
+    return x * _mask(x, p, 1 if mode == "row" else 0)
+
+
+def _mask(x: Tensor, p: float, axes: int) -> Tensor:
+    """Dropout's factors along the first `axes` axes of x, the same along the others."""
+    first = x.detach()[(slice(None),) * axes + (slice(1),) * (x.ndim - axes)]  # of x, so that a vmap is seen
+    return mg.dropout_mask(first, p)
+
+
+def _check_probability(owner: str, p: float) -> None:
+    if not 0 <= p <= 1:
+        raise ValueError(f"{owner}: p={p}; the probability of dropping lies between 0 and 1.")
+
+
+# --- as layers ---
+
+
+class _Dropping(Module):
+    """What the layers with a probability share."""
+
+    def __init__(self, p: float = 0.5, inplace: bool = False):
+        super().__init__()
+        _check_probability(type(self).__name__, p)
+        self.p, self.inplace = p, inplace
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, inplace={self.inplace}"
+
+
+class Dropout(_Dropping):
     """Each element zero with probability p, the others divided by 1 - p; in evaluation the identity.
 
     Parameters
@@ -27,14 +95,137 @@ class Dropout(Module):
         For p outside of [0, 1].
     """
 
-    def __init__(self, p: float = 0.5, inplace: bool = False):
-        super().__init__()
-        if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: p={p}; the probability of dropping an element lies between 0 and 1.")
-        self.p, self.inplace = p, inplace
-
     def forward(self, x: Tensor) -> Tensor:
         return mg.dropout(x, self.p, self.training)
 
+
+class ScaleAtTestDropout(_Dropping):
+    """Dropout as the first paper has it: nothing is divided in training, all is multiplied by 1 - p in evaluation.
+
+    Srivastava et al. 2014, section 4. In both modes it gives 1 - p times what `Dropout` gives, so the layers after it
+    learn other weights. PyTorch has only the inverted form.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return x * (1 - self.p)
+        return x * (mg.dropout_mask(x, self.p) > 0).astype(x.dtype)
+
+
+class Dropout1d(_Dropping):
+    """Whole channels of x (N, C, L), or (C, L), zero with probability p. Otherwise as `Dropout2d`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout1d(x, self.p, self.training)
+
+
+class Dropout2d(_Dropping):
+    """Spatial dropout: whole channels of x (N, C, H, W) zero with probability p, the others divided by 1 - p.
+
+    Tompson et al. 2015, "Efficient object localization using convolutional networks": neighbouring pixels say nearly
+    the same, so that dropping single ones takes little away. Each image has its own channels dropped; in
+    evaluation it is the identity.
+
+    Raises
+    ------
+    ValueError
+        For p outside of [0, 1].
+    ShapeError
+        For an x that has not four axes.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return dropout2d(x, self.p, self.training)
+
+
+class DropConnect(Module):
+    """A layer whose weights are dropped: in training each is zero with probability p, the others divided by 1 - p.
+
+    Wan, Zeiler, Zhang, LeCun & Fergus 2013, "Regularization of neural networks using DropConnect". Here one mask serves
+    a whole batch, where the paper draws one for each sample; and evaluation uses the weights as they are, their mean,
+    where the paper samples the activations from a normal distribution fitted to them.
+
+    Parameters
+    ----------
+    layer : Module
+        Such as `Linear(400, 120)`; its parameters appear as `layer.weight`, `layer.bias`.
+    p : float
+        From 0 to 1.
+    names : iterable of str
+        Which of the layer's parameters are dropped.
+
+    Raises
+    ------
+    ValueError
+        For p outside of [0, 1], or a name that the layer has not.
+    """
+
+    def __init__(self, layer: Module, p: float = 0.5, names: Iterable[str] = ("weight",)):
+        super().__init__()
+        _check_probability("DropConnect", p)
+        self.layer, self.p, self.names = layer, p, tuple(names)
+        own = dict(layer.named_parameters())
+        for name in self.names:
+            if name not in own:
+                raise ValueError(f"DropConnect: {type(layer).__name__} has no parameter {name!r}; it has {list(own)}.")
+
+    def forward(self, *args):
+        if not self.training or self.p == 0:
+            return self.layer(*args)
+        own = dict(self.layer.named_parameters())
+        dropped = {name: own[name] * mg.dropout_mask(own[name], self.p) for name in self.names}
+        return functional_call(self.layer, dropped, args)
+
     def extra_repr(self) -> str:
-        return f"p={self.p}, inplace={self.inplace}"
+        return f"p={self.p}, names={self.names}"
+
+
+class StochasticDepth(Module):
+    """For the end of a residual branch: in training the branch is left out with probability p, else divided by 1 - p.
+
+    Huang, Sun, Liu, Sedra & Weinberger 2016, "Deep networks with stochastic depth" (who scale in evaluation instead).
+    `x + StochasticDepth(0.2)(branch(x))` is a layer that is sometimes not there; p usually grows with depth.
+
+    Parameters
+    ----------
+    p : float
+        From 0 to 1.
+    mode : {"row", "batch"}
+        Whether each sample draws for itself, or all together.
+
+    Raises
+    ------
+    ValueError
+        For another mode, or p outside of [0, 1].
+    """
+
+    def __init__(self, p: float, mode: str = "row"):
+        super().__init__()
+        stochastic_depth(mg.zeros(1), p, mode)
+        self.p, self.mode = p, mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        return stochastic_depth(x, self.p, self.mode, self.training)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}, mode={self.mode!r}"
+
+
+class GaussianNoise(Module):
+    """In training x plus normal noise of standard deviation `std`; in evaluation the identity.
+
+    On the inputs of a linear model with squared loss it is, on average, L2 regularization (Bishop 1995, "Training with
+    noise is equivalent to Tikhonov regularization").
+    """
+
+    def __init__(self, std: float = 0.1):
+        super().__init__()
+        if not 0 <= std < float("inf"):
+            raise ValueError(f"GaussianNoise: std={std}; expected a number, 0 or more.")
+        self.std = std
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.std * mg.randn_like(x) if self.training and self.std else x
+
+    def extra_repr(self) -> str:
+        return f"std={self.std}"

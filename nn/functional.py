@@ -42,6 +42,7 @@ from minigrad.nn.checks import (
     scores_and_labels,
     weighed,
 )
+from minigrad.nn.dropout import dropout1d, dropout2d, stochastic_depth
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -54,6 +55,8 @@ __all__ = [
     "conv_transpose2d",
     "cross_entropy",
     "dropout",
+    "dropout1d",
+    "dropout2d",
     "elu",
     "embedding",
     "gelu",
@@ -73,6 +76,7 @@ __all__ = [
     "smooth_l1_loss",
     "softmax",
     "softplus",
+    "stochastic_depth",
     "tanh",
 ]
 

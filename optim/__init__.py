@@ -10,19 +10,111 @@
 Everything public is named here.
 """
 
+from . import lr_scheduler, swa_utils
+from .adagrad import Adadelta, Adagrad
 from .adam import Adam, AdamW
+from .adam_kin import Adamax, NAdam, RAdam
+from .gradients import (
+    add_gradient_noise_,
+    centralize_gradients_,
+    clip_grad_norm_,
+    clip_grad_value_,
+    clip_grads_with_norm_,
+    get_total_norm,
+    gradient_noise_std,
+)
+from .lion import Lion
+from .lr_scheduler import (
+    BatchSizeScheduler,
+    ChainedScheduler,
+    ConstantLR,
+    CosineAnnealingLR,
+    CosineAnnealingWarmRestarts,
+    CyclicLR,
+    ExponentialLR,
+    InverseTimeLR,
+    LambdaLR,
+    LinearLR,
+    LRScheduler,
+    MultiplicativeLR,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+    ReduceLROnPlateau,
+    RobbinsMonroLR,
+    SequentialLR,
+    StepLR,
+)
+from .momentum import NAGC, NAGSC, HeavyBall, Nesterov
+from .muon import Muon
 from .optimizer import Optimizer
-from .schedules import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, StepLR
+from .proximal import (
+    DecoupledDecay,
+    MaxNorm,
+    ProximalElasticNet,
+    ProximalL1,
+    Regularized,
+    StepRegularizer,
+    no_decay_groups,
+)
+from .rmsprop import RMSprop
 from .sgd import SGD
+from .swa_utils import AveragedModel, update_bn
+from .wrappers import Lookahead
 
 __all__ = [
-    "SGD",
+    "Adadelta",
+    "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
+    "AveragedModel",
+    "BatchSizeScheduler",
+    "ChainedScheduler",
+    "ConstantLR",
     "CosineAnnealingLR",
+    "CosineAnnealingWarmRestarts",
+    "CyclicLR",
+    "ExponentialLR",
+    "HeavyBall",
+    "InverseTimeLR",
     "LRScheduler",
+    "LambdaLR",
     "LinearLR",
+    "Lion",
+    "Lookahead",
+    "MultiStepLR",
+    "MultiplicativeLR",
+    "Muon",
+    "NAGC",
+    "NAGSC",
+    "NAdam",
+    "Nesterov",
     "OneCycleLR",
     "Optimizer",
+    "PolynomialLR",
+    "RAdam",
+    "RMSprop",
+    "ReduceLROnPlateau",
+    "RobbinsMonroLR",
+    "SGD",
+    "SequentialLR",
     "StepLR",
+    "lr_scheduler",
+    "swa_utils",
+    "update_bn",
+    "add_gradient_noise_",
+    "centralize_gradients_",
+    "clip_grad_norm_",
+    "clip_grad_value_",
+    "clip_grads_with_norm_",
+    "get_total_norm",
+    "gradient_noise_std",
+    "DecoupledDecay",
+    "MaxNorm",
+    "ProximalElasticNet",
+    "ProximalL1",
+    "Regularized",
+    "StepRegularizer",
+    "no_decay_groups",
 ]

@@ -1,25 +1,28 @@
 """Optimizer: parameter groups, the state kept for each parameter, and the step, whatever the rule.
 
 After this file you know how an optimizer is put together: a subclass says which rule of `updates.py` applies to a
-group and which numbers it takes at step t, and everything else (groups, checks, `zero_grad`, `state_dict`) is here.
+group and which numbers it takes at step t, and everything else (groups, checks, `zero_grad`, `state_dict`, what is done
+about a gradient that is no number) is here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from minigrad import Tensor, enable_grad, tensor, zeros_like
+from minigrad.backend import namespace
 
+from .nonfinite import CHOICES, all_finite, described_nonfinite
 from .pieces import Cohort, make_cohorts
 from .updates import Rule
 
 
 class Optimizer:
-    """What all optimizers share. Subclasses are `SGD`, `Adam`, `AdamW`; to add one, write `rule` and `numbers`.
+    """What all optimizers share. To add one, write `rule` and `numbers`, as `SGD` and `Adam` do.
 
     Parameters
     ----------
@@ -28,6 +31,12 @@ class Optimizer:
         replace the defaults for them.
     defaults : dict
         The options of groups that do not state their own.
+    nonfinite : {"pass", "skip", "raise"}
+        What a step does about a NaN or an infinity among the gradients: "pass" looks for none, and they spread;
+        "skip" leaves everything as it is, all parameters, buffers and counts of steps, and adds one to
+        `skipped_steps`; "raise" does the same and raises `FloatingPointError`, naming the parameters. Looking costs one
+        more pass over the gradients, and on a GPU a wait for it at each step, since how many steps were taken is known
+        to the host. Not part of `state_dict`.
 
     Attributes
     ----------
@@ -35,6 +44,8 @@ class Optimizer:
         Read anew at every step: to change the learning rate, set `param_groups[0]["lr"]`.
     state : dict of Tensor to dict
         For each parameter that has taken a step its buffers, arrays of its shape; a step overwrites them.
+    skipped_steps : int
+        How many steps `nonfinite="skip"` has left out.
 
     Raises
     ------
@@ -51,8 +62,14 @@ class Optimizer:
 
     decoupled = False  # whether weight decay shrinks the parameters directly instead of joining the gradient
     counts_steps = False  # whether `step` is part of the state that is saved
+    # Numbers of the state that are carried from step to step, and their first values.
+    carried: ClassVar[dict[str, float]] = {}
+    own_options: tuple[str, ...] = ()  # those that PyTorch has not: a state that lacks them leaves them as they are
 
-    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any], *, nonfinite: str = "pass"):
+        if nonfinite not in CHOICES:
+            raise ValueError(f"{self._name}: nonfinite={nonfinite!r}; expected one of {', '.join(map(repr, CHOICES))}.")
+        self.nonfinite, self.skipped_steps = nonfinite, 0
         self.defaults = dict(defaults)
         self.param_groups: list[dict[str, Any]] = []
         self._state: dict[Tensor, dict[str, Any]] = {}
@@ -83,6 +100,14 @@ class Optimizer:
         """The rule's coefficients at this step, counted from 1, in the order of `Rule.numbers`."""
         raise NotImplementedError
 
+    def numbers_carrying(self, group: dict[str, Any], step: int, carried: dict[str, float]) -> tuple[float | None, ...]:
+        """`numbers`, for an optimizer with numbers of its own in the state: `carried`, which it updates."""
+        return self.numbers(group, step)
+
+    def first_values(self, group: dict[str, Any]) -> dict[str, float]:
+        """What buffers are filled with before the first step, by name; the others begin with zeros."""
+        return {}
+
     def check(self, group: dict[str, Any]) -> None:
         """Raise TypeError or ValueError for options that make no sense."""
 
@@ -98,19 +123,25 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        if self.nonfinite != "pass" and not all_finite(self._all_params()):
+            if self.nonfinite == "raise":
+                raise FloatingPointError(f"{self._name}.step: {described_nonfinite(self.param_groups)}")
+            self.skipped_steps += 1
+            return loss
         plans = self._plans
         ready = []
         for i, group in enumerate(self.param_groups):
             rule, plan = self.rule(group), plans[i]
             if plan is None or plan.rule is not rule or not plan.gather():
                 self._write_steps()
-                plan = plans[i] = _Plan(group["params"], rule, self._state)
+                self._fill_first_values(group)
+                plan = plans[i] = _Plan(group["params"], rule, self._state, self.carried)
                 plan.gather()
             ready.append((group, plan))
         for group, plan in ready:
             around = self._around(group)
             for cohort in plan.cohorts:
-                cohort.update(self.numbers(group, cohort.steps + 1), around)
+                cohort.update(self.numbers_carrying(group, cohort.steps + 1, cohort.carried), around)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -172,7 +203,9 @@ class Optimizer:
         index = {id(p): i for i, p in enumerate(self._all_params())}
         state = {}
         for p, kept in self.state.items():
-            entries = {key: tensor(value) for key, value in kept.items() if key != "step"}
+            entries = {
+                key: value if key in self.carried else tensor(value) for key, value in kept.items() if key != "step"
+            }
             if self.counts_steps and "step" in kept:
                 entries = {"step": kept["step"], **entries}
             if entries:
@@ -201,7 +234,7 @@ class Optimizer:
                 f"{expected}; build the model and the optimizer as they were when the state was saved."
             )
         for group in given:
-            absent = self.defaults.keys() - group.keys()
+            absent = self.defaults.keys() - group.keys() - set(self.own_options)
             if absent:
                 raise ValueError(
                     f"{self._name}.load_state_dict: a group lacks {', '.join(sorted(absent))}; "
@@ -217,13 +250,16 @@ class Optimizer:
         self._state = loaded
         for group, saved in zip(self.param_groups, given, strict=True):
             group.update({key: value for key, value in saved.items() if key != "params"})
-            if isinstance(group.get("betas"), list):  # as JSON gives it back
-                group["betas"] = tuple(group["betas"])
+            for key, default in self.defaults.items():
+                if isinstance(default, tuple):
+                    group[key] = tuple(group[key])  # JSON gives back lists
         self._plans = [None] * len(self.param_groups)
 
     def _loaded(self, p: Tensor, index: Any, key: str, value: Any) -> Any:
         if key == "step":
             return int(value)
+        if key in self.carried:
+            return float(value)
         shape = getattr(value, "shape", None)
         if shape is None or tuple(shape) != p.shape:
             found = type(value).__name__ if shape is None else f"shape {tuple(shape)}"
@@ -240,14 +276,24 @@ class Optimizer:
         decay, maximize = group.get("weight_decay", 0), group.get("maximize", False)
         if not decay:
             return (True, None, None) if maximize else None
-        return (maximize, None, 1 - group["lr"] * decay) if self.decoupled else (maximize, decay, None)
+        decoupled = group.get("decoupled_weight_decay", self.decoupled)
+        return (maximize, None, 1 - group["lr"] * decay) if decoupled else (maximize, decay, None)
+
+    def _fill_first_values(self, group: dict[str, Any]) -> None:
+        """Begin the state of parameters that take their first step, if it begins with anything but zeros."""
+        values = self.first_values(group)
+        for p in group["params"] if values else ():
+            if p.grad is not None and p not in self._state:
+                xp = namespace(p.data)
+                filled = {name: xp.full(p.shape, value, p.dtype) for name, value in values.items()}
+                self._state[p] = {"step": 0, **filled}
 
     def _write_steps(self) -> None:
-        """Cohorts count steps; write them into the state of each parameter."""
+        """Cohorts count steps and carry numbers; write them into the state of each parameter."""
         for plan in self._plans:
             for cohort in plan.cohorts if plan else ():
                 for p in cohort.params:
-                    self._state[p]["step"] = cohort.steps
+                    self._state[p] |= {"step": cohort.steps, **cohort.carried}
 
     def _all_params(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"]]
@@ -282,9 +328,11 @@ class Optimizer:
 class _Plan:
     """One group's cohorts, and the parameters that had no gradient when the plan was made."""
 
-    def __init__(self, params: list[Tensor], rule: Rule, states: dict[Tensor, dict[str, Any]]):
+    def __init__(
+        self, params: list[Tensor], rule: Rule, states: dict[Tensor, dict[str, Any]], carried: dict[str, float]
+    ):
         self.rule = rule
-        self.cohorts: list[Cohort] = make_cohorts([p for p in params if p.grad is not None], rule, states)
+        self.cohorts: list[Cohort] = make_cohorts([p for p in params if p.grad is not None], rule, states, carried)
         self.idle = [p for p in params if p.grad is None]
 
     def gather(self) -> bool:
@@ -312,6 +360,14 @@ def check_flag(owner: str, name: str, value: Any) -> None:
     """Raise TypeError unless `value` is True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{owner}: {name} must be True or False, got {_described(value)}.")
+
+
+def check_pair(owner: str, name: str, value: Any) -> None:
+    """Raise unless `value` is two numbers, each from 0 to below 1."""
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise TypeError(f"{owner}: {name} must be a pair of numbers such as (0.9, 0.999), got {value!r}.")
+    for i, number in enumerate(value):
+        check_number(owner, f"{name}[{i}]", number, 0, 1, high_excluded=True)
 
 
 def _described(value: Any) -> str:

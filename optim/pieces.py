@@ -20,7 +20,7 @@ import numpy as np
 
 from minigrad import Tensor
 from minigrad.backend import Array, device_of, namespace, to_device
-from minigrad.backend.threads import cut, parallel, scratch
+from minigrad.backend.threads import cut, get_num_threads, parallel, scratch
 
 from .updates import Around, Rule, cuda_kernel, numbers_for
 
@@ -43,6 +43,7 @@ class Packed:
         self.size = int(edges[-1])
         self.gradient, self.step = np.empty(self.size, dtype), np.empty(self.size, dtype)
         self.buffers = [np.zeros(self.size, dtype) for _ in rule.buffers]
+        self.spare = [np.empty(self.size, dtype) for _ in range(rule.spare)]
         self.members = []
         for p, start, stop in zip(params, edges, edges[1:], strict=False):
             views = [flat[start:stop].reshape(p.shape) for flat in (self.gradient, self.step, *self.buffers)]
@@ -77,7 +78,7 @@ class Packed:
                 g += d
             if around.keep is not None:
                 self.each(np.multiply, around.keep)
-        self.rule.body(np, d, g, *numbers, *self.buffers)
+        self.rule.body(np, d, g, *numbers, *self.buffers, *self.spare)
         self.each(np.subtract)
 
     def each(self, ufunc: np.ufunc, operand: Any = None) -> None:
@@ -124,8 +125,8 @@ class Whole:
             g = around.gradient(xp, xp.empty_like(p), p, g)
             if around.keep is not None:
                 p *= around.keep
-        d = xp.empty_like(p)
-        self.rule.body(xp, d, g, *numbers, *self.buffers)
+        d, *spare = (xp.empty_like(p) for _ in range(1 + self.rule.spare))
+        self.rule.body(xp, d, g, *numbers, *self.buffers, *spare)
         p -= d
 
 
@@ -153,7 +154,8 @@ class Blocks(Whole):
             g = around.gradient(np, scratch("optimizer gradient", p.shape, p.dtype), p, g)
             if around.keep is not None:
                 np.multiply(p, around.keep, out=p)
-        self.rule.body(np, d, g, *numbers, *buffers)
+        spare = [scratch(f"optimizer spare {i}", p.shape, p.dtype) for i in range(self.rule.spare)]
+        self.rule.body(np, d, g, *numbers, *buffers, *spare)
         np.subtract(p, d, out=p)
 
 
@@ -172,16 +174,29 @@ class Fused(Whole):
 
 
 class Cohort:
-    """Parameters of one dtype and one device that have taken the same number of steps: they share the numbers."""
+    """Parameters of one dtype and one device that have taken the same steps: they share the numbers.
 
-    def __init__(self, params: Sequence[Tensor], rule: Rule, states: dict[Tensor, dict[str, Any]], steps: int):
-        self.params, self.steps = params, steps
+    `steps` is how many, `carried` the numbers that an optimizer carries from one step to the next besides.
+    """
+
+    def __init__(
+        self,
+        params: Sequence[Tensor],
+        rule: Rule,
+        states: dict[Tensor, dict[str, Any]],
+        steps: int,
+        carried: dict[str, float],
+    ):
+        self.params, self.steps, self.carried = params, steps, carried
         self.dtype = params[0].dtype
         self.on_host = namespace(params[0].data) is np
         self.pieces = list(_pieces(params, rule, states))
         self.tasks = [(piece, part) for piece in self.pieces for part in piece.parts]
         self.shared: list[tuple] = []
-        if self.on_host:
+        if self.on_host and rule.kernel is None:  # matrix products, say: one parameter a thread, if there are enough
+            if len(self.tasks) > get_num_threads():
+                self.shared, self.tasks = self.tasks, []
+        elif self.on_host:
             large = [(piece, part) for piece, part in self.tasks if part is not None and part[1].size >= LARGE]
             if len(large) > 1 and sum(part[1].size for _, part in large) >= THREADED:
                 self.shared = large
@@ -216,8 +231,13 @@ class Cohort:
         return numbers_for(self.dtype, numbers) if self.on_host else numbers
 
 
-def make_cohorts(params: Sequence[Tensor], rule: Rule, states: dict[Tensor, dict[str, Any]]) -> list[Cohort]:
-    """Sort parameters into cohorts by the steps in their states, which are brought to where the parameters are."""
+def make_cohorts(
+    params: Sequence[Tensor], rule: Rule, states: dict[Tensor, dict[str, Any]], carried: dict[str, float]
+) -> list[Cohort]:
+    """Sort parameters into cohorts by the steps in their states, which are brought to where the parameters are.
+
+    `carried` says with which value each of the numbers begins that are carried from step to step.
+    """
     found: dict[Any, list[Tensor]] = {}
     for p in params:
         state = states.setdefault(p, {})
@@ -226,8 +246,12 @@ def make_cohorts(params: Sequence[Tensor], rule: Rule, states: dict[Tensor, dict
                 state[name] = _at_home(p, name, state[name])
         known = any(name in state for name in rule.buffers)
         steps = int(state.get("step", 1)) if known else 0
-        found.setdefault((device_of(p.data), p.dtype, steps), []).append(p)
-    return [Cohort(members, rule, states, steps) for (_, _, steps), members in found.items()]
+        numbers = tuple(state.get(name, start) if known else start for name, start in carried.items())
+        found.setdefault((device_of(p.data), p.dtype, steps, numbers), []).append(p)
+    return [
+        Cohort(members, rule, states, steps, dict(zip(carried, numbers, strict=True)))
+        for (_, _, steps, numbers), members in found.items()
+    ]
 
 
 def _at_home(p: Tensor, name: str, array: Array) -> Array:
@@ -244,7 +268,9 @@ def _pieces(params: Sequence[Tensor], rule: Rule, states: dict[Tensor, dict[str,
     size = 0
     for p in params:
         xp = namespace(p.data)
-        if xp is not np:
+        if rule.kernel is None:
+            yield Whole(p, rule, states)
+        elif xp is not np:
             yield (Fused if xp.__name__ == "cupy" else Whole)(p, rule, states)
         elif p.size > SMALL and p.data.flags.c_contiguous:
             yield Blocks(p, rule, states)

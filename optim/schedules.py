@@ -1,24 +1,31 @@
 """Learning rate schedules: the rate as a function of how often `step()` was called.
 
 A schedule is one formula, `rate(base, t)`: the learning rate after t steps of a group that began with `base`. After
-this file you know each formula, and how the base class turns it into PyTorch's `scheduler.step()`.
+this file you know each formula, and how the base class turns it into PyTorch's `scheduler.step()`. Schedules that go
+up and down again stand in `cycles.py`, those made of others in `combined.py`, the one that watches the loss in
+`plateau.py`.
 """
 
 from __future__ import annotations
 
-from math import cos, inf, pi
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from math import cos, inf, pi, prod
+from types import FunctionType
 from typing import Any
 
-from .optimizer import Optimizer, check_flag, check_number
+from .optimizer import Optimizer, check_number
 
 
 class LRScheduler:
     """What all schedules share. To add one, write `rate`; with options, keep them as attributes that JSON can hold.
 
     Making a schedule sets the rate for t = 0; each `step()`, called after the optimizer's, sets the next. `interval`
-    says how often that is meant to be: "epoch" or "batch".
+    says how often that is meant to be, "epoch" or "batch", and can be set (`training.fit` goes by it).
 
-    A rate that something else changed in the meantime, a second schedule or you, stays changed by the same factor.
+    A rate that something else changed in the meantime, a second schedule or you, stays changed by the same factor; that
+    is the product of two schedules. The schedules that PyTorch computes from the first rate alone, and so has overwrite
+    such a change, do so here too: `overwrites` is True for LambdaLR, CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR.
 
     Parameters
     ----------
@@ -29,11 +36,13 @@ class LRScheduler:
     """
 
     interval = "epoch"
+    overwrites = False
+    floor = 0.0  # what the rate tends to; the height above it is what a change by others multiplies
+    functions: Sequence[Callable[..., float]] = ()  # the user's: they cannot be saved
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1):
         name = type(self).__name__
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"{name}: expected an Optimizer, got {type(optimizer).__name__}.")
+        check_optimizer(name, optimizer)
         check_whole(name, "last_epoch", last_epoch, -1)
         self.optimizer = optimizer
         for i, group in enumerate(optimizer.param_groups):
@@ -44,34 +53,50 @@ class LRScheduler:
                     f"{name}: last_epoch={last_epoch}, but group {i} has no initial_lr to count from; load the "
                     "optimizer's state first, or begin with last_epoch=-1."
                 )
-        self.base_lrs = [group["initial_lr"] for group in optimizer.param_groups]
+        self.base_lrs = self.bases()
         self._rates = list(self.base_lrs) if last_epoch == -1 else [g["lr"] for g in optimizer.param_groups]
         self._last_lr: list[float] = []
         self.last_epoch = last_epoch
         self.step()
 
+    # --- what a schedule says ---
+
     def rate(self, base: float, t: int) -> float:
         """The learning rate after t steps of a group that began with `base`."""
         raise NotImplementedError
 
+    def bases(self) -> list[float]:
+        """The rate that each group begins with."""
+        return [group["initial_lr"] for group in self.optimizer.param_groups]
+
+    # --- what users call ---
+
+    def rates_at(self, t: int) -> list[float]:
+        """The rate of each group after t steps, straight from the formula; nothing is changed. For a plot, say."""
+        return [self.rate(base, t) for base in self.base_lrs]
+
     def step(self) -> None:
         """Set the next learning rate."""
         self.last_epoch += 1
-        groups = self.optimizer.param_groups
-        rates = [self.rate(base, self.last_epoch) for base in self.base_lrs]
-        for group, before, now in zip(groups, self._rates, rates, strict=False):
-            by_others = group["lr"] / before if before and group["lr"] != before else 1
-            group["lr"] = now * by_others
+        rates = self._next_rates()
+        for group, before, now in zip(self.optimizer.param_groups, self._rates, rates, strict=False):
+            group["lr"] = now if self.overwrites else self._with_changes_by_others(group["lr"], before, now)
         self._rates = rates
-        self._last_lr = [group["lr"] for group in groups]
+        self._remember()
 
     def get_last_lr(self) -> list[float]:
         """The learning rate of each group, as the last step set it."""
         return list(self._last_lr)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the optimizer; numbers, strings and lists, so fit for JSON."""
-        return {key: value for key, value in self.__dict__.items() if key != "optimizer"}
+        """Everything but the optimizer and functions; numbers, strings and lists, so fit for JSON.
+
+        Of a callable object (not a plain function) in the place of a function its attributes are kept, as in PyTorch.
+        """
+        state = {key: value for key, value in self.__dict__.items() if key not in ("optimizer", "functions")}
+        if self.functions:
+            state["functions"] = [None if isinstance(f, FunctionType) else dict(vars(f)) for f in self.functions]
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict`. The rates themselves are the optimizer's: load its state too."""
@@ -81,7 +106,59 @@ class LRScheduler:
                 f"{type(self).__name__}.load_state_dict: the state has {sorted(state_dict)}; expected "
                 f"{sorted(self.state_dict())}. Is it that of another schedule?"
             )
-        self.__dict__.update(state_dict)
+        for function, attributes in zip(self.functions, state_dict.get("functions", ()), strict=True):
+            if attributes is not None:
+                vars(function).update(attributes)
+        self.__dict__.update({key: value for key, value in state_dict.items() if key != "functions"})
+
+    # --- for schedules that are made of others ---
+
+    def begin(self) -> None:
+        """Set the rates to those of t = 0, whatever they are now, and count from there."""
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=False):
+            group["lr"] = base
+        self.restart()
+
+    def take_over(self) -> None:
+        """Begin at the point where another schedule has ended."""
+        self.begin()
+
+    def restart(self) -> None:
+        """Count from t = 0 again; what others did to the rates stays."""
+        self.last_epoch, self._rates = -1, list(self.base_lrs)
+        self.step()
+
+    # --- inside ---
+
+    def _next_rates(self) -> list[float]:
+        return self.rates_at(self.last_epoch)
+
+    def _with_changes_by_others(self, current: float, before: float, now: float) -> float:
+        """What `now` becomes if the rate, which this schedule had set to `before`, is `current`."""
+        if current == before:
+            return now
+        if before in (now, self.floor):
+            return current + (now - before)
+        return self.floor + (now - self.floor) * ((current - self.floor) / (before - self.floor))
+
+    def _remember(self) -> None:
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+
+
+# --- rates that fall in steps ---
+
+
+class ConstantLR(LRScheduler):
+    """`base * factor` until t = `total_iters`, then `base`. (A rate that never changes needs no schedule.)"""
+
+    def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1):
+        check_number("ConstantLR", "factor", factor, 0, 1)
+        check_whole("ConstantLR", "total_iters", total_iters, 1)
+        self.factor, self.total_iters = factor, total_iters
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, base: float, t: int) -> float:
+        return base * self.factor if t < self.total_iters else base
 
 
 class StepLR(LRScheduler):
@@ -97,8 +174,33 @@ class StepLR(LRScheduler):
         return base * self.gamma ** (t // self.step_size)
 
 
+class MultiStepLR(LRScheduler):
+    """The rate times `gamma` at each of the `milestones`: `base * gamma^(number of milestones up to t)`.
+
+    A milestone given twice counts twice.
+    """
+
+    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
+        self.milestones = sorted(milestones)
+        for milestone in self.milestones:
+            check_whole("MultiStepLR", "milestones", milestone, 0)
+        check_number("MultiStepLR", "gamma", gamma, 0)
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, base: float, t: int) -> float:
+        return base * self.gamma ** bisect_right(self.milestones, t)
+
+
+# --- rates that fall smoothly ---
+
+
 class LinearLR(LRScheduler):
-    """From `base * start_factor` in a straight line to `base * end_factor` at t = `total_iters`, then constant."""
+    """From `base * start_factor` in a straight line to `base * end_factor` at t = `total_iters`, then constant.
+
+    From below, it is the linear warm-up of Goyal et al. 2017 ("Accurate, large minibatch SGD", section 2.2); put it
+    before another schedule with `SequentialLR`, or multiply it with one by `ChainedScheduler`.
+    """
 
     def __init__(
         self,
@@ -121,6 +223,31 @@ class LinearLR(LRScheduler):
         return base * (self.start_factor + (self.end_factor - self.start_factor) * share)
 
 
+class ExponentialLR(LRScheduler):
+    """The rate times `gamma` at every step: `base * gamma^t`."""
+
+    def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1):
+        check_number("ExponentialLR", "gamma", gamma, 0)
+        self.gamma = gamma
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, base: float, t: int) -> float:
+        return base * self.gamma**t
+
+
+class PolynomialLR(LRScheduler):
+    """`base * (1 - t / total_iters)^power`, zero from t = `total_iters` on."""
+
+    def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1):
+        check_whole("PolynomialLR", "total_iters", total_iters, 1)
+        check_number("PolynomialLR", "power", power, 0)
+        self.total_iters, self.power = total_iters, power
+        super().__init__(optimizer, last_epoch)
+
+    def rate(self, base: float, t: int) -> float:
+        return base * (1 - min(t, self.total_iters) / self.total_iters) ** self.power
+
+
 class CosineAnnealingLR(LRScheduler):
     """Half a cosine from `base` down to `eta_min` at t = `T_max`, and up again beyond it.
 
@@ -133,130 +260,125 @@ class CosineAnnealingLR(LRScheduler):
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
 
+    @property
+    def floor(self) -> float:  # type: ignore[override]
+        return self.eta_min
+
     def rate(self, base: float, t: int) -> float:
         return self.eta_min + (base - self.eta_min) * (1 + cos(pi * t / self.T_max)) / 2
 
 
-class OneCycleLR(LRScheduler):
-    """One cycle: the rate up to `max_lr` and down to nearly nothing, the momentum the other way. Step every batch.
+class InverseTimeLR(LRScheduler):
+    """Cooling: `base / (1 + decay * t)`. PyTorch has none; elsewhere it is called inverse time decay.
 
-    Smith & Topin 2018, "Super-convergence: very fast training of neural networks using large learning rates", in
-    PyTorch's form.
-
-    Parameters
-    ----------
-    optimizer : Optimizer
-    max_lr : float, or a list with one for each group
-        The highest rate. The groups' own rates are not used.
-    total_steps : int, or epochs and steps_per_epoch
-        The length of the cycle in batches. A step beyond it raises ValueError.
-    pct_start : float
-        The share of the cycle in which the rate rises.
-    anneal_strategy : {"cos", "linear"}
-        How it goes from one rate to the next.
-    cycle_momentum : bool
-        Whether the momentum (of Adam: beta1) falls from `max_momentum` to `base_momentum` while the rate rises.
-    div_factor, final_div_factor : float
-        The first rate is `max_lr / div_factor`, the last is the first divided by `final_div_factor`.
-    three_phase : bool
-        Go down as long as up, to the first rate, and from there to the last in what remains.
+    The rate is halved at t = 1 / decay, and falls as 1 / t in the end.
     """
 
-    interval = "batch"
-
-    def __init__(
-        self,
-        optimizer: Optimizer,
-        max_lr: float | list[float],
-        total_steps: int | None = None,
-        epochs: int | None = None,
-        steps_per_epoch: int | None = None,
-        pct_start: float = 0.3,
-        anneal_strategy: str = "cos",
-        cycle_momentum: bool = True,
-        base_momentum: float | list[float] = 0.85,
-        max_momentum: float | list[float] = 0.95,
-        div_factor: float = 25.0,
-        final_div_factor: float = 1e4,
-        three_phase: bool = False,
-        last_epoch: int = -1,
-    ):
-        if total_steps is None:
-            if epochs is None or steps_per_epoch is None:
-                raise ValueError("OneCycleLR: how long is the cycle? Give total_steps, or epochs and steps_per_epoch.")
-            check_whole("OneCycleLR", "epochs", epochs, 1)
-            check_whole("OneCycleLR", "steps_per_epoch", steps_per_epoch, 1)
-            total_steps = epochs * steps_per_epoch
-        check_whole("OneCycleLR", "total_steps", total_steps, 1)
-        check_number("OneCycleLR", "pct_start", pct_start, 0, 1)
-        for name, value in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
-            check_number("OneCycleLR", name, value, 0)
-            if value == 0:
-                raise ValueError(f"OneCycleLR: {name}=0; expected a number above 0.")
-        if anneal_strategy not in ("cos", "linear"):
-            raise ValueError(f"OneCycleLR: anneal_strategy={anneal_strategy!r}; expected 'cos' or 'linear'.")
-        for name, value in (("cycle_momentum", cycle_momentum), ("three_phase", three_phase)):
-            check_flag("OneCycleLR", name, value)
-        if cycle_momentum and not {"momentum", "betas"} & optimizer.defaults.keys():
-            raise ValueError(
-                f"OneCycleLR: {type(optimizer).__name__} has neither momentum nor betas; use cycle_momentum=False."
-            )
-        self.total_steps, self.anneal_strategy, self.cycle_momentum = total_steps, anneal_strategy, cycle_momentum
-        self.div_factor, self.final_div_factor = div_factor, final_div_factor
-        # Where each phase ends, and between which of (first, highest, last) it goes.
-        turn = pct_start * total_steps - 1
-        self.phases = [(turn, "first", "highest"), (2 * turn, "highest", "first"), (total_steps - 1, "first", "last")]
-        if not three_phase:
-            self.phases = [(turn, "first", "highest"), (total_steps - 1, "highest", "last")]
-        momenta = {"base_momentum": base_momentum, "max_momentum": max_momentum}
-        self.momenta = [self._for_groups(optimizer, name, value) for name, value in momenta.items()]
-        rates = self._for_groups(optimizer, "max_lr", max_lr)
-        if last_epoch == -1:
-            for group, highest in zip(optimizer.param_groups, rates, strict=True):
-                group["initial_lr"] = group["lr"] = highest / div_factor
+    def __init__(self, optimizer: Optimizer, decay: float, last_epoch: int = -1):
+        check_number("InverseTimeLR", "decay", decay, 0)
+        self.decay = decay
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, t: int) -> float:
-        levels = {"first": base, "highest": base * self.div_factor, "last": base / self.final_div_factor}
-        return self._between(levels, t)
+        return base / (1 + self.decay * t)
 
-    def step(self) -> None:
-        if self.last_epoch >= self.total_steps:
+
+class RobbinsMonroLR(LRScheduler):
+    """`base / k^power` at the k-th step, k = t + 1: rates whose sum diverges while the sum of their squares does not.
+
+    These are the conditions under which stochastic approximation converges (Robbins & Monro 1951, "A stochastic
+    approximation method", who take power 1: the sequence a / k). They hold for powers above 1/2, up to 1. PyTorch has
+    no such schedule.
+    """
+
+    def __init__(self, optimizer: Optimizer, power: float = 1.0, last_epoch: int = -1):
+        check_number("RobbinsMonroLR", "power", power, 0, 1)
+        if power <= 0.5:
             raise ValueError(
-                f"OneCycleLR: step {self.last_epoch + 1} of a cycle of {self.total_steps}. It counts batches, so "
-                "total_steps = epochs * len(train_loader)."
+                f"RobbinsMonroLR: power={power}; expected more than 0.5, up to 1, or the squares of the rates "
+                "would not have a finite sum."
             )
-        super().step()
-        if not self.cycle_momentum:
-            return
-        for group, low, high in zip(self.optimizer.param_groups, *self.momenta, strict=False):
-            momentum = self._between({"first": high, "highest": low, "last": high}, self.last_epoch)
-            if "betas" in group:
-                group["betas"] = (momentum, *group["betas"][1:])
-            else:
-                group["momentum"] = momentum
+        self.power = power
+        super().__init__(optimizer, last_epoch)
 
-    def _between(self, levels: dict[str, float], t: int) -> float:
-        i = next((i for i, (end, *_) in enumerate(self.phases) if t <= end), len(self.phases) - 1)
-        end, before, after = self.phases[i]
-        begin = self.phases[i - 1][0] if i else 0.0
-        share = (t - begin) / (end - begin) if end != begin else 1.0
-        if self.anneal_strategy == "linear":
-            return levels[before] + (levels[after] - levels[before]) * share
-        return levels[after] + (levels[before] - levels[after]) * (1 + cos(pi * share)) / 2
+    def rate(self, base: float, t: int) -> float:
+        return base / (t + 1) ** self.power
 
-    @staticmethod
-    def _for_groups(optimizer: Optimizer, name: str, value: Any) -> list[float]:
-        groups = len(optimizer.param_groups)
-        values = list(value) if isinstance(value, (list, tuple)) else [value] * groups
-        if len(values) != groups:
-            raise ValueError(f"OneCycleLR: {len(values)} values in {name} for {groups} parameter groups.")
-        for one in values:
-            check_number("OneCycleLR", name, one, 0, inf if name == "max_lr" else 1)
-        return values
+
+# --- rates by functions of yours ---
+
+
+class LambdaLR(LRScheduler):
+    """`base * lr_lambda(t)`; one function, or a list with one for each group."""
+
+    overwrites = True
+
+    def __init__(self, optimizer: Optimizer, lr_lambda: Any, last_epoch: int = -1):
+        check_optimizer(type(self).__name__, optimizer)
+        self.functions = for_groups(type(self).__name__, "lr_lambda", lr_lambda, optimizer)
+        for function in self.functions:
+            check_function(type(self).__name__, "lr_lambda", function)
+        super().__init__(optimizer, last_epoch)
+
+    def rates_at(self, t: int) -> list[float]:
+        return [base * function(t) for base, function in zip(self.base_lrs, self.functions, strict=True)]
+
+
+class MultiplicativeLR(LambdaLR):
+    """The rate times `lr_lambda(t)` at step t = 1, 2, ...: `base * lr_lambda(1) * ... * lr_lambda(t)`."""
+
+    overwrites = False
+
+    def rates_at(self, t: int) -> list[float]:
+        pairs = zip(self.base_lrs, self.functions, strict=True)
+        return [base * prod(function(k) for k in range(1, t + 1)) for base, function in pairs]
+
+    def take_over(self) -> None:
+        """Go on from the rate that is found, times `lr_lambda(0)`: so PyTorch does it."""
+        pairs = zip(self.optimizer.param_groups, self.functions, strict=True)
+        self.base_lrs = [group["lr"] * function(0) for group, function in pairs]
+        self.begin()
+
+    def _next_rates(self) -> list[float]:
+        t = self.last_epoch
+        if t == 0:
+            return list(self.base_lrs)
+        return [rate * function(t) for rate, function in zip(self._rates, self.functions, strict=True)]
+
+
+# --- checks ---
+
+
+def check_optimizer(owner: str, optimizer: Any) -> None:
+    """Raise TypeError for what is no Optimizer."""
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f"{owner}: expected an Optimizer, got {type(optimizer).__name__}.")
 
 
 def check_whole(owner: str, name: str, value: Any, low: int) -> None:
     """Raise unless `value` is a whole number of at least `low`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
         raise ValueError(f"{owner}: {name}={value!r}; expected a whole number, {low} or more.")
+
+
+def check_function(owner: str, name: str, value: Any) -> None:
+    """Raise TypeError for what cannot be called."""
+    if not callable(value):
+        raise TypeError(f"{owner}: {name} must be a function of the step, got {type(value).__name__}.")
+
+
+def for_groups(owner: str, name: str, value: Any, optimizer: Optimizer) -> list[Any]:
+    """An option as a list with one entry for each group; ValueError for a list of another length."""
+    groups = len(optimizer.param_groups)
+    values = list(value) if isinstance(value, (list, tuple)) else [value] * groups
+    if len(values) != groups:
+        raise ValueError(f"{owner}: {len(values)} values in {name} for {groups} parameter groups.")
+    return values
+
+
+def numbers_for_groups(owner: str, name: str, value: Any, optimizer: Optimizer, high: float = inf) -> list[float]:
+    """The same for numbers from 0 to `high`."""
+    values = for_groups(owner, name, value, optimizer)
+    for one in values:
+        check_number(owner, name, one, 0, high)
+    return values

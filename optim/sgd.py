@@ -41,12 +41,16 @@ class SGD(Optimizer):
         it takes hold at once. True is that of the papers and of lectures, where it multiplies the gradient that enters
         the velocity, `v <- momentum * v - lr * g`, `p <- p + v`, and past steps keep the rate they were taken
         with; the buffer is then -v. The two agree while the rate does not change.
+    nonfinite : {"pass", "skip", "raise"}
+        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
 
     Raises
     ------
     ValueError, TypeError
         An option out of range, or not a number.
     """
+
+    own_options = ("lr_in_velocity",)
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
         lr_in_velocity: bool = False,
+        nonfinite: str = "pass",
     ):
         super().__init__(
             params,
@@ -71,6 +76,7 @@ class SGD(Optimizer):
                 "maximize": maximize,
                 "lr_in_velocity": lr_in_velocity,
             },
+            nonfinite=nonfinite,
         )
 
     def check(self, group: dict[str, Any]) -> None:

@@ -3,8 +3,9 @@
 Every rule stands here twice, side by side. `body` works on arrays: it turns the gradient g into the step d that will
 be subtracted from the parameter, writing only into d and the rule's own buffers, so that nothing is allocated; it
 uses nothing but operators and ufuncs, and so runs on any array library. `kernel` is the same as the text of one fused
-CuPy kernel: on a GPU the memory is read once instead of once an operation. After this file you know what SGD and Adam
-compute, and nothing about how parameters are walked through (`pieces.py`) or what options mean (`sgd.py`, `adam.py`).
+CuPy kernel: on a GPU the memory is read once instead of once an operation. After this file you know what SGD, momentum
+and Nesterov's forms compute (`adaptive_updates.py` has the rules that scale each number's step), and nothing about how
+parameters are walked through (`pieces.py`) or what options mean (`sgd.py`, `nesterov.py`).
 
 All rules share what happens around them: `g -> pull * p + g` before (weight decay coupled to the gradient; with
 `- g` to maximise), `p -> keep * p` (weight decay decoupled from it), and `p -> p - d` after.
@@ -27,15 +28,18 @@ class Rule:
     """One update rule.
 
     `buffers` names the arrays it keeps for each parameter, `numbers` the coefficients it is given at each step (None
-    for a factor of 1 that need not be multiplied by); the body is called as `body(xp, d, g, *numbers, *buffers)`, and
-    the kernel knows all by these names, and the parameter as p.
+    for a factor of 1 that need not be multiplied by); the body is called as `body(xp, d, g, *numbers, *buffers)`,
+    followed by as many scratch arrays like d as `spare` says, and the kernel knows all by these names, and the
+    parameter as p. A rule whose `kernel` is None is not elementwise: its body is given every parameter by itself, in
+    its shape, on every device.
     """
 
     name: str
     buffers: tuple[str, ...]
     numbers: tuple[str, ...]
     body: Callable[..., None]
-    kernel: str
+    kernel: str | None
+    spare: int = 0
 
 
 def sgd(xp, d, g, lr):
@@ -67,34 +71,19 @@ def nesterov(xp, d, g, lr, mu, gain, buffer):
     d *= lr
 
 
-def adam(xp, d, g, lr, beta2, gain1, gain2, eps, m, v):
-    _moments(xp, d, g, beta2, gain1, gain2, m, v)
-    xp.sqrt(v, out=d)
-    _normalised(xp, d, lr, eps, m)
+def running_ahead(xp, d, g, lr, mu, ahead):
+    """For x = y + ahead, the gradient at x: y moves to x - lr * g, and x to mu times that move further."""
+    xp.multiply(g, lr, out=d)
+    ahead -= d
+    ahead *= mu
+    d -= ahead
 
 
-def amsgrad(xp, d, g, lr, beta2, gain1, gain2, eps, m, v, highest):
-    _moments(xp, d, g, beta2, gain1, gain2, m, v)
-    xp.maximum(highest, v, out=highest)
-    xp.sqrt(highest, out=d)
-    _normalised(xp, d, lr, eps, m)
-
-
-def _moments(xp, d, g, beta2, gain1, gain2, m, v):
-    """m <- m + (1 - beta1) (g - m) and v <- beta2 v + (1 - beta2) g^2."""
-    xp.subtract(g, m, out=d)
-    d *= gain1
-    m += d
-    xp.multiply(g, g, out=d)
-    d *= gain2
-    v *= beta2
-    v += d
-
-
-def _normalised(xp, d, lr, eps, m):
-    d += eps
-    xp.divide(m, d, out=d)
-    d *= lr
+def looking_ahead(xp, d, g, lr, mu, ahead):
+    """The same seen from y, with p moved to y + ahead for the gradient: y moves to p - lr * g."""
+    xp.multiply(g, lr, out=d)
+    ahead -= d
+    ahead *= mu
 
 
 SGD = Rule("sgd", (), ("lr",), sgd, "p -= lr * g;")
@@ -112,28 +101,11 @@ NESTEROV = Rule(
     nesterov,
     "momentum_buffer = mu * momentum_buffer + gain * g; p -= lr * (gain * g + mu * momentum_buffer);",
 )
-ADAM = Rule(
-    "adam",
-    ("exp_avg", "exp_avg_sq"),
-    ("lr", "beta2", "gain1", "gain2", "eps"),
-    adam,
-    """
-    exp_avg += gain1 * (g - exp_avg);
-    exp_avg_sq = beta2 * exp_avg_sq + gain2 * g * g;
-    p -= lr * exp_avg / (sqrt(exp_avg_sq) + eps);
-    """,
+RUNNING_AHEAD = Rule(
+    "running_ahead", ("ahead",), ("lr", "mu"), running_ahead, "ahead = mu * (ahead - lr * g); p -= lr * g - ahead;"
 )
-AMSGRAD = Rule(
-    "amsgrad",
-    ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
-    ("lr", "beta2", "gain1", "gain2", "eps"),
-    amsgrad,
-    """
-    exp_avg += gain1 * (g - exp_avg);
-    exp_avg_sq = beta2 * exp_avg_sq + gain2 * g * g;
-    max_exp_avg_sq = max(max_exp_avg_sq, exp_avg_sq);
-    p -= lr * exp_avg / (sqrt(max_exp_avg_sq) + eps);
-    """,
+LOOKING_AHEAD = Rule(
+    "looking_ahead", ("ahead",), ("lr", "mu"), looking_ahead, "ahead = mu * (ahead - lr * g); p -= lr * g;"
 )
 
 

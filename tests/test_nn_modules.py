@@ -311,6 +311,7 @@ def test_nn_is_built_from_minigrads_public_names_alone():
         "collections",
         "contextlib",
         "dataclasses",
+        "fnmatch",
         "itertools",
         "math",
         "numpy",

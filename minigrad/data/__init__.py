@@ -7,6 +7,7 @@
 Everything public is named here.
 """
 
+from .batching import micro_batches
 from .dataset import (
     ArrayDataset,
     DataError,
@@ -17,10 +18,13 @@ from .dataset import (
     stratified_split,
 )
 from .loader import DataLoader
+from .mixing import mixup
 from .sources import DATASETS, cifar10, digits, fashion_mnist, mnist, mnist_t10k
 from .transforms import (
     Compose,
     Transform,
+    cutout,
+    gaussian_noise,
     normalize,
     random_affine,
     random_crop,
@@ -41,8 +45,12 @@ __all__ = [
     "TensorDataset",
     "Transform",
     "cifar10",
+    "cutout",
     "digits",
     "fashion_mnist",
+    "gaussian_noise",
+    "micro_batches",
+    "mixup",
     "mnist",
     "mnist_t10k",
     "normalize",

@@ -30,6 +30,7 @@ class DataLoader:
         Anything with ``len(dataset)`` and ``dataset[i]``. One with ``gathers = True`` is asked for a whole
         batch at once (`ArrayDataset` is); any other sample by sample, and the samples are stacked.
     batch_size : int
+        Can be set anew at any time (`loader.batch_size = 256`): the next pass goes by it.
     shuffle : bool
         Whether each epoch visits the samples in an order of its own.
     seed : int, optional
@@ -42,6 +43,9 @@ class DataLoader:
     transform : callable, optional
         ``transform(images, rng) -> images``, applied to the first array of each batch; `rng` is made from
         (seed, epoch, batch), so the result is the same however batches are prefetched or resumed.
+    mix : callable, optional
+        ``mix(samples, labels, rng) -> (samples, labels)``, after the transform, on all fields of the batch: see
+        `mixup`.
     device : str
         Where the Tensors live.
 
@@ -70,6 +74,8 @@ class DataLoader:
     ...     loss = cross_entropy(model(images), labels)
     """
 
+    _batch_size: int
+
     def __init__(
         self,
         dataset: Dataset,
@@ -80,30 +86,49 @@ class DataLoader:
         drop_last: bool = False,
         prefetch: int = 2,
         transform: Transform | None = None,
+        mix: Callable[..., Arrays] | None = None,
         device: str = "cpu",
     ) -> None:
         self.dataset = dataset
-        self.batch_size = _whole_number("batch_size", batch_size, least=1)
         self.shuffle = shuffle
         self.seed = _fresh_seed() if seed is None else _whole_number("seed", seed, least=0)
         self.drop_last = drop_last
         self.prefetch = _whole_number("prefetch", prefetch, least=0)
-        self.transform = transform
+        self.transform, self.mix = transform, mix
         self.device = device
         self._next = (0, 0)  # epoch and batch that the next pass starts from
-        self._pass: list[int] | None = None  # epoch and batches given out, of the pass under way
+        self._pass: list[int] | None = None  # epoch, batches given out and their size, of the pass under way
         if len(dataset) == 0:
             raise DataError("DataLoader: the dataset has 0 samples; expected at least 1. Was its file or split empty?")
-        if len(self) == 0:
-            raise DataError(
-                f"DataLoader: drop_last=True leaves nothing of {len(dataset)} samples in batches of {self.batch_size}. "
-                "Use a smaller batch_size, or drop_last=False."
-            )
+        self.batch_size = batch_size
 
     def __len__(self) -> int:
         """Batches in an epoch."""
+        return self._count(self.batch_size)
+
+    @property
+    def batch_size(self) -> int:
+        """How many samples are in a batch of the next pass; of the one under way the size stays."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        size = _whole_number("batch_size", size, least=1)
+        if self._count(size) == 0:
+            raise DataError(
+                f"DataLoader: drop_last=True leaves nothing of {len(self.dataset)} samples in batches of {size}. "
+                "Use a smaller batch_size, or drop_last=False."
+            )
+        if self._next[1] and size != self._batch_size:
+            raise DataError(
+                f"DataLoader: batch_size={size} for a pass that goes on from batch {self._next[1]} of an epoch in "
+                f"batches of {self._batch_size}. Finish that pass first, or use set_epoch()."
+            )
+        self._batch_size = size
+
+    def _count(self, batch_size: int) -> int:
         samples = len(self.dataset)
-        return samples // self.batch_size if self.drop_last else math.ceil(samples / self.batch_size)
+        return samples // batch_size if self.drop_last else math.ceil(samples / batch_size)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         from minigrad import tensor
@@ -128,10 +153,10 @@ class DataLoader:
 
         Within a loop, batches already given out count as done. Plain whole numbers: fit for JSON.
         """
-        epoch, batch = self._pass or self._next
-        if batch >= len(self):
-            epoch, batch = epoch + 1, 0
-        return {"seed": self.seed, "epoch": epoch, "batch": batch, "batch_size": self.batch_size}
+        epoch, batch, size = self._pass or (*self._next, self.batch_size)
+        if batch >= self._count(size):
+            epoch, batch, size = epoch + 1, 0, self.batch_size
+        return {"seed": self.seed, "epoch": epoch, "batch": batch, "batch_size": size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from `state`: the next pass is what remains of its epoch.
@@ -161,11 +186,12 @@ class DataLoader:
     def _batches(self, convert: Callable[[Arrays], Any]) -> Generator[Any, None, None]:
         epoch, first = self._next
         self._next = (epoch + 1, 0)
-        place = self._pass = [epoch, first]
+        size = self.batch_size
+        place = self._pass = [epoch, first, size]
         order = self._order(epoch)
 
         def make(batch: int) -> Any:
-            return convert(self._read(order, epoch, batch))
+            return convert(self._read(order[batch * size : (batch + 1) * size], epoch, batch))
 
         numbers = range(first, len(self))
         made = prefetched(make, numbers, self.prefetch) if self.prefetch else map(make, numbers)
@@ -187,21 +213,24 @@ class DataLoader:
     def _generator(self, *place: int) -> np.random.Generator:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=place))
 
-    def _read(self, order: np.ndarray, epoch: int, batch: int) -> Arrays:
-        rows = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+    def _read(self, rows: np.ndarray, epoch: int, batch: int) -> Arrays:
         # Rows are always gathered, never sliced: a view would let a change to the batch reach the dataset.
         if getattr(self.dataset, "gathers", False):
             fields = _fields(self.dataset[rows])
         else:
             fields = _stacked([_fields(self.dataset[int(row)]) for row in rows], rows)
-        if self.transform is None:
+        if self.transform is None and self.mix is None:
             return fields
-        images = self.transform(fields[0], self._generator(epoch, batch))
-        if len(images) != len(rows):
-            raise DataError(
-                f"DataLoader: the transform made {len(images)} images of {len(rows)}; expected as many as it was given."
-            )
-        return (images, *fields[1:])
+        rng = self._generator(epoch, batch)
+        if self.transform is not None:
+            images = self.transform(fields[0], rng)
+            if len(images) != len(rows):
+                raise DataError(
+                    f"DataLoader: the transform made {len(images)} images of {len(rows)}; "
+                    "expected as many as it was given."
+                )
+            fields = (images, *fields[1:])
+        return fields if self.mix is None else tuple(self.mix(*fields, rng))
 
     def __repr__(self) -> str:
         return (

@@ -197,6 +197,42 @@ def affine_warp(images: np.ndarray, matrices: np.ndarray, offsets: Any = 0.0) ->
     return np.ascontiguousarray(result, dtype=images.dtype)
 
 
+def cutout(size: int, *, fill: float = 0.0) -> Transform:
+    """Blank a square of `size` pixels a side in each image, about a random pixel; at the border part of it is lost.
+
+    DeVries & Taylor 2017, "Improved regularization of convolutional neural networks with cutout". Any dtype. Put it
+    after `normalize`, where the `fill` of zero is the mean.
+    """
+    _check_whole("cutout", "size", size)
+
+    def blank(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        number = _batch_size(images)
+        inside = []
+        for length in images.shape[2:]:
+            first = rng.integers(0, length, number)[:, None] - size // 2
+            pixels = np.arange(length)
+            inside.append((pixels >= first) & (pixels < first + size))
+        rows, columns = inside
+        square = (rows[:, :, None] & columns[:, None, :])[:, None]
+        return np.where(square, images.dtype.type(fill), images)
+
+    return blank
+
+
+def gaussian_noise(std: float) -> Transform:
+    """Add normal noise of standard deviation `std`, in the units of the images, which must be floats."""
+    _check_range("gaussian_noise", "std", std, 0, math.inf)
+
+    def add_noise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if images.dtype.kind != "f":
+            raise DataError(f"gaussian_noise: the images are {images.dtype}; put to_float() or normalize() before it.")
+        drawn = np.float64 if images.dtype == np.float64 else np.float32
+        noise = rng.standard_normal(images.shape, dtype=drawn)
+        return (images + std * noise).astype(images.dtype)
+
+    return add_noise
+
+
 def to_float() -> Transform:
     """Bytes 0..255 to float32 in [0, 1]: for datasets loaded with ``dtype=np.uint8``."""
 

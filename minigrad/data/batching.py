@@ -1,0 +1,46 @@
+"""Micro-batches: a batch in pieces that fit into memory, whose gradients add up to the batch's.
+
+After this file you know why each piece has a share: the mean over the batch is the mean of the pieces' means, weighted
+by their sizes.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from .dataset import DataError
+
+
+def micro_batches(batch: tuple[Any, ...], pieces: int) -> Iterator[tuple[tuple[Any, ...], float]]:
+    """Cut a batch into at most `pieces` pieces, as equal as can be; with each comes its share of the samples.
+
+    >>> optimizer.zero_grad()
+    >>> for (images, labels), share in micro_batches(batch, 4):
+    ...     (cross_entropy(model(images), labels) * share).backward()
+    >>> optimizer.step()
+
+    Parameters
+    ----------
+    batch : tuple of Tensor or array
+        With the samples along the first axis.
+    pieces : int
+
+    Yields
+    ------
+    tuple, float
+        The shares add up to 1. `backward` adds to the gradients that are there, so after the last piece they are those
+        of the mean loss over the whole batch: exactly, but for rounding, for a model that treats samples one by
+        one (batch-norm does not).
+    """
+    if not isinstance(pieces, int) or isinstance(pieces, bool) or pieces < 1:
+        raise DataError(f"micro_batches: pieces={pieces!r}; expected a whole number, 1 or more.")
+    if pieces == 1:
+        yield batch, 1.0
+        return
+    sizes = {len(field) for field in batch}
+    if len(sizes) != 1:
+        raise DataError(f"micro_batches: fields of {sorted(sizes)} samples; expected the same number in each.")
+    (count,) = sizes
+    pieces = max(1, min(pieces, count))
+    for i in range(pieces):
+        start, stop = count * i // pieces, count * (i + 1) // pieces
+        yield tuple(field[start:stop] for field in batch), (stop - start) / count if count else 1.0
