@@ -132,11 +132,11 @@ class _Pass:
         """Take nodes in falling order of creation until none is left."""
         if self.captured is not None:
             self.wanted = nodes_between(self.captured, [node for node, _ in roots])
-        for node, gradient in roots:
-            self.arrive(node, gradient)
         mode, grad_mode.enabled = grad_mode.enabled, self.create_graph and IN_RULES
         try:
-            heap, pending, captured = self.heap, self.pending, self.captured
+            for node, gradient in roots:
+                self.arrive(node, gradient)
+            heap, pending, captured, wanted = self.heap, self.pending, self.captured, self.wanted
             while heap:
                 node = heappop(heap)[1]
                 gradient = pending.pop(node)
@@ -147,7 +147,7 @@ class _Pass:
                         self.store(node, gradient)
                 elif node in captured:
                     captured[node] = gradient
-                if node.plan is not None:
+                if node.plan is not None and (wanted is None or any(parent in wanted for parent in node.parents)):
                     self.pull(node, gradient)
             for node, gradient in pending.items():
                 self.store(node, gradient)
@@ -204,7 +204,7 @@ class _Pass:
     def arrive(self, node: Node, gradient: Any, source: Any = None) -> None:
         """Add one gradient, made of `source`, to what `node` has received; the first one puts it on the heap."""
         if gradient.__class__ in MAYBE_BATCHED:
-            gradient = sum_what_was_shared(gradient, node.order)
+            gradient = sum_what_was_shared(gradient, node.shape)
         if gradient.shape != node.shape:
             gradient = unbroadcast(gradient, node.shape)
         if gradient.dtype is not node.dtype and gradient.dtype != node.dtype:
@@ -237,7 +237,7 @@ class _Pass:
         if so_far is None:
             heappush(self.heap, (node.order, node))
             self.pending[node] = namespace(like).zeros(node.shape, node.dtype)
-        elif node not in self.owned:
+        elif node not in self.owned or not node.shape:  # a sum of single numbers is a NumPy scalar again
             self.pending[node] = namespace(like).array(so_far)
         self.owned.add(node)
         return self.pending[node]

@@ -7,6 +7,7 @@ in their places. None is a tree without leaves; a dict's leaves come in the orde
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 
@@ -25,9 +26,12 @@ def map_leaves(function: Callable, tree: Any, *others: Any) -> Any:
 
 
 def flatten_like(tree: Any, other: Any, what: str) -> list:
-    """The leaves of `other`, which must have the form of `tree`; an error that shows both where it has not."""
-    leaves, _ = flatten(other)
-    if form(tree) != form(other):
+    """The leaves of `other`, which must have the form of `tree`; an error that shows both where it has not.
+
+    They come in the order of the tree's: a dict's keys may have been put in in another.
+    """
+    leaves: list = []
+    if not _collect_alike(tree, other, leaves):
         raise TypeError(f"{what} has the form {form(other)}, but {form(tree)} was expected (* is a tensor).")
     return leaves
 
@@ -62,7 +66,9 @@ def _collect(tree: Any, leaves: list) -> Callable:
     """Append the tree's leaves; the function given back takes an iterator of others and builds the tree."""
     if isinstance(tree, dict):
         branches = {key: _collect(branch, leaves) for key, branch in tree.items()}
-        return lambda values: {key: build(values) for key, build in branches.items()}
+        empty = copy(tree)  # an OrderedDict stays one, and a defaultdict keeps its default
+        empty.clear()
+        return lambda values: _filled(copy(empty), {key: build(values) for key, build in branches.items()})
     if isinstance(tree, (tuple, list)):
         parts = [_collect(branch, leaves) for branch in tree]
         kind = type(tree)
@@ -72,3 +78,22 @@ def _collect(tree: Any, leaves: list) -> Callable:
         return lambda values: None
     leaves.append(tree)
     return next
+
+
+def _filled(empty: dict, entries: dict) -> dict:
+    empty.update(entries)
+    return empty
+
+
+def _collect_alike(tree: Any, other: Any, leaves: list) -> bool:
+    """Append the leaves of `other` in the order of the tree's; False where it has another form."""
+    if isinstance(tree, dict):
+        same = isinstance(other, dict) and tree.keys() == other.keys()
+        return same and all(_collect_alike(tree[key], other[key], leaves) for key in tree)
+    if isinstance(tree, (tuple, list)):
+        same = isinstance(other, list if isinstance(tree, list) else tuple) and len(tree) == len(other)
+        return same and all(_collect_alike(*pair, leaves) for pair in zip(tree, other, strict=True))
+    if tree is None:
+        return other is None
+    leaves.append(other)
+    return other is not None and not isinstance(other, (dict, tuple, list))

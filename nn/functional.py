@@ -122,6 +122,11 @@ def batch_norm(
         return mg.batch_norm(x, weight, bias, eps)
     if mg.transforms.is_recomputing():  # a checkpoint's second run: this batch has been counted
         return mg.batch_norm(x, weight, bias, eps)
+    if mg.transforms.all_examples(x).ndim > x.ndim:
+        raise ValueError(
+            "batch_norm: inside vmap each example would move the running statistics, which are one for all; "
+            "call model.eval() first, or use layers with track_running_stats=False."
+        )
     n = x.size // (x.shape[1] or 1)
 
     def observe(mean, variance) -> None:
@@ -201,7 +206,8 @@ def binary_cross_entropy(
 
 def _range_of_probabilities(op: str, what: str, p: Tensor) -> tuple[float, float]:
     """The smallest and the largest of them; ValueError for one outside of [0, 1]."""
-    lowest, highest = (float(p.data.min()), float(p.data.max())) if p.size else (0.5, 0.5)
+    values = mg.transforms.all_examples(p)
+    lowest, highest = (float(values.min()), float(values.max())) if p.size else (0.5, 0.5)
     if not (lowest >= 0 and highest <= 1):
         raise ValueError(
             f"{op}: the {what} goes from {lowest:.6g} to {highest:.6g}; probabilities lie between 0 and 1. "
@@ -350,7 +356,7 @@ def _average(op, losses, labels, counts, weight, shape, reduction) -> Tensor:
         return reduce(op, _shaped(losses, shape), reduction)
     share = mg.ones_like(losses.detach()) if weight is None else weight[labels]
     total = (share if counts is None else mg.where(counts, share, 0)).sum()
-    if not total:
+    if not mg.transforms.all_examples(total).all():
         raise ValueError(
             f"{op}: nothing to average, as every label is ignored or has weight 0; "
             "leave such a batch out, or use reduction='sum'."

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import minigrad as mg
 from minigrad import Tensor
 from minigrad.nn.module import Module
 
@@ -21,7 +22,8 @@ def functional_call(
 
     Parameters
     ----------
-    tensors : by name, as `named_parameters` and `named_buffers` give them; those left out stay the module's own
+    tensors : by name, as `named_parameters`, `named_buffers` or `state_dict` give them; those left out stay the
+        module's own. What the module has under several names may come under any of them.
     args : a tuple of positional arguments, or a single one that is no tuple
 
     Gradients for each example, with the parameters cut off from the module's own record:
@@ -30,28 +32,60 @@ def functional_call(
         loss = lambda ps, x, y: cross_entropy(functional_call(model, ps, x[None]), y[None])
         vmap(grad(loss), in_axes=(None, 0, 0))(parameters, images, labels)
 
-    Raises KeyError for a name that the module does not have. Not for several threads at once on one module.
+    Raises KeyError for a name that the module does not have, ShapeError for a tensor of another shape, ValueError for
+    two tensors for what is one. Not for several threads at once on one module.
     """
     args = args if isinstance(args, tuple) else (args,)
-    with _in_place(module, tensors):
+    places = _places(module, tensors)
+    with mg.transforms.surrounded_by(lambda: _in_place(places)):
         return module(*args, **(kwargs or {}))
 
 
-@contextmanager
-def _in_place(module: Module, tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    own = dict(module.named_parameters()) | dict(module.named_buffers())
+def _places(module: Module, tensors: Mapping[str, Tensor]) -> list[tuple[Module, dict, str, Tensor]]:
+    """(module, register, name, tensor) for everything that is to be replaced; a shared one stands in several places."""
+    own = {prefix + name: value for prefix, part in _parts(module) for _, name, value in _tensors_of(part)}
     unknown = tensors.keys() - own.keys()
     if unknown:
         raise KeyError(f"functional_call: {type(module).__name__} has no {sorted(unknown)}; it has {sorted(own)}.")
-    given = {id(own[name]): tensor for name, tensor in tensors.items()}  # a shared one stands in several places
-    replaced = []
-    for part in module.modules():
-        for name, value in (*part._parameters.items(), *part._buffers.items()):
-            if id(value) in given:
-                replaced.append((part, name, value))
-                part.__dict__[name] = given[id(value)]
+    given: dict[int, Tensor] = {}
+    for name, value in tensors.items():
+        tensor = mg.as_tensor(value)
+        if tensor.shape != own[name].shape:
+            raise mg.ShapeError(
+                f"functional_call: {name!r} of {type(module).__name__} has shape {own[name].shape}, "
+                f"given was {tensor.shape}."
+            )
+        if given.setdefault(id(own[name]), tensor).data is not tensor.data:
+            raise ValueError(f"functional_call: {name!r} is shared, and was given other values under another name.")
+    return [
+        (part, register, name, given[id(value)])
+        for part in module.modules()
+        for register, name, value in _tensors_of(part)
+        if id(value) in given
+    ]
+
+
+@contextmanager
+def _in_place(places: list[tuple[Module, dict, str, Tensor]]) -> Iterator[None]:
+    before = [register[name] for _, register, name, _ in places]
+    for part, register, name, tensor in places:
+        register[name] = part.__dict__[name] = tensor
     try:
         yield
     finally:
-        for part, name, value in replaced:
-            part.__dict__[name] = value
+        for (part, register, name, _), value in zip(places, before, strict=True):
+            register[name] = part.__dict__[name] = value
+
+
+def _tensors_of(part: Module) -> list[tuple[dict, str, Tensor]]:
+    """(register, name, tensor) of the parameters and buffers that a module holds itself."""
+    registers: tuple[dict, dict] = (part._parameters, part._buffers)
+    return [(register, *entry) for register in registers for entry in register.items() if entry[1] is not None]
+
+
+def _parts(module: Module, prefix: str = "") -> Iterator[tuple[str, Module]]:
+    """This module and all below it with the beginnings of their tensors' names, a shared one under each of its."""
+    yield prefix, module
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _parts(child, f"{prefix}{name}.")

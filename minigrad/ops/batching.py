@@ -1,7 +1,8 @@
-"""Into `vmap` and out of it: the three ops at the border of a level, each linear, so that gradients cross it too.
+"""Into `vmap` and out of it: the four ops at the border of a level, each linear, so that gradients cross it too.
 
 After this file you know what becomes of a value that all examples share: its gradient is the sum of theirs, as that of
-a broadcast value is the sum over its copies. The engine takes that sum where it undoes broadcasting.
+a broadcast value is the sum over its copies. The engine takes that sum where it undoes broadcasting. Going back through
+such a sum, each example gets the same: it has to be marked as theirs, or nobody would sum over them the next time.
 """
 
 from __future__ import annotations
@@ -31,9 +32,21 @@ def sum_examples(x, *, level):
     return backend.sum_examples(x, level)
 
 
+@primitive(symbol="same for all", local="1", kind=LINEAR, view=True)
+def give_to_all(x, *, level):
+    """x for every example."""
+    return backend.give_to_all(x, level)
+
+
 enter_level.vjp(x=lambda g, axis, level: leave_level(g, axis=axis, level=level))
-leave_level.vjp(x=lambda g, axis, level: enter_level(g, axis=axis, level=level))
-sum_examples.vjp(x=lambda g: g)  # the same for every example
+leave_level.vjp(x=lambda g, axis, level: enter_level(_outside(g, level), axis=axis, level=level))
+sum_examples.vjp(x=lambda g, level: give_to_all(_outside(g, level), level=level))
+give_to_all.vjp(x=lambda g, level: sum_examples(g, level=level))
+
+
+def _outside(g, level):
+    """The gradient of a value that has left the level: summed, should it come from examples of the same level again."""
+    return sum_examples(g, level=level) if level in levels_of(g) else g
 
 
 def levels_of(x):
@@ -53,12 +66,13 @@ def refuse_to_leak(gradient, order: int) -> None:
         )
 
 
-def sum_what_was_shared(gradient, order: int):
-    """The gradient of a value made at `order` on the clock: summed over the levels that began later and have ended.
+def sum_what_was_shared(gradient, shape: tuple[int, ...]):
+    """The gradient of a value of this shape, summed over the examples that shared the value.
 
-    Within a level that is still open each example has a gradient of its own.
+    Within a level that is still open each example has a gradient of its own, even of what they share.
     """
+    own = getattr(shape, "levels", ())  # of a value that differs from example to example
     for level in list(levels_of(gradient)):
-        if not level.open and level.order < order:
+        if not level.open and level not in own:
             gradient = sum_examples(gradient, level=level)
     return gradient

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
+from numbers import Integral
 from typing import Any
 
 from minigrad.backend import Array, Level, bare
 from minigrad.errors import ShapeError
-from minigrad.ops.batching import enter_level, leave_level
+from minigrad.ops.batching import enter_level, leave_level, levels_of
 from minigrad.record import creation_number, grad_mode
 from minigrad.tensor import Tensor, as_tensor
+from minigrad.transforms.checkpointing import surrounded_by
 from minigrad.trees import flatten, spread_prefix
 
 
@@ -25,15 +27,22 @@ def new_level(size: int) -> Iterator[Level]:
     """A level for `size` examples, open inside the with-block."""
     if grad_mode.replayed is not None:  # a checkpoint's second run: its nodes are those of the first
         level = next(grad_mode.replayed)
-        level.open = True
+        level.order = creation_number()  # so that it is later than what this run made before it
     else:
         level = Level(size, creation_number())
-        if grad_mode.opened is not None:
-            grad_mode.opened.append(level)
-    try:
+    if grad_mode.opened is not None:
+        grad_mode.opened.append(level)
+    with surrounded_by(partial(_opened, level)):
         yield level
+
+
+@contextmanager
+def _opened(level: Level) -> Iterator[None]:
+    before, level.open = level.open, True
+    try:
+        yield
     finally:
-        level.open = False
+        level.open = before
 
 
 def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
@@ -43,15 +52,17 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
     ----------
     in_axes : the axis of each argument that counts examples: an int for all, or a tuple with an entry for each
         argument, an int, None (the same for all examples), or a tree of these in the form of the argument
-    out_axes : where the results' axis of examples goes, likewise
+    out_axes : where the results' axis of examples goes, likewise; None for a result that is the same for all examples
 
-    Keyword arguments are mapped over their axis 0. A for-loop over the examples gives the same, and takes longer:
+    Keyword arguments are mapped over their axis 0; others can be bound with functools.partial. A for-loop over the
+    examples gives the same, and takes longer:
 
         vmap(f)(xs) == stack([f(x) for x in xs])
 
     Inside, values cannot steer Python code: use `where` instead of `if`. Random numbers drawn by `dropout` differ from
     example to example; those of `randn` and the like are the same for all.
-    Raises ShapeError if the arguments disagree in the number of examples.
+    Raises ShapeError if the arguments disagree in the number of examples, ValueError if None is said of a result that
+    differs between examples.
     """
 
     @wraps(f, assigned=("__name__", "__doc__"))
@@ -59,6 +70,7 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
         prefix = tuple(in_axes) if isinstance(in_axes, list) else in_axes
         leaves, rebuild = flatten((args, kwargs))
         axes = spread_prefix(prefix, args, "vmap: in_axes") + [0] * len(flatten(kwargs)[0])
+        _check_axes("in_axes", axes)
         leaves = [x if axis is None else as_tensor(x) for x, axis in zip(leaves, axes, strict=True)]
         with new_level(_examples(leaves, axes)) as level:
             inside = [
@@ -69,6 +81,7 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
             out = f(*args, **kwargs)
             results, rebuild_out = flatten(out)
             places = spread_prefix(out_axes, out, "vmap: out_axes")
+            _check_axes("out_axes", places)
             return rebuild_out([_leave(y, axis, level) for y, axis in zip(results, places, strict=True)])
 
     return mapped
@@ -82,8 +95,15 @@ def all_examples(x: Tensor) -> Array:
     return bare(x.data)
 
 
-def _leave(y: Any, axis: int, level: Level) -> Tensor:
+def _leave(y: Any, axis: int | None, level: Level) -> Tensor:
     y = as_tensor(y)
+    if axis is None:
+        if level in levels_of(y):
+            raise ValueError(
+                f"vmap: out_axes None for a result of shape {y.shape} that differs between the {level.size} examples; "
+                "say where the axis that counts them goes, or reduce outside."
+            )
+        return y
     if not -y.ndim - 1 <= axis <= y.ndim:
         raise ShapeError(f"vmap: out_axes {axis} for a result of shape {y.shape}; expected {-y.ndim - 1} to {y.ndim}.")
     return leave_level(y, axis=axis % (y.ndim + 1), level=level)
@@ -93,13 +113,22 @@ def _axis(x: Tensor, axis: int) -> int:
     return axis % x.ndim
 
 
+def _check_axes(what: str, axes: list) -> None:
+    for axis in axes:
+        if axis is not None and not isinstance(axis, Integral):
+            raise TypeError(f"vmap: {what} holds {axis!r}; expected integers, None, or a tuple or dict of these.")
+
+
 def _examples(leaves: list, axes: list) -> int:
     """How many examples the arguments hold, which must be the same number in all."""
     sizes = []
     for x, axis in zip(leaves, axes, strict=True):
         if axis is not None:
             if not -x.ndim <= axis < x.ndim:
-                raise ShapeError(f"vmap: in_axes {axis} for an argument of shape {x.shape}; it has no such axis.")
+                raise ShapeError(
+                    f"vmap: in_axes {axis} for an argument of shape {x.shape}; it has no such axis. What is the same "
+                    "for all examples has None in in_axes, or is bound with functools.partial."
+                )
             sizes.append(x.shape[axis])
     if not sizes:
         raise ValueError("vmap: every entry of in_axes is None, so there are no examples to run over.")

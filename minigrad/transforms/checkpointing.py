@@ -8,17 +8,20 @@ So gradients of any order, forward mode, closures and dropout work as without (C
 
 from __future__ import annotations
 
+import threading
 import weakref
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial, wraps
 from typing import Any
 
 from minigrad.autograd import enable_grad, is_grad_enabled
 from minigrad.creation import remember_generators
 from minigrad.errors import GradientError
 from minigrad.record import Node, creation_number, grad_mode, recipes
+from minigrad.saved import restored, whose_memory
 from minigrad.tensor import Tensor
-from minigrad.trees import flatten
+from minigrad.trees import flatten, map_leaves
 
 
 def checkpoint(f: Callable) -> Callable:
@@ -26,7 +29,8 @@ def checkpoint(f: Callable) -> Callable:
 
     Takes the time of one more forward pass and saves the memory of all that f keeps; its arguments stay. f must do the
     same both times: random numbers of minigrad are repeated and running statistics counted once, but what else f
-    writes or draws is up to you. Raises GradientError where the second run records other ops than the first.
+    writes or draws is up to you. Raises GradientError where the second run records other ops than the first, and where
+    a leaf was written to since.
     """
 
     @wraps(f, assigned=("__name__", "__doc__"))
@@ -34,7 +38,7 @@ def checkpoint(f: Callable) -> Callable:
         if not is_grad_enabled():
             return f(*args, **kwargs)
         recipe = Recipe(f, args, kwargs)
-        out, nodes = recipe.run()
+        out, nodes = recipe.run(args, kwargs)
         recipe.take_from(nodes)
         return out
 
@@ -46,56 +50,165 @@ def is_recomputing() -> bool:
     return grad_mode.replayed is not None
 
 
+# --- what stands around a checkpointed function ---
+
+
+class _Surroundings(threading.local):
+    active: tuple[Callable[[], AbstractContextManager], ...] = ()
+
+
+_surroundings = _Surroundings()
+
+
+@contextmanager
+def surrounded_by(enter: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    """Run the block inside `enter()`, and the second runs of the checkpoints in it inside `enter()` again.
+
+    For what holds during a call and changes what its functions see, such as other parameters of a model.
+    """
+    outside = _surroundings.active
+    _surroundings.active = (*outside, enter)
+    try:
+        with enter():
+            yield
+    finally:
+        _surroundings.active = outside
+
+
+@contextmanager
+def _back_in(surroundings: tuple[Callable[[], AbstractContextManager], ...]) -> Iterator[None]:
+    outside, _surroundings.active = _surroundings.active, surroundings
+    try:
+        with ExitStack() as stack:
+            for enter in surroundings:
+                stack.enter_context(enter())
+            yield
+    finally:
+        _surroundings.active = outside
+
+
+# --- running a function again ---
+
+
 class Recipe:
-    """How to make the saved values of some nodes again: a function, its arguments, its random numbers."""
+    """How to make the saved values of some nodes again: a function, its arguments, its random numbers.
+
+    nodes : weak references to those nodes, oldest first
+    steps : what each of them is, to compare with the second run
+    """
 
     def __init__(self, f: Callable, args: tuple, kwargs: dict):
-        self.f, self.args, self.kwargs = f, args, kwargs
+        self.f = f
+        self.args, self.kwargs = map_leaves(_as_it_is, (args, kwargs))
         devices = {x.device for x in flatten((args, kwargs))[0] if isinstance(x, Tensor)}
         self.generators = remember_generators(devices | {"cpu"})
+        self.surroundings = _surroundings.active
         self.levels: list = []  # those of the vmaps inside, so that the second run has the same ones
-        self.ops: list = []
+        self.steps: list[tuple] = []
         self.nodes: list[weakref.ref[Node]] = []
+        self.done = 0  # when the first run ended, on the clock of creation numbers
 
-    def run(self) -> tuple[Any, list[Node]]:
-        """Call the function; its result, and the nodes it left, oldest first."""
+    def run(self, args: tuple, kwargs: dict) -> tuple[Any, list[Node]]:
+        """Call the function for the first time; its result, and the nodes it left, oldest first."""
         outside, grad_mode.opened = grad_mode.opened, self.levels
         start = creation_number()
         try:
-            out = self.f(*self.args, **self.kwargs)
+            out = self.f(*args, **kwargs)
         finally:
             grad_mode.opened = outside
         if outside is not None:
             outside.extend(self.levels)
+        self.done = creation_number()
         return out, _recorded_since(start, flatten(out)[0])
 
     def take_from(self, nodes: list[Node]) -> None:
-        """Drop what the nodes saved; whoever needs it calls `refill`."""
-        self.ops = [node.op for node in nodes]
+        """Drop what the nodes saved, or the recipes of checkpoints inside; whoever needs it calls `restore`."""
+        self.steps = [_step(node) for node in nodes]
         self.nodes = [weakref.ref(node) for node in nodes]
         for node in nodes:
-            if node.saved:
-                node.saved, recipes[node] = None, self.refill
+            if node.saved or node in recipes:
+                self.answer_for(node)
+                node.saved = None
+
+    def answer_for(self, node: Node) -> None:
+        recipes[node] = partial(self.restore, weakref.ref(node))
+
+    def restore(self, reference: weakref.ref[Node]) -> None:
+        """Bring back what a node saved; where a checkpoint inside has it, by running that too."""
+        self.refill()
+        node = reference()
+        if node is not None and node.saved is None:
+            restored(node)
 
     def refill(self) -> None:
         """Run the function again and give the nodes the values that it saves this time."""
-        outside, grad_mode.replayed = grad_mode.replayed, iter(self.levels)
+        self.check_memory()
+        outside = grad_mode.opened, grad_mode.replayed
+        orders = [level.order for level in self.levels]
+        grad_mode.opened, grad_mode.replayed = None, iter(self.levels)
         try:
-            with self.generators(), enable_grad():
+            with self.generators(), _back_in(self.surroundings), enable_grad():
                 start = creation_number()
                 fresh = _recorded_since(start, flatten(self.f(*self.args, **self.kwargs))[0])
         finally:
-            grad_mode.replayed = outside
-        if [node.op for node in fresh] != self.ops:
+            grad_mode.opened, grad_mode.replayed = outside
+            for level, order in zip(self.levels, orders, strict=True):
+                level.order = order
+        self.compare(fresh)
+        originals = dict(zip(fresh, self.nodes, strict=True))
+        for twin, reference in originals.items():
+            node = reference()
+            if node is None or node.saved is not None:
+                continue
+            node.saved, _ = twin.saved, recipes.pop(node, None)  # once used the values are gone, as without checkpoint
+            if twin.saved is None and (recipe := recipes.get(twin)):  # from a checkpoint inside
+                inner = recipe.func.__self__
+                inner.nodes = [originals.get(other(), other) for other in inner.nodes]  # it serves ours from now on
+                inner.answer_for(node)
+
+    def check_memory(self) -> None:
+        """Raise if a leaf was written to since the first run: the second one would see other values."""
+        for reference in self.nodes:
+            node = reference()
+            for parent in node.parents if node is not None else ():
+                if parent is not None and (root := whose_memory(parent)).version < self.done:
+                    raise GradientError(
+                        f"checkpoint of {self.name}: {root.name or 'a tensor'} {root.shape} was changed in place "
+                        "(by an optimizer step or copy_) before the backward pass could run it again; change it after."
+                    )
+
+    def compare(self, fresh: list[Node]) -> None:
+        """Raise if the second run did not record what the first did."""
+        steps = [_step(node) for node in fresh]
+        if steps != self.steps:
+            pairs = zip(steps, self.steps, strict=False)
+            place = next((i for i, (new, old) in enumerate(pairs) if new != old), min(len(steps), len(self.steps)))
             raise GradientError(
-                f"checkpoint of {getattr(self.f, '__name__', self.f)!r}: run again for the backward pass, it recorded "
-                f"{len(fresh)} ops that are not the {len(self.ops)} of the first run. "
+                f"checkpoint of {self.name}: run again for the backward pass, it recorded {_words(steps, place)} as op "
+                f"number {place} (from 0) where the first run had {_words(self.steps, place)}. "
                 "It must do the same each time: no randomness or state of its own, no change of what it reads."
             )
-        for reference, twin in zip(self.nodes, fresh, strict=True):
-            node = reference()
-            if node is not None and node.saved is None:
-                node.saved = twin.saved
+
+    @property
+    def name(self) -> str:
+        return repr(getattr(self.f, "__name__", self.f))
+
+
+def _as_it_is(x: Any) -> Any:
+    """An argument for the second run, with its array of now: copy_ may give the Tensor another."""
+    return Tensor(x.data, x.node) if isinstance(x, Tensor) else x
+
+
+def _step(node: Node) -> tuple:
+    return node.op, tuple(parent is not None for parent in node.parents), node.shape, node.dtype
+
+
+def _words(steps: list[tuple], place: int) -> str:
+    if place == len(steps):
+        return "no more"
+    op, tracked, shape, dtype = steps[place]
+    numbers = ", ".join(str(i) for i, needed in enumerate(tracked) if needed)
+    return f"{op.name} {shape} {dtype} (gradients for arguments {numbers})"
 
 
 def _recorded_since(start: int, leaves: list) -> list[Node]:

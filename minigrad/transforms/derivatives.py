@@ -48,7 +48,7 @@ def value_and_grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool 
         one = ones_like(scalar_of(trace, "grad").detach())
         gradients = trace.arguments(trace.pull([one], keep=False))
         value = (trace.value(), trace.side()) if has_aux else trace.value()
-        return value, gradients[0] if isinstance(argnums, int) else gradients
+        return value, gradients if isinstance(argnums, Sequence) else gradients[0]
 
     return value_and_gradient_of
 
@@ -95,7 +95,8 @@ def hvp(f: Callable, x: Any, v: Any) -> Any:
     A few gradients' cost, and no matrix (Pearlmutter 1994). The Hessian is symmetric, so that v may be pulled back
     through the gradient instead of pushed on: reverse mode twice, which here has fewer steps than forward over reverse.
     """
-    return vjp(grad(f), x)[1](v)[0]
+    trace = Trace(grad(f), (x,), {}, (0,))
+    return trace.arguments(trace.pull(matching(trace.out, trace.outputs, v, "the vector"), keep=False))[0]
 
 
 def ggn_vp(f: Callable, x: Any, v: Any, loss: Callable | None = None) -> Any:

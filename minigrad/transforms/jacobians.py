@@ -122,4 +122,4 @@ def _together(vectors: Tensor, derive: Callable) -> list[Tensor]:
 def _by_argument(trace: Trace, line: list[Tensor], argnums: int | Sequence[int]) -> Any:
     """One output's derivatives as the tree of the argument; a tuple of trees for several arguments."""
     trees = trace.arguments(line)
-    return trees[0] if isinstance(argnums, int) else trees
+    return trees if isinstance(argnums, Sequence) else trees[0]

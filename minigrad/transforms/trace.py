@@ -91,7 +91,7 @@ class Trace:
     def pull(self, cotangents: Sequence[Tensor | None], keep: bool = True) -> list[Tensor]:
         """The cotangents of the outputs (None: zero) pulled back to the inputs; the record is used up unless `keep`."""
         pairs = [(y, v) for y, v in zip(self.outputs, cotangents, strict=True) if v is not None and y.node is not None]
-        create_graph = self.connected or self._tracked(cotangents)
+        create_graph = self._to_be_recorded(cotangents)
         found: Sequence[Tensor | None] = [None] * len(self.inputs)
         if pairs and self.inputs:
             ys, vs = zip(*pairs, strict=True)
@@ -106,33 +106,43 @@ class Trace:
         found: Sequence[Tensor | None] = [None] * len(self.outputs)
         if pairs:
             xs, ts = zip(*pairs, strict=True)
-            create_graph = self.connected or self._tracked(ts)
-            found = forward.push(self.outputs, xs, ts, create_graph=create_graph)
+            found = forward.push(self.outputs, xs, ts, create_graph=self._to_be_recorded(ts))
         return [zeros_like(y.detach()) if t is None else t for t, y in zip(found, self.outputs, strict=True)]
 
-    def _tracked(self, tensors: Sequence) -> bool:
-        return self.recording and any(isinstance(t, Tensor) and t.node is not None for t in tensors)
+    def _to_be_recorded(self, vectors: Sequence[Tensor | None]) -> bool:
+        """Whether the derivative along these vectors may be differentiated itself."""
+        tracked = any(v is not None and v.node is not None for v in vectors)
+        return autograd.is_grad_enabled() and (self.connected or tracked)
 
 
 def normal_argnums(argnums: int | Sequence[int], args: Sequence, what: str) -> tuple[int, ...]:
     """`argnums` as a tuple of positions from 0; an error for one that is not there."""
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    for number in numbers:
+    given = tuple(argnums) if isinstance(argnums, Sequence) else (int(argnums),)
+    for number in given:
         if not -len(args) <= number < len(args):
             raise ValueError(
                 f"{what}: argnums={argnums} for a function called with {len(args)} positional arguments; "
                 "differentiated arguments must be given by position."
             )
-    return tuple(number % len(args) for number in numbers)
+    numbers = tuple(number % len(args) for number in given)
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"{what}: argnums={argnums} names an argument twice; name each once.")
+    return numbers
 
 
 def scalar_of(trace: Trace, what: str) -> Tensor:
     """The result, which must be one number."""
-    if len(trace.outputs) != 1 or trace.outputs[0].size != 1 or not isinstance(trace.out, Tensor):
-        shapes = ", ".join(str(y.shape) for y in trace.outputs)
+    if form(trace.out) != "*" or trace.outputs[0].size != 1:
+        shapes = " and ".join(str(y.shape) for y in trace.outputs)
+        what_came = f"{form(trace.out)}, where * has shape {shapes}" if shapes else form(trace.out)
         raise GradientError(
-            f"{what}: the function returned {form(trace.out)} with shapes {shapes}; a gradient is that of a single "
-            "number. Reduce it, as with .sum(), say has_aux=True if it returns (number, more), or use jacobian."
+            f"{what}: the function returned {what_came}; a gradient is that of a single number. Reduce it, as with "
+            ".sum(), say has_aux=True if it returns (number, more), or use jacobian."
+        )
+    if trace.outputs[0].dtype.kind != "f":
+        raise GradientError(
+            f"{what}: the function returned {trace.outputs[0].dtype}, and integers and bools have no derivative; "
+            "leave out what turned the values into them."
         )
     return trace.outputs[0]
 

@@ -21,7 +21,7 @@ class Level:
     __slots__ = ("open", "order", "size")
 
     def __init__(self, size: int, order: int):
-        self.size, self.order, self.open = size, order, True
+        self.size, self.order, self.open = size, order, False
 
 
 class _NumPysUfuncs:
@@ -39,6 +39,17 @@ class _NumPysUfuncs:
         return elementwise(ufunc, *inputs, **options)
 
 
+class BatchedShape(tuple):
+    """The shape of one example, which remembers the levels whose examples differ. Otherwise like any shape."""
+
+    levels: tuple[Level, ...]
+
+    def __new__(cls, inside: tuple[int, ...], level: Level) -> BatchedShape:
+        shape = super().__new__(cls, inside[1:])
+        shape.levels = (level, *getattr(inside, "levels", ()))
+        return shape
+
+
 class BatchedArray:
     """Arrays of one shape, one for each example of a `vmap`.
 
@@ -53,7 +64,7 @@ class BatchedArray:
 
     # --- what one example is ---
 
-    shape = property(lambda self: self.array.shape[1:])
+    shape = property(lambda self: BatchedShape(self.array.shape, self.level))
     ndim = property(lambda self: self.array.ndim - 1)
     size = property(lambda self: math.prod(self.shape))
     dtype = property(lambda self: self.array.dtype)
@@ -67,6 +78,11 @@ class BatchedArray:
         return f"<{self.level.size} examples of {self.shape} {self.dtype}>"
 
     def _one_value(self, *_: Any) -> Any:
+        if not self.level.open:
+            raise TypeError(
+                f"this value was kept from inside a vmap that has ended, and stands for its {self.level.size} "
+                "examples; let the function given to vmap return it instead."
+            )
         raise TypeError(
             f"inside vmap this value stands for {self.level.size} examples at once, so it cannot become one Python "
             "number, truth value or NumPy array; choose between values with minigrad.where, or look at it outside."
@@ -209,10 +225,17 @@ def leave(x: Any, axis: int, level: Level) -> Any:
 def sum_examples(x: Any, level: Level) -> Any:
     """The sum of all examples of `level`: what a value gets back that was shared by them."""
     if x.__class__ is not BatchedArray:
-        return x
+        return x * level.size
     if x.level is not level:
         return BatchedArray(sum_examples(x.array, level), x.level)
     return x.array.sum(axis=0) if x.array.shape[0] == level.size else x.array[0] * level.size
+
+
+def give_to_all(x: Any, level: Level) -> BatchedArray:
+    """x as the same for all examples of `level`: the hidden axis has size 1."""
+    if x.__class__ is BatchedArray and x.level.order < level.order:
+        return BatchedArray(give_to_all(x.array, level), x.level)
+    return BatchedArray(x[None], level)
 
 
 def bare(x: Any) -> Any:
