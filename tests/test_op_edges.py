@@ -63,19 +63,22 @@ def test_elu_does_not_overflow_on_the_side_it_does_not_use():
 
 def test_clip_counts_its_bounds_as_inside():
     equal(gradient(lambda x: mg.clip(x, -1, 1), [-2, -1, 0, 1, 2]), [0, 1, 1, 1, 0])
+    equal(gradient(lambda x: mg.clip(x, -1), [-2, -1, 0]), [0, 1, 1])
+    equal(gradient(lambda x: mg.clip(x, high=1), [0, 1, 2]), [1, 1, 0])
 
 
 @pytest.mark.parametrize("op", [mg.maximum, mg.minimum])
 def test_at_a_tie_maximum_and_minimum_give_each_side_half(op):
-    a, b = gradient(op, [1, 2, 3], [2, 2, 2])
-    equal(a + b, [1, 1, 1])
-    assert a[1] == b[1] == 0.5
+    a, b = gradient(op, [1, 2, 3], [2, 2, 2], seed=np.array([1.0, 3.0, 5.0]))
+    equal(a + b, [1, 3, 5])
+    assert a[1] == b[1] == 1.5
 
 
 @pytest.mark.parametrize("op", [mg.max, mg.min, mg.amax, mg.amin])
 def test_equal_extremes_share_the_gradient(op):
     x = np.array([[1, 5, 5], [2, 2, 2], [0, 1, 2]]) * (1 if op in (mg.max, mg.amax) else -1)
-    equal(gradient(lambda x: op(x, axis=1), x), [[0, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3], [0, 0, 1]])
+    seed = np.array([2.0, 3.0, 5.0])
+    equal(gradient(lambda x: op(x, axis=1), x, seed=seed), [[0, 1, 1], [1, 1, 1], [0, 0, 5]])
     equal(gradient(lambda x: op(x), x), np.array([[0, 0.5, 0.5], [0, 0, 0], [0, 0, 0]]))
 
 
@@ -118,8 +121,23 @@ def test_powers_second_derivative_at_a_zero_base(exponent):
 
 
 def test_a_zero_base_and_a_python_number_as_base():
-    equal(gradient(lambda p: mg.power(0.0, p), [1, 2]), [0, 0])
+    equal(gradient(lambda p: mg.power(0.0, p), [0, 1, 2]), [0, 0, 0])
+    equal(gradient(lambda p: mg.power(np.zeros(3), p), [0, 1, 2]), [0, 0, 0])
     close(gradient(lambda p: 2**p, [1, 2]), np.log(2) * np.array([2, 4]))
+
+
+def test_a_negative_base_has_no_slope_in_its_exponent():
+    assert np.isnan(gradient(lambda p: mg.power(-2.0, p), [2.0])).all()
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(gradient(lambda p: mg.power(np.array([-2.0]), p), [2.0])).all()
+
+
+def test_powers_mixed_second_derivative_at_the_exponent_zero():
+    """The slope in the base is b a^(b-1): zero at b = 0, but not constant there."""
+    a, b = (mg.tensor([value], dtype="f8", requires_grad=True) for value in (4.0, 0.0))
+    (slope,) = autograd.grad(mg.power(a, b).sum(), a, create_graph=True)
+    equal(slope.detach().numpy(), [0])
+    close(autograd.grad(slope.sum(), b)[0].numpy(), [0.25])
 
 
 @pytest.mark.parametrize("values", [[0, 2, 3], [0, 0, 3], [0, 0, 0], [2, 3, 4]])
@@ -180,6 +198,7 @@ def test_index_reads_of_repeated_elements_add_up():
     equal(gradient(lambda x: x[[0, 0, 2, -1]], [1, 2, 3]), [2, 0, 2])
     equal(gradient(lambda x: x[np.array([0, 0, -3])], np.zeros((3, 2))), [[3, 3], [0, 0], [0, 0]])
     equal(gradient(lambda x: x[[0, -2, 0], [1, 1, 1]], np.zeros((2, 2))), [[0, 3], [0, 0]])
+    equal(gradient(lambda x: x[np.array([[0, 1], [1, 1]])], np.zeros((3, 2))), [[1, 1], [3, 3], [0, 0]])
     equal(gradient(lambda x: mg.take(x, [1, 1, -1]), [1, 2]), [0, 3])
     equal(gradient(lambda w: mg.embedding([2, 2, 0], w), np.zeros((3, 2))), [[1, 1], [0, 0], [2, 2]])
 
@@ -301,7 +320,9 @@ def test_the_mean_of_nothing_is_nan_and_its_gradient_is_nothing():
         warnings.simplefilter("ignore")
         y = x.mean()
     assert np.isnan(y.item())
-    y.backward()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        y.backward()
     assert x.grad.shape == (0,)
 
 
@@ -316,6 +337,15 @@ def test_ops_take_0d_tensors(op):
     assert x.grad.shape == () and x.grad.dtype == np.float64
 
 
+@pytest.mark.parametrize("op", [mg.sum, mg.prod, mg.norm, mg.logsumexp])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_reductions_of_0d_tensors_take_an_axis_as_numpys_do(op, axis):
+    x = mg.tensor(1.5, dtype="f8", requires_grad=True)
+    for keepdims in (False, True):
+        assert op(x, axis=axis, keepdims=keepdims).item() == pytest.approx(1.5)
+        assert mg.gradcheck(lambda x, keep=keepdims: op(x, axis=axis, keepdims=keep), x)
+
+
 # --- at the seams of shapes ---
 
 
@@ -326,6 +356,15 @@ def test_einsum_broadcasts_axes_of_size_1_in_either_operand():
         close(product.detach().numpy(), np.einsum("ij,jk->ik", *(x.detach().numpy() for x in xs)))
         assert mg.gradcheck(lambda a, b: mg.einsum("ij,jk->ik", a, b), xs)
         assert mg.gradgradcheck(lambda a, b: mg.einsum("ij,jk->ik", a, b), xs)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [((3,), (2, 3, 4)), ((2, 4, 3), (3,)), ((3,), (2, 5, 3, 4)), ((2, 1, 4, 3), (5, 3, 2)), ((4, 3), (2, 3, 2))],
+)
+def test_products_of_vectors_matrices_and_batches(shapes):
+    a, b = (mg.tensor(np.random.default_rng(0).standard_normal(s), requires_grad=True) for s in shapes)
+    assert mg.gradcheck(mg.matmul, [a, b]) and mg.gradgradcheck(mg.matmul, [a, b])
 
 
 def test_take_along_axis_broadcasts_both_ways():

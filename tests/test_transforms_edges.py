@@ -61,6 +61,11 @@ def test_every_result_is_differentiable_in_what_was_tracked_before(name, derive,
     leaves = [w, x.clone().requires_grad_(), v.clone().requires_grad_()]
     value(*leaves).backward()
     for i, (leaf, nested) in enumerate(zip(leaves, exact, strict=True)):
+        alone = leaf.detach().requires_grad_()
+        y = value(*(alone if i == j else z.detach() for j, z in enumerate(leaves)))
+        if y.requires_grad:
+            y.backward()
+        close(mg.zeros_like(x) if alone.grad is None else alone.grad, nested, what=f"{name} {i}, the others untracked")
         step = 1e-6 * np.cos(np.arange(3))
         moved = [[z.detach() + sign * step * (i == j) for j, z in enumerate(leaves)] for sign in (1, -1)]
         difference = (value(*moved[0]) - value(*moved[1])).item() / 2e-6

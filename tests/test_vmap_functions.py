@@ -237,7 +237,7 @@ def test_linear_maps_through_a_vmap_can_be_differentiated_by_vectors_made_later(
 @pytest.mark.parametrize(
     "f",
     [
-        lambda w, c: w[0] + (w * w * c).sum(),  # on the way back the reads come last,
+        lambda w, c: w[0] + (w * c).sum(),  # on the way back the reads come last,
         lambda w, c: (w * w * c).sum() + w[0] * w[1:].sum(),  # first,
         lambda w, c: w[0] + (w * w * c).sum() * w[1] + w[(c > 0).astype("int64")].sum(),  # and around the others
     ],
@@ -272,6 +272,12 @@ def test_the_ops_at_the_border_of_a_vmap_are_each_others_adjoint(differs, random
         agree(found.numpy(), expected, "the sum of all examples")
     agree(again.numpy(), 4 * y.numpy(), "the sum of what is the same for all")
     agree(products.numpy().sum(), inner[0].numpy(), "adjoint")
+
+    def shifted(t):
+        plus = lambda x, k: sum_examples(x * k + t, level=next(levels_of(k)))  # noqa: E731
+        return (mg.vmap(plus, in_axes=axes, out_axes=None)(xs, mg.ones(4)) * y).sum()
+
+    agree(mg.grad(shifted)(y).numpy(), 4 * y.numpy(), "each example passes the gradient of the sum on")
 
 
 def test_a_jacobian_of_a_vmap_and_a_gradient_of_a_vmap_of_gradients(random):
@@ -385,6 +391,15 @@ def test_running_statistics_are_not_moved_by_single_examples(random):
     np.testing.assert_array_equal(norm.running_var.numpy(), [1, 1])
     without = nn.BatchNorm2d(2, track_running_stats=False).double()
     agree(mg.vmap(without)(images).numpy(), np.stack([without(x).numpy() for x in images]), "statistics of each batch")
+
+
+def test_a_mean_over_nothing_is_refused_if_one_example_is_such(random):
+    scores, labels = Tensor(random.standard_normal((3, 5, 4))), random.integers(0, 4, (3, 5))
+    labels[1] = -100
+    with pytest.raises(ValueError, match="nothing to average"):
+        mg.vmap(nn.functional.cross_entropy)(scores, Tensor(labels))
+    sums = mg.vmap(lambda x, y: nn.functional.cross_entropy(x, y, reduction="sum"))(scores, Tensor(labels))
+    assert sums[1].item() == 0 and sums[0].item() > 0
 
 
 def test_labels_of_every_example_are_checked(random):

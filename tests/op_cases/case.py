@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from strategies import broadcastable_shapes, shapes
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,24 @@ class Case:
     differentiable: bool = True
     distinct: bool = False
     mixed: bool = True
+
+
+UNLIKE = ((2, 3), (3, 2), (4, 2, 3), (2, 3, 4), (3, 1, 2), (5,))
+PARTNERS = (((2, 3), (2, 3)), ((3,), (2, 3)), ((2, 3), (3,)), ((2, 1), (3,)), ((), (3, 2)), ((4, 2, 3), (2, 1)))
+
+
+def boxes(min_dims=0, min_side=0):
+    """`shapes`, whose draws are mostly of no or one element, and among them some whose sizes all differ.
+
+    With few elements an error that only some of them have goes by; with equal sizes, an axis mistaken for another.
+    """
+    unlike = [shape for shape in UNLIKE if len(shape) >= min_dims and min(shape) >= min_side]
+    return st.one_of(shapes(min_dims=min_dims, min_side=min_side), st.sampled_from(unlike))
+
+
+def partners(min_side=0):
+    """Pairs of shapes that broadcast together, likewise."""
+    return st.one_of(broadcastable_shapes(min_side=min_side), st.sampled_from(PARTNERS))
 
 
 def calls(*args, **options) -> st.SearchStrategy:

@@ -4,15 +4,14 @@ import numpy as np
 from hypothesis import strategies as st
 from strategies import distinct, indices, integers, shapes, single_axis, uniform
 
-from op_cases.case import Call, Case
+from op_cases.case import Call, Case, boxes
 
 ALL = ("f2", "f4", "f8", "i4", "i8")
-NAMED = st.shared(shapes(), key="index")
 
 
 @st.composite
 def read(draw, as_option=True):
-    x = draw(uniform(shapes()))
+    x = draw(uniform(boxes()))
     index = draw(indices(x.shape))
     if not as_option:
         return Call((x, index))
@@ -31,7 +30,7 @@ def _read(x, index):
 
 @st.composite
 def put(draw):
-    shape = draw(shapes())
+    shape = draw(boxes())
     index = _library_index(draw(indices(shape)))
     return Call((draw(uniform(np.zeros(shape)[index].shape)),), {"index": index, "shape": shape})
 
@@ -45,7 +44,7 @@ def _put(g, index, shape):
 @st.composite
 def written(draw, primitive=False):
     """x, an index that names nothing twice, and a value that may have to be broadcast."""
-    x = draw(uniform(shapes()))
+    x = draw(uniform(boxes()))
     index = draw(indices(x.shape, distinct_elements=True))
     value = draw(uniform(_broadcasting_to(draw, x[index].shape)))
     if primitive:
@@ -67,7 +66,7 @@ def _write(x, index, value):
 
 @st.composite
 def added(draw):
-    x = draw(uniform(shapes()))
+    x = draw(uniform(boxes()))
     index = draw(indices(x.shape))
     return Call((x, index, draw(uniform(_broadcasting_to(draw, x[index].shape)))))
 
@@ -80,7 +79,7 @@ def _add(x, index, value):
 
 @st.composite
 def taken(draw):
-    x = draw(uniform(shapes(min_dims=1, min_side=1)))
+    x = draw(uniform(boxes(min_dims=1, min_side=1)))
     axis = draw(st.one_of(st.none(), single_axis(x.ndim)))
     size = x.size if axis is None else x.shape[axis]
     return Call((x, draw(integers(shapes(max_dims=2), -size, size)), axis))
@@ -89,7 +88,7 @@ def taken(draw):
 @st.composite
 def taken_along(draw):
     """Indices of x's shape but for `axis`; there, and in axes of size 1 on either side, sizes may differ."""
-    shape = draw(shapes(min_dims=1, min_side=1))
+    shape = draw(boxes(min_dims=1, min_side=1))
     axis = draw(single_axis(len(shape)))
     x_shape = tuple(1 if draw(st.integers(0, 4)) == 0 else n for n in shape)
     own = [1 if draw(st.integers(0, 4)) == 0 else n for n in shape]
@@ -101,7 +100,7 @@ def taken_along(draw):
 @st.composite
 def gathered(draw, writing=False):
     """PyTorch's form: the index may be smaller than x along the other axes, and src larger than the index."""
-    shape = draw(shapes(min_dims=1, min_side=1))
+    shape = draw(boxes(min_dims=1, min_side=1))
     axis = draw(single_axis(len(shape)))
     own = [draw(st.integers(0, n)) for n in shape]
     own[axis] = draw(st.integers(0, 5))
@@ -142,13 +141,13 @@ def classes(draw):
 
 @st.composite
 def sorting(draw, none=True):
-    x = draw(distinct(shapes(min_dims=1)))
+    x = draw(distinct(boxes(min_dims=1)))
     return Call((x,), {"axis": draw(st.one_of(st.none(), single_axis(x.ndim)) if none else single_axis(x.ndim))})
 
 
 @st.composite
 def ranked(draw):
-    x = draw(distinct(shapes(min_dims=1)))
+    x = draw(distinct(boxes(min_dims=1)))
     axis = draw(single_axis(x.ndim))
     return Call((x, draw(st.integers(0, x.shape[axis]))), {"axis": axis, "largest": draw(st.booleans())})
 

@@ -3,9 +3,9 @@
 import numpy as np
 import scipy.special
 from hypothesis import strategies as st
-from strategies import axes, distinct, integers, shapes, single_axis, uniform
+from strategies import axes, distinct, integers, single_axis, uniform
 
-from op_cases.case import Call, Case
+from op_cases.case import Call, Case, boxes
 
 FLOAT = ("f2", "f4", "f8")
 ALL = (*FLOAT, "i4", "i8")
@@ -14,7 +14,7 @@ ALL = (*FLOAT, "i4", "i8")
 @st.composite
 def reduced(draw, values=uniform, min_side=0, many=True, **further):
     """A tensor, and the axes in any form, and whether they stay."""
-    x = draw(values(shapes(min_side=min_side)))
+    x = draw(values(boxes(min_side=min_side)))
     options = {"axis": draw(axes(x.ndim, many=many)), "keepdims": draw(st.booleans())}
     return Call((x,), options | {name: draw(strategy) for name, strategy in further.items()})
 
@@ -22,7 +22,7 @@ def reduced(draw, values=uniform, min_side=0, many=True, **further):
 @st.composite
 def along(draw, values=uniform, min_side=0):
     """A tensor of at least one axis, and one of them."""
-    x = draw(values(shapes(min_dims=1, min_side=min_side)))
+    x = draw(values(boxes(min_dims=1, min_side=min_side)))
     return Call((x,), {"axis": draw(single_axis(x.ndim))})
 
 
@@ -77,7 +77,7 @@ def _std(x, **options):
 @st.composite
 def spreads(draw, values):
     """Calls of var and std with more elements to a variance than the correction takes away."""
-    x = draw(values(shapes(min_dims=1, min_side=2)))
+    x = draw(values(boxes(min_dims=1, min_side=2)))
     options = {"axis": draw(axes(x.ndim).filter(lambda axis: axis != ())), "keepdims": draw(st.booleans())}
     return Call((x,), options | {"correction": draw(st.sampled_from([0, 1]))})
 

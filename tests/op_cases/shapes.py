@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from strategies import axes, shapes, single_axis, uniform
 
-from op_cases.case import Call, Case, calls
+from op_cases.case import Call, Case, boxes, calls
 
 ALL = ("f2", "f4", "f8", "i4", "i8")
 
@@ -16,7 +16,7 @@ def linear(strategy, reference, **flags):
 
 @st.composite
 def reshaped(draw):
-    x = draw(uniform(shapes()))
+    x = draw(uniform(boxes()))
     divisors = [n for n in range(1, x.size + 1) if x.size % n == 0] if x.size else [0]
     n = draw(st.sampled_from(divisors))
     forms = [x.shape[::-1], (x.size,), (*x.shape, 1), (-1,)] + ([(n, -1), (-1, 1, n)] if x.size else [])
@@ -25,14 +25,14 @@ def reshaped(draw):
 
 @st.composite
 def ordered(draw, name="axes", none=True):
-    x = draw(uniform(shapes()))
+    x = draw(uniform(boxes()))
     order = tuple(a - x.ndim * draw(st.integers(0, 1)) for a in draw(st.permutations(range(x.ndim))))
     return Call((x,), {name: None if none and draw(st.booleans()) else order})
 
 
 @st.composite
 def rolled(draw):
-    x = draw(uniform(shapes()))
+    x = draw(uniform(boxes()))
     axis = draw(axes(x.ndim).filter(lambda axis: axis != ()))
     shift = st.integers(-5, 5)
     if axis is None and draw(st.booleans()):
@@ -56,7 +56,7 @@ def _widths(ndim, most):
 def padded(draw, public=False):
     """Padding; for modes that repeat the tensor's own values it is not empty."""
     mode = draw(st.sampled_from(["constant", "edge", "reflect", "symmetric", "wrap"])) if public else "constant"
-    x = draw(uniform(shapes(min_side=0 if mode == "constant" else 1)))
+    x = draw(uniform(boxes(min_side=0 if mode == "constant" else 1)))
     if not public:
         return Call((x,), {"widths": draw(_widths(x.ndim, 3)), "value": draw(st.sampled_from([0, 1.5]))})
     width = draw(
@@ -81,7 +81,7 @@ def _pad_constant(x, widths, value):
 @st.composite
 def joined(draw, spread=False):
     """Tensors that agree in all but one axis: as a list, or spread over the arguments as the primitive takes them."""
-    shape = draw(shapes(min_dims=1))
+    shape = draw(boxes(min_dims=1))
     axis = draw(single_axis(len(shape)))
     sizes = draw(st.lists(st.integers(0, 3), min_size=1, max_size=4))
     parts = []
@@ -96,14 +96,14 @@ def joined(draw, spread=False):
 
 @st.composite
 def stacked(draw):
-    shape = draw(shapes())
+    shape = draw(boxes())
     parts = [draw(uniform(shape)) for _ in range(draw(st.integers(1, 3)))]
     return Call((parts,), {"axis": draw(single_axis(len(shape) + 1))})
 
 
 @st.composite
 def cut(draw):
-    x = draw(uniform(shapes(min_dims=1)))
+    x = draw(uniform(boxes(min_dims=1)))
     axis = draw(single_axis(x.ndim))
     size = x.shape[axis]
     equal = st.sampled_from([n for n in range(1, 5) if size % n == 0])
@@ -113,12 +113,12 @@ def cut(draw):
 
 @st.composite
 def triangle(draw):
-    return Call((draw(uniform(shapes(min_dims=2))),), {"k": draw(st.integers(-3, 3))})
+    return Call((draw(uniform(boxes(min_dims=2))),), {"k": draw(st.integers(-3, 3))})
 
 
 @st.composite
 def diagonals(draw):
-    x = draw(uniform(shapes(min_dims=2)))
+    x = draw(uniform(boxes(min_dims=2)))
     first = draw(single_axis(x.ndim))
     second = draw(single_axis(x.ndim).filter(lambda a: a % x.ndim != first % x.ndim))
     return Call((x,), {"offset": draw(st.integers(-2, 2)), "axis1": first, "axis2": second})
@@ -126,7 +126,7 @@ def diagonals(draw):
 
 @st.composite
 def moved(draw):
-    x = draw(uniform(shapes()))
+    x = draw(uniform(boxes()))
     source = draw(axes(x.ndim, none=False))
     if type(source) is int:
         return Call((x, source, draw(single_axis(x.ndim))))
@@ -135,7 +135,7 @@ def moved(draw):
 
 @st.composite
 def swapped(draw):
-    x = draw(uniform(shapes(min_dims=1)))
+    x = draw(uniform(boxes(min_dims=1)))
     return Call((x, draw(single_axis(x.ndim)), draw(single_axis(x.ndim))))
 
 
@@ -149,7 +149,7 @@ def squeezed(draw):
 
 @st.composite
 def widened(draw):
-    x = draw(uniform(shapes()))
+    x = draw(uniform(boxes()))
     axis = draw(single_axis(x.ndim + 1))
     return Call((x, draw(st.sampled_from([axis, (axis,), (0, -1)]))))
 
@@ -178,7 +178,7 @@ def tiled(draw):
 
 @st.composite
 def repeated(draw):
-    x = draw(uniform(shapes(min_dims=1)))
+    x = draw(uniform(boxes(min_dims=1)))
     axis = draw(axes(x.ndim, many=False))
     size = x.size if axis is None else x.shape[axis]
     each = st.lists(st.integers(0, 3), min_size=size, max_size=size)
@@ -187,7 +187,7 @@ def repeated(draw):
 
 @st.composite
 def flipped(draw):
-    x = draw(uniform(shapes()))
+    x = draw(uniform(boxes()))
     return Call((x,), {"axis": draw(axes(x.ndim))})
 
 
@@ -210,7 +210,7 @@ COMPOSITES = {
     "squeeze": linear(squeezed(), np.squeeze),
     "expand_dims": linear(widened(), np.expand_dims),
     "flatten": linear(flattened(), _flatten),
-    "ravel": linear(calls(uniform(shapes())), np.ravel),
+    "ravel": linear(calls(uniform(boxes())), np.ravel),
     "tile": linear(tiled(), np.tile),
     "repeat": linear(repeated(), np.repeat),
     "pad": linear(padded(public=True), _pad),
