@@ -135,7 +135,8 @@ class _Pass:
         mode, grad_mode.enabled = grad_mode.enabled, self.create_graph and IN_RULES
         try:
             for node, gradient in roots:
-                self.arrive(node, gradient)
+                if self.wanted is None or node in self.wanted:
+                    self.arrive(node, gradient)
             heap, pending, captured, wanted = self.heap, self.pending, self.captured, self.wanted
             while heap:
                 node = heappop(heap)[1]
@@ -238,7 +239,7 @@ class _Pass:
             heappush(self.heap, (node.order, node))
             self.pending[node] = namespace(like).zeros(node.shape, node.dtype)
         elif node not in self.owned or not node.shape:  # a sum of single numbers is a NumPy scalar again
-            self.pending[node] = namespace(like).array(so_far)
+            self.pending[node] = namespace(so_far).array(so_far)
         self.owned.add(node)
         return self.pending[node]
 

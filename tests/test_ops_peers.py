@@ -132,6 +132,14 @@ def _clip(x, low=None, high=None):
     return x if high is None else torch.minimum(x, torch.as_tensor(high, dtype=x.dtype))
 
 
+def _solve(a, b):
+    """torch.linalg.solve takes b for vectors where it could be either; with as many axes as a it is matrices."""
+    if b.ndim == 1:
+        return _solve(a, b[:, None])[..., 0]
+    batch = torch.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return torch.linalg.solve(a.expand(*batch, *a.shape[-2:]), b.expand(*batch, *b.shape[-2:]))
+
+
 def _squeeze(x, axis=None):
     return x.squeeze() if axis is None else x.squeeze(axis)
 
@@ -159,7 +167,7 @@ PEERS = {
     ("OPS", "softplus"): lambda x, beta: F.softplus(x, beta),
     ("OPS", "transpose"): lambda x, axes: x.permute(tuple(range(x.ndim))[::-1] if axes is None else axes),
     ("OPS", "flip"): lambda x, axis: torch.flip(x, _axes(axis, x.ndim) if not isinstance(axis, int) else (axis,)),
-    ("OPS", "roll"): lambda x, shift, axis: torch.roll(x, shift, axis),
+    ("OPS", "roll"): lambda x, shift, axis=None: torch.roll(x, int(np.sum(shift)) if axis is None else shift, axis),
     ("OPS", "pad_constant"): lambda x, widths, value: _pad(x, widths, value),
     ("OPS", "tril"): lambda x, k: torch.tril(x, k),
     ("OPS", "triu"): lambda x, k: torch.triu(x, k),
@@ -196,7 +204,7 @@ PEERS = {
     ("OPS", "avg_pool2d_input_grad"): _avg_pool2d_input_grad,
     ("OPS", "batch_norm"): _batch_norm,
     ("OPS", "inv"): torch.linalg.inv,
-    ("OPS", "solve"): torch.linalg.solve,
+    ("OPS", "solve"): _solve,
     ("OPS", "cholesky"): lambda a: torch.linalg.cholesky((a + a.mT) / 2),  # PyTorch reads one triangle of it
     ("OPS", "eigvalsh"): lambda a: torch.linalg.eigvalsh((a + a.mT) / 2),
     ("OPS", "svdvals"): torch.linalg.svdvals,
@@ -278,9 +286,7 @@ PEERS = {
         0
     ],
     ("COMPOSITES", "diagonal"): lambda x, offset, axis1, axis2: torch.diagonal(x, offset, axis1, axis2),
-    ("COMPOSITES", "solve"): lambda a, b: (
-        torch.linalg.solve(a, b[..., None])[..., 0] if b.ndim == 1 else torch.linalg.solve(a, b)
-    ),
+    ("COMPOSITES", "solve"): _solve,
     ("COMPOSITES", "slogdet"): torch.linalg.slogdet,
     ("COMPOSITES", "matrix_power"): torch.linalg.matrix_power,
     ("COMPOSITES", "expm"): torch.linalg.matrix_exp,

@@ -39,14 +39,9 @@ def give_to_all(x, *, level):
 
 
 enter_level.vjp(x=lambda g, axis, level: leave_level(g, axis=axis, level=level))
-leave_level.vjp(x=lambda g, axis, level: enter_level(_outside(g, level), axis=axis, level=level))
-sum_examples.vjp(x=lambda g, level: give_to_all(_outside(g, level), level=level))
+leave_level.vjp(x=lambda g, axis, level: enter_level(g, axis=axis, level=level))
+sum_examples.vjp(x=lambda g, level: give_to_all(g, level=level))
 give_to_all.vjp(x=lambda g, level: sum_examples(g, level=level))
-
-
-def _outside(g, level):
-    """The gradient of a value that has left the level: summed, should it come from examples of the same level again."""
-    return sum_examples(g, level=level) if level in levels_of(g) else g
 
 
 def levels_of(x):

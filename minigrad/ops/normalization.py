@@ -53,7 +53,7 @@ def batch_norm(x, weight=None, bias=None, eps=1e-5, observe=None):
     `observe`, if given, is called with the batch's mean and biased variance, arrays (C,): for running averages.
     """
     check_channels(x, weight, bias)
-    if x.size // x.shape[1] < 2:
+    if x.shape[1] and x.size // x.shape[1] < 2:
         raise ShapeError(
             f"batch_norm: input {x.shape} has a single value per channel, whose variance says nothing. "
             "Train with larger batches, or call model.eval() first."

@@ -27,7 +27,6 @@ def new_level(size: int) -> Iterator[Level]:
     """A level for `size` examples, open inside the with-block."""
     if grad_mode.replayed is not None:  # a checkpoint's second run: its nodes are those of the first
         level = next(grad_mode.replayed)
-        level.order = creation_number()  # so that it is later than what this run made before it
     else:
         level = Level(size, creation_number())
     if grad_mode.opened is not None:

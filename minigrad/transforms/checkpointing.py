@@ -144,7 +144,6 @@ class Recipe:
         """Run the function again and give the nodes the values that it saves this time."""
         self.check_memory()
         outside = grad_mode.opened, grad_mode.replayed
-        orders = [level.order for level in self.levels]
         grad_mode.opened, grad_mode.replayed = None, iter(self.levels)
         try:
             with self.generators(), _back_in(self.surroundings), enable_grad():
@@ -152,8 +151,6 @@ class Recipe:
                 fresh = _recorded_since(start, flatten(self.f(*self.args, **self.kwargs))[0])
         finally:
             grad_mode.opened, grad_mode.replayed = outside
-            for level, order in zip(self.levels, orders, strict=True):
-                level.order = order
         self.compare(fresh)
         originals = dict(zip(fresh, self.nodes, strict=True))
         for twin, reference in originals.items():

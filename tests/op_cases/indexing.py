@@ -73,7 +73,7 @@ def added(draw):
 
 def _add(x, index, value):
     out = np.array(x, np.result_type(x, value))
-    np.add.at(out, index, value)
+    np.add.at(out, index, np.broadcast_to(value, out[index].shape))
     return out
 
 

@@ -42,11 +42,13 @@ class _NumPysUfuncs:
 class BatchedShape(tuple):
     """The shape of one example, which remembers the levels whose examples differ. Otherwise like any shape."""
 
-    levels: tuple[Level, ...]
+    levels: tuple[Level, ...] = ()
 
-    def __new__(cls, inside: tuple[int, ...], level: Level) -> BatchedShape:
-        shape = super().__new__(cls, inside[1:])
-        shape.levels = (level, *getattr(inside, "levels", ()))
+    @classmethod
+    def of(cls, x: BatchedArray) -> BatchedShape:
+        inside = x.array.shape
+        shape = cls(inside[1:])
+        shape.levels = (x.level, *getattr(inside, "levels", ()))
         return shape
 
 
@@ -64,7 +66,7 @@ class BatchedArray:
 
     # --- what one example is ---
 
-    shape = property(lambda self: BatchedShape(self.array.shape, self.level))
+    shape = property(BatchedShape.of)
     ndim = property(lambda self: self.array.ndim - 1)
     size = property(lambda self: math.prod(self.shape))
     dtype = property(lambda self: self.array.dtype)
