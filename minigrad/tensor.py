@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minigrad.backend import NUMBERS, Array, as_array, check_dtype, device_of, is_array, to_device
+from minigrad.backend import NUMBERS, Array, BatchedArray, as_array, check_dtype, device_of, is_array, to_device
 from minigrad.errors import TAKEN_OUT_IN_A_RULE, GradientError
 from minigrad.record import IN_RULES, HookHandle, creation_number, grad_mode, leaf, writes
 
@@ -71,7 +71,10 @@ class Tensor:
         return self.shape[0]
 
     def __repr__(self) -> str:
-        values = np.array2string(self.detach().numpy(), separator=", ", prefix="tensor(", threshold=100)
+        if isinstance(self.data, BatchedArray):  # inside vmap there is not one value to show
+            values = repr(self.data)
+        else:
+            values = np.array2string(self.detach().numpy(), separator=", ", prefix="tensor(", threshold=100)
         facts = [values, f"dtype={self.dtype}", f"device={self.device!r}"]
         if self.node is not None:
             facts.append("requires_grad=True" if self.is_leaf else f"grad_fn=<{self.grad_fn.op.name}>")

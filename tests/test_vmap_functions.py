@@ -416,3 +416,9 @@ def test_dropout_draws_for_each_example():
     masks = mg.vmap(lambda x: mg.vmap(lambda y: mg.dropout(x * y, 0.5))(mg.ones(2, 30)))(mg.ones(3, 30)).numpy()
     assert masks.shape == (3, 2, 30) and len({tuple(row) for row in masks.reshape(6, 30)}) == 6
     assert set(np.unique(masks)) == {0, 2}
+
+
+def test_a_tensor_inside_vmap_can_be_printed():
+    shown = []
+    mg.vmap(lambda x: shown.append(repr(x)) or x * 2)(Tensor(np.ones((3, 2))))
+    assert "3 examples of (2,) float64" in shown[0]
