@@ -52,7 +52,7 @@ def jacobian(
             raise GradientError("jacobian: the function returns integers or bools, which have no derivative.")
         columns, rows = (sum(x.size for x in leaves) for leaves in (trace.inputs, trace.outputs))
         forward = columns <= rows if mode is None else mode == "forward"
-        blocks = (_columns if forward else _rows)(trace, chunk_size)
+        blocks = (columns_of if forward else rows_of)(trace, chunk_size)
         result = flatten(trace.out)[1]([_by_argument(trace, line, argnums) for line in blocks])
         return (result, trace.side()) if has_aux else result
 
@@ -70,7 +70,7 @@ def hessian(
     return jacobian(inner, argnums, mode="forward", chunk_size=chunk_size, has_aux=has_aux)
 
 
-def _rows(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
+def rows_of(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
     """For each output, its derivative by each input: cotangents that pick one element each, pulled back together."""
 
     def pull(i: int, pick: Tensor) -> list[Tensor]:
@@ -83,7 +83,7 @@ def _rows(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
     return blocks
 
 
-def _columns(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
+def columns_of(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
     """The same by tangents that move one element each, pushed on together."""
 
     def push(i: int, move: Tensor) -> list[Tensor]:

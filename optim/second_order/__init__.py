@@ -1,0 +1,7 @@
+"""Minimizing a function of many variables with more than its slope: Newton to Levenberg-Marquardt, on the engine's
+derivatives. `minimize`, `least_squares` and `curve_fit` have SciPy's names and result fields; the classes step models.
+"""
+
+from .result import OptimizeResult
+
+__all__ = ["OptimizeResult"]

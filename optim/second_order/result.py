@@ -1,0 +1,62 @@
+"""What a solver gives back: SciPy's fields, and in words why it stopped.
+
+After this file you know every way in which a run can end, and which of them count as success.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class OptimizeResult(dict):
+    """The end of a run; a dict whose entries are attributes, as SciPy's class of that name.
+
+    x : the solution, in the form of x0
+    fun : the function's value there (residuals, for least squares)
+    jac : the gradient there (the Jacobian, for least squares)
+    nfev, njev, nhev, nit : how often function, derivative and second derivative were computed, and the iterations
+    success, status, message : whether x is what was asked for, a number, and the reason in words
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"this result has no {name!r}; it has {', '.join(self)}.") from None
+
+    __setattr__ = dict.__setitem__
+    __delattr__ = dict.__delitem__
+
+    def __dir__(self) -> list[str]:
+        return list(self)
+
+    def __repr__(self) -> str:
+        width = max(map(len, self), default=0)
+        indent = "\n" + " " * (width + 2)
+        return "\n".join(f"{name:>{width}}: {str(value).replace(chr(10), indent)}" for name, value in self.items())
+
+
+class Reason(NamedTuple):
+    """Why a run ended. Numbers of success are positive or zero, as in SciPy's least_squares; failures are negative."""
+
+    status: int
+    success: bool
+    message: str
+
+
+CONVERGED = Reason(1, True, "the gradient is below gtol")
+COST_SETTLED = Reason(2, True, "the cost no longer changes: its relative change is below ftol")
+STEP_SETTLED = Reason(3, True, "the point no longer moves: its relative change is below xtol")
+AT_PRECISION = Reason(4, True, "no lower value can be told apart in floating point, and the gradient is at rounding")
+PERFECT_FIT = Reason(5, True, "the residuals are zero")
+STOPPED_BY_CALLBACK = Reason(-1, False, "the callback asked to stop")
+TOO_MANY_ITERATIONS = Reason(-2, False, "the limit of iterations was reached; raise maxiter")
+TOO_MANY_EVALUATIONS = Reason(-3, False, "the limit of evaluations was reached; raise max_nfev")
+NOT_FINITE_AT_START = Reason(-4, False, "the function is NaN or infinite at x0; start where it is finite")
+NOT_FINITE_GRADIENT = Reason(
+    -5, False, "the derivative is NaN or infinite at the last point, where the value is finite"
+)
+NO_LOWER_POINT = Reason(
+    -6, False, "no lower point was found along the direction, nor along the steepest one; is the function smooth?"
+)
+UNBOUNDED = Reason(-7, False, "the function falls without bound")
