@@ -96,7 +96,7 @@ def _exchanges() -> Iterator[tuple[Any, str, Callable]]:
     """(owner, name, what stands there while a block is open): all that this file holds of the engine."""
     yield import_module("minigrad.primitive"), "Node", _node_with_place
     yield autograd, "_Pass", _WatchedPass
-    yield forward, "_push_through", _watched_push
+    yield forward, "push_through", _watched_push
     for op in OPS.values():
         if not hasattr(op.forward, "watched"):  # a block inside another finds them exchanged already
             yield op, "forward", _watched_forward(op, op.forward)
@@ -160,11 +160,11 @@ class _WatchedPass(autograd._Pass):
         _look(op, "backward", self.pending[node], given, node=rules.node, argument=argument, contribution=contribution)
 
 
-_push_through = forward._push_through
+_push_through = forward.push_through
 
 
 def _watched_push(node, moving, *rest):
-    """`forward._push_through`, whose result, a tangent, is looked at."""
+    """`forward.push_through`, whose result, a tangent, is looked at."""
     if _is_off():
         return _push_through(node, moving, *rest)
     with _inside(_Rules(node)):

@@ -38,12 +38,16 @@ def push(
     with set_grad_enabled(create_graph and IN_RULES):
         for node in nodes_between(moving, sinks):
             if node not in moving:
-                moving[node] = _push_through(node, moving, create_graph)
+                moving[node] = push_through(node, moving, create_graph)
     found = (moving.get(tensor.node) for tensor in outputs)
     return tuple(None if tangent is None else as_tensor(tangent) for tangent in found)
 
 
-def _push_through(node: Node, moving: dict[Node, Any], create_graph: bool) -> Any:
+def push_through(node: Node, moving: dict[Node, Any], create_graph: bool, count: int | None = None) -> Any:
+    """The tangent of one node, from those of its parents.
+
+    With a `count`, of an elementwise op alone, tangents and result have so many directions along a leading axis.
+    """
     plan = node.plan
     if node.saved is None:
         restored(node)
@@ -60,8 +64,17 @@ def _push_through(node: Node, moving: dict[Node, Any], create_graph: bool) -> An
     for position, rule, pick in plan.jvp_steps:
         tangent = moving.get(node.parents[position])
         if tangent is not None:
+            if count is not None:
+                tangent = _aligned(tangent, 1 + len(node.shape))
             part = rule(tangent, *(saved if pick is None else pick(saved)))
             total = part if total is None else total + part
-    if total is not None and total.shape != node.shape:  # an argument that the op broadcast
-        total = broadcast_to(total, node.shape)
+    shape = node.shape if count is None else (count, *node.shape)
+    if total is not None and total.shape != shape:  # an argument that the op broadcast
+        total = broadcast_to(total, shape)
     return total
+
+
+def _aligned(tangents: Any, ndim: int) -> Any:
+    """Many tangents with axes of size 1 behind the first, so that each broadcasts as a single one would."""
+    shape = tangents.shape
+    return tangents if len(shape) == ndim else tangents.reshape(shape[:1] + (1,) * (ndim - len(shape)) + shape[1:])

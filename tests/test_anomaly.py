@@ -56,7 +56,7 @@ BREAK = {
     "every infinity is excused": ("_holding", lambda what, values: list(values)),
     "forwards are not watched": ("_watched_forward", lambda op, run: run),
     "backward passes are not watched": ("_WatchedPass", autograd._Pass),
-    "pushes are not watched": ("_watched_push", forward._push_through),
+    "pushes are not watched": ("_watched_push", forward.push_through),
     "places are not noted": ("_node_with_place", anomaly.Node),
     "places are a line off": ("_Place", lambda code, at, line, through: true_place(code, at, line + 1, through)),
     "minigrad's frames count as the user's": ("_NOT_THE_USERS", ()),

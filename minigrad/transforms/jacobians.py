@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from typing import Any
 
-from minigrad.backend import namespace
+from minigrad.backend import Array, namespace
 from minigrad.errors import GradientError
 from minigrad.ops import concatenate, moveaxis
 from minigrad.ops.batching import enter_level, leave_level
 from minigrad.tensor import Tensor
 from minigrad.transforms.batching import new_level
+from minigrad.transforms.together import push_together
 from minigrad.transforms.trace import Trace, normal_argnums
 from minigrad.trees import flatten
 
@@ -91,14 +92,19 @@ def columns_of(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
 
     blocks: list[list[Tensor]] = [[] for _ in trace.outputs]
     for i, x in enumerate(trace.inputs):
-        lines = _one_by_one(x, chunk_size, partial(push, i), trace.outputs)
+        lines = _one_by_one(x, chunk_size, partial(push, i), trace.outputs, None if trace.connected else x)
         for block, line, y in zip(blocks, lines, trace.outputs, strict=True):
             block.append(moveaxis(line, 0, -1).reshape(y.shape + x.shape))
     return blocks
 
 
-def _one_by_one(x: Tensor, chunk_size: int | None, derive: Callable, others: Sequence[Tensor]) -> list[Tensor]:
-    """derive(d) for each unit vector d of x's shape: for each of `others` an array (x.size, *its shape)."""
+def _one_by_one(
+    x: Tensor, chunk_size: int | None, derive: Callable, others: Sequence[Tensor], source: Tensor | None = None
+) -> list[Tensor]:
+    """derive(d) for each unit vector d of x's shape: for each of `others` an array (x.size, *its shape).
+
+    With a `source`, derive is to push d from there on and need not be recorded, for which there is a shorter way.
+    """
     xp, chunk = namespace(x.data), chunk_size or max(1, x.size)
     if x.size == 0:
         return [Tensor(xp.zeros((0, *y.shape), y.dtype)) for y in others]
@@ -106,7 +112,7 @@ def _one_by_one(x: Tensor, chunk_size: int | None, derive: Callable, others: Seq
     for start in range(0, x.size, chunk):
         count = min(chunk, x.size - start)
         units = xp.eye(count, x.size, start, dtype=x.dtype).reshape((count, *x.shape))
-        chunks.append(_together(Tensor(units), derive))
+        chunks.append(_together(Tensor(units), derive) if source is None else _moved(units, source, others))
     return [parts[0] if len(parts) == 1 else concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
@@ -117,6 +123,12 @@ def _together(vectors: Tensor, derive: Callable) -> list[Tensor]:
     with new_level(len(vectors)) as level:
         found = derive(enter_level(vectors, axis=0, level=level))
         return [leave_level(line, axis=0, level=level) for line in found]
+
+
+def _moved(units: Array, source: Tensor, others: Sequence[Tensor]) -> list[Tensor]:
+    found = zip(push_together(others, source, units), others, strict=True)
+    xp = namespace(units)
+    return [Tensor(xp.zeros((len(units), *y.shape), y.dtype) if line is None else line) for line, y in found]
 
 
 def _by_argument(trace: Trace, line: list[Tensor], argnums: int | Sequence[int]) -> Any:

@@ -15,10 +15,13 @@ from minigrad.backend.batched.array import BatchedArray, Level, bare, is_at, new
 from minigrad.backend.device import is_array, kernels, namespace
 
 Move = tuple[int, int, int]  # of so many axes, from where to where
+BASIC = frozenset({int, slice, type(None), type(Ellipsis)})  # what in an index makes no difficulty
 
 
 def read(x: Any, index: tuple) -> Any:
     """x[index], where x, or arrays in the index, or both, may be batched."""
+    if x.__class__ is BatchedArray and BASIC.issuperset([part.__class__ for part in index]):
+        return BatchedArray(x.array[(slice(None), *index)], x.level)
     level = newest_level(x, *index)
     if level is None:
         return x[index]
