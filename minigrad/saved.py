@@ -6,10 +6,14 @@ an argument was overwritten, and how a rule comes to be run on Tensors.
 
 from __future__ import annotations
 
+import weakref
+
+import numpy as np
+
 from minigrad.backend import Array, is_array
 from minigrad.errors import GradientError
 from minigrad.primitive import Primitive
-from minigrad.record import Node, recipes
+from minigrad.record import Node, creation_number, recipes, writes
 from minigrad.tensor import Tensor
 
 
@@ -24,20 +28,55 @@ def restored(node: Node) -> tuple:
     return node.saved
 
 
+_written: dict[int, list] = {}
+"""When memory was last written to in place: by the id of the array that owns it, [a weak reference to it, the time]."""
+
+
+def note_write(array: Array) -> int:
+    """Remember that an array was written to now, and return the time, on the clock of creation numbers."""
+    now = writes[-1] = creation_number()
+    owner = owner_of(array)
+    entry = _written.get(id(owner))
+    if entry is None and not isinstance(owner, np.generic):  # a NumPy scalar is not written to, but replaced
+        key = id(owner)
+        entry = _written[key] = [weakref.ref(owner, lambda _: _written.pop(key, None)), now]
+    if entry is not None:
+        entry[1] = now
+    return now
+
+
+def owner_of(array: Array) -> Array:
+    """The array in whose memory this one lies: for a view, such as x.T, that of the whole."""
+    while is_array(base := getattr(array, "base", None)):
+        array = base
+    return array
+
+
 def check_versions(node: Node) -> None:
-    """Raise if an array that was saved for the backward pass has been written to since."""
-    op = node.plan.op
-    kept = [(f"argument {op.argument_name(i)!r}", node.parents[i]) for i in node.plan.saved_positions]
-    if "out" in node.plan.names:
-        kept.append(("result", node))
-    for what, value in kept:
-        memory = whose_memory(value)
-        if memory.version < node.order:  # the clock runs downwards: smaller is later
-            raise GradientError(
-                f"derivative through {op.name}: its {what}{f' ({memory.name})' if memory.name else ''} {value.shape} "
-                "was changed in place after the forward pass (by an optimizer step, copy_ or touch); "
-                "run the forward pass again, or change it after backward."
-            )
+    """Raise if an array that was saved for the backward pass has been written to since.
+
+    Memory is what counts: a view, or what detach() cut off, changes with the tensor that it was taken from.
+    """
+    if writes[-1] > node.order:  # the clock runs downwards: smaller is later
+        return
+    for name, value in zip(node.plan.names, node.saved, strict=True):
+        for array in value if isinstance(value, tuple) else (value,):
+            _, last = _written.get(id(owner_of(array)), (None, 1))
+            if last < node.order:
+                what = "result" if name == "out" else f"argument {name!r}{_name_of_leaf(node, name)}"
+                raise GradientError(
+                    f"derivative through {node.op.name}: its {what} {array.shape} was changed in place after the "
+                    "forward pass (by an optimizer step, copy_ or touch); run the forward pass again, or change it "
+                    "after backward."
+                )
+
+
+def _name_of_leaf(node: Node, argument: str) -> str:
+    """The user's own name of the tensor that was this argument, in brackets, if it has one."""
+    names = node.op.argument_names
+    parent = node.parents[names.index(argument)] if argument in names and not node.op.variadic else None
+    name = None if parent is None else whose_memory(parent).name
+    return f" ({name})" if name else ""
 
 
 def whose_memory(node: Node) -> Node:

@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad.backend import NUMBERS, Array, BatchedArray, as_array, check_dtype, device_of, is_array, to_device
 from minigrad.errors import TAKEN_OUT_IN_A_RULE, GradientError
-from minigrad.record import IN_RULES, HookHandle, creation_number, grad_mode, leaf, writes
+from minigrad.record import IN_RULES, HookHandle, grad_mode, leaf
 
 _hook_number = count()
 
@@ -279,7 +279,7 @@ class Tensor:
         A graph that saved the old values will not go back. Of a tensor that needs no gradient nobody keeps the time.
         """
         if self.node is not None:
-            saved.whose_memory(self.node).version = writes[-1] = creation_number()
+            saved.whose_memory(self.node).version = saved.note_write(self.data)
 
     def replace_data(self, array: Array) -> None:
         """Give a leaf another array, of another device or dtype; its gradient is dropped."""

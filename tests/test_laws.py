@@ -16,8 +16,9 @@ from strategies import seeds
 from test_ops import floats
 
 import minigrad as mg
-from minigrad import autograd
+from minigrad import autograd, forward
 from minigrad.primitive import Primitive
+from minigrad.transforms.together import push_together
 
 TOLERANCE = 1e-9
 few = settings(max_examples=max(settings.default.max_examples // 12, 1))
@@ -113,6 +114,17 @@ def derivatives_of_a_composition_are_composed(f, xs, random):
     yield push(lambda xs: g(f(xs)), xs, us), push(g, ys, push(f, xs, us))
 
 
+def directions_pushed_together_move_as_each_alone(f, xs, random):
+    tensors = leaves(xs)
+    ys = f(tensors)
+    for i, x in enumerate(tensors):
+        us = random.standard_normal((3, *x.shape))
+        together = push_together(ys, x, us)
+        alone = [push(f, xs, [u if j == i else np.zeros(np.shape(z)) for j, z in enumerate(xs)]) for u in us]
+        stacked = [np.stack(parts) for parts in zip(*alone, strict=True)]
+        yield [np.zeros(t.shape) if y is None else y for y, t in zip(together, stacked, strict=True)], stacked
+
+
 def the_jacobian_of_a_composition_is_the_product_of_jacobians(f, xs, random):
     """That of the whole row by row, by reverse mode; those of the parts column by column, by forward mode."""
     g = outer_function(random)
@@ -164,6 +176,7 @@ LAWS = [
     pushing_forward_is_linear,
     a_tangent_is_the_sum_over_the_arguments,
     derivatives_of_a_composition_are_composed,
+    directions_pushed_together_move_as_each_alone,
     the_jacobian_of_a_composition_is_the_product_of_jacobians,
     a_product_has_the_derivative_of_leibniz,
     second_derivatives_are_symmetric,
@@ -305,6 +318,11 @@ def test_an_engine_that_forgets_the_first_of_two_uses_breaks_the_law(law, forget
 
     monkeypatch.setattr(autograd._Pass, "arrive", forgetful)
     breaks(law, lambda xs: [xs[0] * xs[1] + mg.sin(xs[2])], random)
+
+
+def test_directions_that_are_not_aligned_break_the_law(random, monkeypatch):
+    monkeypatch.setattr(forward, "_aligned", lambda tangents, ndim: tangents)
+    breaks(directions_pushed_together_move_as_each_alone, lambda xs: [xs[0].sum() * xs[1] + xs[2]], random)
 
 
 # --- equations, differentiated ---

@@ -137,6 +137,15 @@ def test_a_write_between_forward_and_backward_is_an_error_that_names_op_argument
     np.testing.assert_array_equal(w.grad.numpy(), np.ones((2, 2)), "the failed pass left a gradient")
 
 
+def test_what_was_copied_from_a_parameter_outlives_a_write_to_it():
+    """Reading at an array of places makes a copy, so that the graph still has all it needs."""
+    w, v = leaf(1.0, 2.0, 3.0), leaf(4.0, 5.0)
+    y = (w[np.array([0, 2])] * v).sum()
+    w.copy_(np.zeros(3))
+    y.backward()
+    assert w.grad.tolist() == [4, 0, 5] and v.grad.tolist() == [1, 3]
+
+
 def test_loading_a_state_between_forward_and_backward_is_found_too():
     layer = nn.Linear(2, 2)
     y = (layer(layer(mg.ones(1, 2)))).sum()
