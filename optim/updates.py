@@ -5,7 +5,7 @@ be subtracted from the parameter, writing only into d and the rule's own buffers
 uses nothing but operators and ufuncs, and so runs on any array library. `kernel` is the same as the text of one fused
 CuPy kernel: on a GPU the memory is read once instead of once an operation. After this file you know what SGD, momentum
 and Nesterov's forms compute (`adaptive_updates.py` has the rules that scale each number's step), and nothing about how
-parameters are walked through (`pieces.py`) or what options mean (`sgd.py`, `nesterov.py`).
+parameters are walked through (`pieces.py`) or what options mean (`sgd.py`, `momentum.py`).
 
 All rules share what happens around them: `g -> pull * p + g` before (weight decay coupled to the gradient; with
 `- g` to maximise), `p -> keep * p` (weight decay decoupled from it), and `p -> p - d` after.
