@@ -36,6 +36,8 @@ class _NumPysUfuncs:
         # array += batched asks for out=array; Python then binds the name to what is returned
         if method != "__call__":
             raise NotImplementedError(f"vmap: numpy.{ufunc.__name__}.{method} has no form for many examples.")
+        if ufunc is np.matmul:
+            return kernels.matmul(*inputs)
         return elementwise(ufunc, *inputs, **options)
 
 
