@@ -13,6 +13,8 @@ from test_transforms import T, close
 import minigrad as mg
 from minigrad import GradientError, ShapeError, Tensor
 from minigrad.record import recipes
+from minigrad.transforms.jacobians import jacobian_matrix
+from minigrad.transforms.trace import Trace
 
 # --- what a function closes over ---
 
@@ -396,3 +398,22 @@ def test_derivatives_of_functions_made_at_random(f, random):
     xs = mg.stack([x, u, v])
     rows = [mg.hessian(value)(xs[i], y) for i in range(3)]
     close(mg.vmap(mg.hessian(value), in_axes=(0, None))(xs, y), mg.stack(rows), 1e-9, "vmap")
+
+
+@pytest.mark.parametrize("rows", [1, 3], ids=["more columns than rows", "more rows than columns"])
+def test_the_jacobian_as_one_matrix_is_its_blocks_side_by_side(rows):
+    def f(t):
+        return t["a"][0] * t["b"] * t["a"].sum(), (t["a"] * mg.arange(3.0 * rows).reshape(rows, 3)).sum(1), mg.ones(2)
+
+    def only_the_second(t):
+        return f(t)[1]
+
+    tree = {"a": mg.tensor([1.0, 2.0, 3.0], dtype="f8"), "b": mg.tensor([[4.0], [5.0]], dtype="f8")}
+    for function in (f, only_the_second):
+        with mg.no_grad():
+            found = jacobian_matrix(Trace(function, (tree,), {}, (0,)))
+        blocks = mg.jacobian(function)(tree)
+        lines = blocks if isinstance(blocks, tuple) else (blocks,)
+        sizes = {name: x.size for name, x in tree.items()}
+        expected = [[line[name].numpy().reshape(-1, sizes[name]) for name in tree] for line in lines]
+        np.testing.assert_allclose(found, np.block(expected), rtol=1e-14, atol=0)

@@ -98,6 +98,28 @@ def columns_of(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
     return blocks
 
 
+def jacobian_matrix(trace: Trace) -> Array:
+    """The Jacobian as one matrix (numbers that come out, numbers put in), by the mode that is shorter; not recorded."""
+    columns, rows = (sum(x.size for x in leaves) for leaves in (trace.inputs, trace.outputs))
+    xp = namespace(trace.inputs[0].data)
+    if columns > rows:
+        lines = [
+            [x.data.reshape(y.size, -1) for x in xs] for xs, y in zip(rows_of(trace, None), trace.outputs, strict=True)
+        ]
+        return _joined(xp, [_joined(xp, line, 1) for line in lines], 0)
+    blocks = []
+    for x in trace.inputs:
+        units = xp.eye(x.size, dtype=x.dtype).reshape((x.size, *x.shape))
+        pushed = zip(push_together(trace.outputs, x, units), trace.outputs, strict=True)
+        lines = [xp.zeros((x.size, y.size), y.dtype) if t is None else t.reshape(x.size, -1) for t, y in pushed]
+        blocks.append(_joined(xp, lines, 1))
+    return _joined(xp, blocks, 0).T
+
+
+def _joined(xp: Any, arrays: list[Array], axis: int) -> Array:
+    return arrays[0] if len(arrays) == 1 else xp.concatenate(arrays, axis)
+
+
 def _one_by_one(
     x: Tensor, chunk_size: int | None, derive: Callable, others: Sequence[Tensor], source: Tensor | None = None
 ) -> list[Tensor]:
