@@ -78,6 +78,7 @@ def fit(
     device: str | None = None,
     callback: Callable[[History], Any] | None = None,
     before_step: Callable[[], Any] | None = None,
+    after_step: Callable[[], Any] | None = None,
     micro_batches: int = 1,
 ) -> History:
     """Train a model.
@@ -115,6 +116,9 @@ def fit(
     before_step : function, optional
         Called after each backward pass, before the optimizer's step, for what is done to gradients on the way:
         `lambda: clip_grad_norm_(model.parameters(), 1.0)`.
+    after_step : function, optional
+        Called after each step of the optimizer, for what follows the weights:
+        `lambda: averaged.update_parameters(model)` keeps an average of them (`optim.AveragedModel`).
     micro_batches : int
         Cut each batch into so many pieces that go through the model one after another, and add their gradients up: the
         step of the whole batch, in the memory of a piece. (Batch-norm sees the pieces.)
@@ -138,7 +142,7 @@ def fit(
     """
     _check_options(epochs, patience, micro_batches, resume, out)
     run = _Run(model, loss, optimizer, train_loader, scheduler, validation, None if out is None else Path(out), device)
-    run.before_step, run.pieces, run.best.patience = before_step, micro_batches, patience
+    run.before_step, run.after_step, run.pieces, run.best.patience = before_step, after_step, micro_batches, patience
     if resume and (run.out / "last.safetensors").exists():
         run.load()
     history = run.history
@@ -172,6 +176,7 @@ class _Run:
         self.history = History()
         self.best = EarlyStopping(model, mode="max")
         self.before_step: Callable[[], Any] | None = None
+        self.after_step: Callable[[], Any] | None = None
         self.pieces = 1
 
     def train_epoch(self, bar: ProgressBar, stop: StopRequest) -> bool:
@@ -202,6 +207,8 @@ class _Run:
         if self.before_step is not None:
             self.before_step()
         self.optimizer.step()
+        if self.after_step is not None:
+            self.after_step()
         if getattr(self.scheduler, "interval", None) == "batch":
             self.scheduler.step()
 

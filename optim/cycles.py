@@ -20,6 +20,7 @@ class CosineAnnealingWarmRestarts(LRScheduler):
 
     Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", equation 5. The weights at the end
     of each period can be averaged or used together (Huang et al. 2017, "Snapshot ensembles").
+    It counts epochs; with `scheduler.interval = "batch"` the training loop `fit` steps it after each batch.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ import strict_backend
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.optim import swa_utils
+from minigrad.training import fit
 
 
 def network(library):
@@ -161,3 +162,20 @@ def test_what_makes_no_sense_is_refused():
     with pytest.raises(ValueError, match="the average was made of one with"):
         averaged.update_parameters(nn.Linear(2, 2))
     assert averaged.n_averaged.item() == 0
+
+
+def test_fit_updates_an_average_after_each_step():
+    rng = np.random.default_rng(0)
+    batches = [(mg.tensor(rng.standard_normal((4, 3))), mg.tensor(rng.integers(0, 2, 4))) for _ in range(5)]
+    mg.manual_seed(0)
+    model = nn.Linear(3, 2).double()
+    averaged, weights = swa_utils.AveragedModel(model), []
+
+    def after_step():
+        weights.append(model.weight.numpy().copy())
+        averaged.update_parameters(model)
+
+    optimizer = optim.SGD(model.parameters(), lr=0.5)
+    fit(model, nn.CrossEntropyLoss(), optimizer, batches, epochs=2, progress=False, after_step=after_step)
+    assert len(weights) == 10
+    np.testing.assert_allclose(averaged.module.weight.numpy(), np.mean(weights, axis=0), rtol=1e-12)
