@@ -216,8 +216,10 @@ def test_third_derivatives_of_det_exist_where_it_is_regular_and_are_refused_wher
         return autograd.grad(h[1, 1], x)[0].numpy()
 
     np.testing.assert_allclose(third(np.eye(3)), np.diag([0, 0, 1]), atol=1e-14)
-    with pytest.raises(GradientError, match="svd: the vectors of a singular value that is zero"):
-        third(of_rank(2, 3))
+    for a, reason in ((of_rank(2, 3), "a singular value that is zero"), (np.diag([1, 1, 1e-5]), "a repeated sing")):
+        with pytest.raises(GradientError, match=f"svd: the vectors of {reason}.*third and higher derivatives of det"):
+            third(a)
+    np.testing.assert_allclose(third(np.diag([1, 0.5, 1e-5])), np.diag([0, 0, 1]), atol=1e-9)
 
 
 def test_slogdet_of_a_singular_matrix_is_minus_infinity_and_has_no_derivative(device):

@@ -3,6 +3,7 @@
 The whole check takes some minutes and is run by hand (docs/testing.md); here it breaks one rule of each family.
 """
 
+import ast
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from mutation import checks, equivalent
 from mutation.checks import Check, first_failure
 from mutation.judging import Verdict
 from mutation.mutants import mutants
+from mutation.sameness import normal
 from mutation.units import Unit, syntax, units
 
 import minigrad as mg
@@ -85,6 +87,28 @@ def test_the_errors_that_the_check_promises_are_among_the_mutants():
     } <= changes
     spread = {m.change.partition(": ")[0] for m in mutants(units()["reductions._winners"])}
     assert {"wrong axis", "wrong keepdims", "comparison", "missing op"} <= spread
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x.sum(axis=(-2, -1))", "x.sum(axis=(-1, -2))"),
+        ("x[:, ..., None]", "x[..., :, None]"),
+        ("x[0:2]", "x[:2]"),
+        ("x[-1 + 1:]", "x[:]"),
+        ("x.swapaxes(-0, 1)", "x.swapaxes(0, 1)"),
+        ("x[:2]", "x[2:]"),
+        ("x[-1:]", "x[1:]"),
+        ("x[..., None]", "x[None, ...]"),
+        ("x.reshape((3, 8))", "x.reshape((8, 3))"),
+        ("x.sum(axis=(0, 1))", "x.sum(axis=(0, 2))"),
+        ("x - 1 + 1.5", "x - (1 + 1.5)"),
+    ],
+)
+def test_two_spellings_count_once_where_they_mean_the_same_and_only_there(one, other):
+    values = [eval(text, {"x": np.arange(24.0).reshape(3, 2, 4)}) for text in (one, other)]
+    texts = [normal(ast.parse(text, mode="eval")) for text in (one, other)]
+    assert np.array_equal(*values) == (texts[0] == texts[1])
 
 
 def test_a_survivor_is_printed_and_makes_the_command_fail(capsys):

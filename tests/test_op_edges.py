@@ -337,13 +337,24 @@ def test_ops_take_0d_tensors(op):
     assert x.grad.shape == () and x.grad.dtype == np.float64
 
 
-@pytest.mark.parametrize("op", [mg.sum, mg.prod, mg.norm, mg.logsumexp])
+@pytest.mark.parametrize("op", [mg.sum, mg.prod, mg.norm, mg.logsumexp, mg.mean, mg.max, mg.min, mg.amax, mg.amin])
 @pytest.mark.parametrize("axis", [0, -1])
 def test_reductions_of_0d_tensors_take_an_axis_as_numpys_do(op, axis):
     x = mg.tensor(1.5, dtype="f8", requires_grad=True)
     for keepdims in (False, True):
         assert op(x, axis=axis, keepdims=keepdims).item() == pytest.approx(1.5)
         assert mg.gradcheck(lambda x, keep=keepdims: op(x, axis=axis, keepdims=keep), x)
+    with pytest.raises(np.exceptions.AxisError):
+        op(x, axis=1)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "i8", "?"])
+def test_the_mean_and_variance_of_a_0d_tensor_along_an_axis_are_those_of_one_number(dtype, axis):
+    """PyTorch's mean takes the axis too; NumPy's does not, though its sum and maximum do."""
+    x = mg.tensor(np.asarray(1, dtype))
+    assert mg.mean(x, axis=axis).item() == 1 and mg.mean(x, axis=axis).dtype == np.mean(x.numpy()).dtype
+    assert mg.var(x, axis=axis).item() == mg.std(x, axis=axis).item() == 0
 
 
 # --- at the seams of shapes ---

@@ -45,8 +45,8 @@ def spread(value, axis, shape: tuple[int, ...]):
 
 
 def count(shape: tuple[int, ...], axis) -> int:
-    """How many elements a reduction over `axis` puts into one."""
-    return math.prod(shape if axis is None else [shape[a] for a in normal_axes(axis, len(shape))])
+    """How many elements a reduction over `axis` puts into one: of a 0-d array its own, whichever axis is given."""
+    return math.prod([shape[a] for a in normal_axes(axis, len(shape))] if shape else ())
 
 
 # --- sums ---
@@ -64,7 +64,7 @@ sum.vjp(x=lambda g, x_shape, axis: spread(g, axis, x_shape))
 @primitive(local="1/n", kind=LINEAR)
 def mean(x, *, axis=None, keepdims=False):
     """The mean over `axis`. Of nothing it is NaN, as in NumPy."""
-    if x.dtype.kind != "f" or x.dtype.itemsize < 4 or not x.size:
+    if x.ndim and (x.dtype.kind != "f" or x.dtype.itemsize < 4 or not x.size):
         return x.mean(axis=axis, keepdims=keepdims)  # NumPy's care for integers and float16
     return x.sum(axis=axis, keepdims=keepdims) / count(x.shape, axis)
 
@@ -223,7 +223,7 @@ def min(x, *, axis=None, keepdims=False):
 def _winners(g, x, out, axis):
     """g's kind of numbers: each winner's share, 1 / number of winners."""
     won = x == keep_axes(out, axis, x.shape)
-    return won / won.sum(axis=normal_axes(axis, x.ndim), keepdims=True).astype(g.dtype)
+    return won / won.sum(axis=axis, keepdims=True).astype(g.dtype)
 
 
 for _op in (max, min):

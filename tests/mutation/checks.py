@@ -34,10 +34,14 @@ MODULES = (
     "test_op_seams",
     "test_engine",
     "test_vmap",
+    "test_vmap_functions",
     "test_strict_backend",
     "test_kernels",
     "test_linalg",
     "test_linalg_edges",
+    "test_linalg_borders",
+    "test_linear_solvers",
+    "test_linear_solve_derivatives",
 )
 FIRST = (
     "test_forward_and_reverse_mode",
@@ -79,18 +83,24 @@ def _checks_of(module) -> Iterator[Check]:
         if not name.startswith("test_"):
             continue
         marks = [mark for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
-        for i, chosen in enumerate(itertools.product(*(_parameter_sets(mark) for mark in marks))):
+        sets = [_parameter_sets(mark) for mark in marks]
+        if "device" in inspect.signature(test).parameters:
+            sets.append(DEVICES)
+        for i, chosen in enumerate(itertools.product(*sets)):
             given = {k: v for part in chosen for k, v in part.items()}
             needed = [p for p in inspect.signature(test).parameters if p not in given]
             if all(p in FIXTURES for p in needed):
-                label = ".".join(given["key"]) if "key" in given else str(i) if marks else ""
+                label = ".".join(given["key"]) if "key" in given else str(i) if sets else ""
                 for path in PATHS if module.__name__ == "test_kernels" else ("",):
                     around = partial(_kernels_on, module, path) if path else nullcontext
+                    around = strict_backend.installed if "device" in given else around
                     run = partial(_run_with_fixtures, test, given, needed, around)
                     yield Check(f"{module.__name__}::{name}[{label}{path}]", given.get("key"), run)
 
 
 PATHS = ("tuned blocks", "tiny blocks", "batch last")
+DEVICES = [{"device": "cpu"}, {"device": "cuda"}]
+"""What the fixtures `path` of test_kernels.py and `device` of test_linalg_edges.py go through."""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ After this file you know every mutation that is tried. An operator is a function
 nodes that may stand in its place, each with the kind of error it makes; `mutants` puts every such node into every
 place of a function. What is no mathematics is left alone (error messages and the conditions that lead to them, the
 choice of an array library, tests of types), and so is what must come to the same: exchanging the arguments of a sum,
-a factor before a zero or before a condition.
+a factor before a zero or before a condition, another way to write the same number, index or set of axes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mutation.sameness import literal, normal
 from mutation.units import Unit
 
 
@@ -32,16 +33,16 @@ class Mutant:
 
 
 def mutants(unit: Unit) -> list[Mutant]:
-    """All mutants of a function, in the order of its text; those that read the same count once."""
+    """All mutants of a function, in the order of its text; those that say the same count once."""
     parameters = [a.arg for a in (*unit.node.args.args, *unit.node.args.kwonlyargs)]
-    seen, found = {ast.unparse(unit.node)}, {}
+    seen, found = {normal(unit.node)}, {}
     for path, node, is_result in _places(unit.node):
         operators = _RESULT if is_result else []
         operators = operators if unit.results_only else [*operators, *_INSIDE]
         for operator in operators:
             for kind, new in operator(node, parameters):
                 mutated = _with(unit.node, path, new)
-                text = ast.unparse(ast.fix_missing_locations(mutated))
+                text = normal(mutated)
                 if text not in seen:
                     seen.add(text)
                     change = f"{kind}: {_line(unit.node, path)}  ->  {_line(mutated, path)}"
@@ -145,8 +146,10 @@ def _is_truth(node: ast.AST) -> bool:
     """Whether a value is used as a condition only, so that no factor but 0 matters."""
     if isinstance(node, ast.IfExp):
         return _is_truth(node.body)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return True
     is_logic = isinstance(node, ast.BinOp) and isinstance(node.op, (ast.BitAnd, ast.BitOr))
-    return is_logic or isinstance(node, (ast.Compare, ast.BoolOp)) or _name_of_call(node) in ("bool", "any")
+    return is_logic or isinstance(node, (ast.Compare, ast.BoolOp)) or _name_of_call(node) in ("bool", "any", "some")
 
 
 def _name_of_call(node: ast.AST) -> str:
@@ -189,7 +192,7 @@ def _unary(node, parameters):
 
 def _number(node, parameters):
     """A number off by one, or by a little."""
-    value = _literal(node)
+    value = literal(node)
     if type(value) in (int, float):
         yield "factor", ast.Constant(value + 1)
         yield "factor", ast.Constant(value - 1)
@@ -197,12 +200,6 @@ def _number(node, parameters):
             yield "factor", ast.Constant(value * 1.001)
     if type(value) is bool:
         yield "condition", ast.Constant(not value)
-
-
-def _literal(node):
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-        return -node.operand.value
-    return node.value if isinstance(node, ast.Constant) else None
 
 
 _OTHER_COMPARISON = {

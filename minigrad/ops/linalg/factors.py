@@ -34,6 +34,7 @@ from minigrad.primitive import composite, primitive
 from minigrad.tensor import array_of
 
 NO_CONVERGENCE = "could not be decomposed: the iteration did not converge."
+SVDVALS = "svdvals. (At or close to a singular matrix, third and higher derivatives of det go through these vectors.)"
 
 # --- Cholesky ---
 
@@ -185,13 +186,13 @@ def _refuse(op, not_unique, asked, reason, values_alone):
     """GradientError where a derivative is `asked` (..., k) of vectors of which others are as good."""
     if some(not_unique & asked):
         raise GradientError(
-            f"{op}: the vectors of {reason} are not unique, so they have no derivative. The values alone have one: "
-            f"see {values_alone}. So have the vectors of every other value."
+            f"{op}: the vectors of {reason} are not unique, so they have no derivative. The vectors of every other "
+            f"value have one, and so have the values alone: see {values_alone}"
         )
 
 
 def _refuse_repeated(close, asked):
-    _refuse("eigh", close.sum(axis=-1) > 1, asked, "a repeated eigenvalue (equal to rounding)", "eigvalsh")
+    _refuse("eigh", close.sum(axis=-1) > 1, asked, "a repeated eigenvalue (equal to rounding)", "eigvalsh.")
 
 
 def _eigh_push(da, out, a_shape):
@@ -280,8 +281,8 @@ def _svd_factors(packed, a_shape):
 def _svd_divisors(s, asked):
     """1 / (s_j^2 - s_i^2) and 1 / s_j, with 0 where a vector is not unique, whose derivative must not be asked."""
     close, zero = _close_pairs(s), array_of(s) <= rounding(s)
-    _refuse("svd", close.sum(axis=-1) > 1, asked, "a repeated singular value (equal to rounding)", "svdvals")
-    _refuse("svd", zero, asked, "a singular value that is zero (to rounding)", "svdvals")
+    _refuse("svd", close.sum(axis=-1) > 1, asked, "a repeated singular value (equal to rounding)", SVDVALS)
+    _refuse("svd", zero, asked, "a singular value that is zero (to rounding)", SVDVALS)
     rows, columns = s[..., :, None], s[..., None, :]
     return inverse_unless(close, (columns - rows) * (columns + rows)), inverse_unless(zero, s)
 

@@ -36,8 +36,9 @@ def det(a):
     """The determinant of square matrices (..., n, n): shape (...). Its gradient is the matrix of cofactors.
 
     Where a is regular that is det(a) a^-T (Jacobi's formula). The first and the second derivative are right at singular
-    matrices too; higher ones there need the derivatives of a's singular vectors (see `svd`). For large matrices see
-    slogdet: products of many numbers overflow.
+    matrices too. Higher ones there, and where the smallest singular value is below a thousandth of the largest, go
+    through derivatives of the singular vectors, and are a GradientError where those have none (see `svd`). For large
+    matrices see slogdet: products of many numbers overflow.
     """
     check_matrix("det", a, square=True)
     return namespace(a).linalg.det(a)
