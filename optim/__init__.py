@@ -58,6 +58,7 @@ from .proximal import (
     no_decay_groups,
 )
 from .rmsprop import RMSprop
+from .second_order import OptimizeResult, curve_fit, least_squares, minimize
 from .sgd import SGD
 from .swa_utils import AveragedModel, update_bn
 from .wrappers import Lookahead
@@ -91,6 +92,7 @@ __all__ = [
     "NAdam",
     "Nesterov",
     "OneCycleLR",
+    "OptimizeResult",
     "Optimizer",
     "PolynomialLR",
     "RAdam",
@@ -98,6 +100,9 @@ __all__ = [
     "ReduceLROnPlateau",
     "RobbinsMonroLR",
     "SGD",
+    "curve_fit",
+    "least_squares",
+    "minimize",
     "SequentialLR",
     "StepLR",
     "lr_scheduler",

@@ -1,8 +1,9 @@
 """A function called once and recorded: what every transform starts from.
 
-After this file you know how transforms nest. Each call of a transform gives the function points of its own to
-differentiate at. Where the caller's arguments are being differentiated themselves, the points are connected to them and
-the derivatives are recorded, so that they can be differentiated again; otherwise nothing outlives the call.
+After this file you know that a record has inputs and outputs, and is travelled both ways: cotangents are pulled back
+along it, tangents pushed on. And you know how transforms nest. Each call of a transform gives the function points of
+its own to differentiate at. Where the caller's arguments are being differentiated themselves, the points are connected
+to them and the derivatives are recorded, so that they can be differentiated again; otherwise nothing outlives the call.
 """
 
 from __future__ import annotations
@@ -18,7 +19,46 @@ from minigrad.tensor import Tensor, as_tensor
 from minigrad.trees import flatten, form, map_leaves
 
 
-class Trace:
+class Record:
+    """What lies between some tensors and others that were computed from them, for derivatives to travel along.
+
+    inputs, outputs : Tensors that need gradients, and what was computed from them, perhaps
+    """
+
+    connected = False
+    """Whether derivatives must be recorded because somebody else differentiates the surroundings."""
+
+    def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]):
+        self.inputs, self.outputs = list(inputs), list(outputs)
+
+    def pull(self, cotangents: Sequence[Tensor | None], keep: bool = True) -> list[Tensor]:
+        """The cotangents of the outputs (None: zero) pulled back to the inputs; the record is used up unless `keep`."""
+        pairs = [(y, v) for y, v in zip(self.outputs, cotangents, strict=True) if v is not None and y.node is not None]
+        create_graph = self._to_be_recorded(cotangents)
+        found: Sequence[Tensor | None] = [None] * len(self.inputs)
+        if pairs and self.inputs:
+            ys, vs = zip(*pairs, strict=True)
+            found = autograd.grad(
+                ys, self.inputs, vs, retain_graph=keep or create_graph, create_graph=create_graph, allow_unused=True
+            )
+        return [zeros_like(x.detach()) if g is None else g for g, x in zip(found, self.inputs, strict=True)]
+
+    def push(self, tangents: Sequence[Tensor | None]) -> list[Tensor]:
+        """The tangents of the inputs (None: it does not move) pushed on to the outputs."""
+        pairs = [(x, t) for x, t in zip(self.inputs, tangents, strict=True) if t is not None]
+        found: Sequence[Tensor | None] = [None] * len(self.outputs)
+        if pairs:
+            xs, ts = zip(*pairs, strict=True)
+            found = forward.push(self.outputs, xs, ts, create_graph=self._to_be_recorded(ts))
+        return [zeros_like(y.detach()) if t is None else t for t, y in zip(found, self.outputs, strict=True)]
+
+    def _to_be_recorded(self, vectors: Sequence[Tensor | None]) -> bool:
+        """Whether the derivative along these vectors may be differentiated itself."""
+        tracked = any(v is not None and v.node is not None for v in vectors)
+        return autograd.is_grad_enabled() and (self.connected or tracked)
+
+
+class Trace(Record):
     """`f(*args)`, recorded from the arguments numbered in `argnums` to the result.
 
     inputs, outputs : the leaves of those arguments and of the result
@@ -27,8 +67,8 @@ class Trace:
     """
 
     def __init__(self, f: Callable, args: Sequence, kwargs: dict, argnums: Sequence[int], has_aux: bool = False):
+        super().__init__((), ())
         self.recording = autograd.is_grad_enabled()
-        self.inputs: list[Tensor] = []
         self.trees: list[tuple[int, Callable]] = []  # for each argument: how many leaves, and what makes a tree of them
         self.given: list[Tensor] = []
         args = list(args)
@@ -85,34 +125,6 @@ class Trace:
         """One tree for each differentiated argument, of values for their leaves."""
         rest = iter(values)
         return tuple(rebuild([next(rest) for _ in range(count)]) for count, rebuild in self.trees)
-
-    # --- derivatives ---
-
-    def pull(self, cotangents: Sequence[Tensor | None], keep: bool = True) -> list[Tensor]:
-        """The cotangents of the outputs (None: zero) pulled back to the inputs; the record is used up unless `keep`."""
-        pairs = [(y, v) for y, v in zip(self.outputs, cotangents, strict=True) if v is not None and y.node is not None]
-        create_graph = self._to_be_recorded(cotangents)
-        found: Sequence[Tensor | None] = [None] * len(self.inputs)
-        if pairs and self.inputs:
-            ys, vs = zip(*pairs, strict=True)
-            found = autograd.grad(
-                ys, self.inputs, vs, retain_graph=keep or create_graph, create_graph=create_graph, allow_unused=True
-            )
-        return [zeros_like(x.detach()) if g is None else g for g, x in zip(found, self.inputs, strict=True)]
-
-    def push(self, tangents: Sequence[Tensor | None]) -> list[Tensor]:
-        """The tangents of the inputs (None: it does not move) pushed on to the outputs."""
-        pairs = [(x, t) for x, t in zip(self.inputs, tangents, strict=True) if t is not None]
-        found: Sequence[Tensor | None] = [None] * len(self.outputs)
-        if pairs:
-            xs, ts = zip(*pairs, strict=True)
-            found = forward.push(self.outputs, xs, ts, create_graph=self._to_be_recorded(ts))
-        return [zeros_like(y.detach()) if t is None else t for t, y in zip(found, self.outputs, strict=True)]
-
-    def _to_be_recorded(self, vectors: Sequence[Tensor | None]) -> bool:
-        """Whether the derivative along these vectors may be differentiated itself."""
-        tracked = any(v is not None and v.node is not None for v in vectors)
-        return autograd.is_grad_enabled() and (self.connected or tracked)
 
 
 def normal_argnums(argnums: int | Sequence[int], args: Sequence, what: str) -> tuple[int, ...]:

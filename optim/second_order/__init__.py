@@ -2,6 +2,9 @@
 derivatives. `minimize`, `least_squares` and `curve_fit` have SciPy's names and result fields; the classes step models.
 """
 
+from .curve_fit import curve_fit
+from .least_squares import least_squares
+from .minimize import minimize
 from .result import OptimizeResult
 
-__all__ = ["OptimizeResult"]
+__all__ = ["OptimizeResult", "curve_fit", "least_squares", "minimize"]

@@ -40,6 +40,9 @@ class Objective:
     Attributes
     ----------
     nfev, njev, nhev : how many values, gradients and Hessians (or products) were computed
+    eps : the rounding unit of the coarsest number type met, in x or in the value
+    floor : a value below this is no minimum: the function falls without bound
+    lower, upper : bounds of the flat x, (n,) each, or None; set by a method that keeps to them
     """
 
     def __init__(self, fun, x0, args=(), jac=None, hess=None, hessp=None, owner: str = "minimize"):
@@ -51,6 +54,10 @@ class Objective:
         self.owner, self.fun, self.args = owner, fun, args
         self.jac, self.hess, self.hessp = jac, hess, hessp
         self.variables = Variables(x0, owner)
+        self.eps = self.variables.eps
+        self.floor = -np.inf
+        self.lower: Any = None
+        self.upper: Any = None
         self.nfev = self.njev = self.nhev = 0
 
     def at(self, x: Array) -> Point:
@@ -67,6 +74,13 @@ class Objective:
         ]
         return self.fun(self.variables.rebuild(leaves), *self.args).reshape(())
 
+    def number(self, value: Array) -> float:
+        """The value as a float, with +inf for NaN; a value of a coarser type than x has its rounding."""
+        if value.dtype.kind == "f" and value.dtype.itemsize < self.variables.start.dtype.itemsize:
+            self.eps = max(self.eps, float(np.finfo(value.dtype).eps))
+        f = float(value.reshape(-1)[0])
+        return np.inf if f != f else f
+
     def _pieces(self, x: Tensor) -> list[Tensor]:
         ends = self.variables.ends
         return [x[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
@@ -76,7 +90,7 @@ class Point:
     """A point and the function's value there; derivatives are computed when first asked for, and kept.
 
     x : (n,) array
-    f : float, infinite where the function gives NaN, so that no comparison takes it for low
+    f : float; +inf where the function gives NaN, so that no comparison takes it for low
     """
 
     def __init__(self, objective: Objective, x: Array):
@@ -88,7 +102,7 @@ class Point:
         objective = self.objective
         with no_grad(), np.errstate(all="ignore"):
             self.trace = Trace(objective.fun, (objective.variables.tensors(self.x), *objective.args), {}, (0,))
-        return _finite_or_infinity(scalar_of(self.trace, objective.owner).item())
+        return objective.number(scalar_of(self.trace, objective.owner).data)
 
     @property
     def is_finite(self) -> bool:
@@ -106,7 +120,22 @@ class Point:
 
     @property
     def has_finite_gradient(self) -> bool:
-        return bool(self.objective.variables.xp.isfinite(self.g).all())
+        return self.steepness < np.inf
+
+    @property
+    def free_g(self) -> Array:
+        """The gradient, (n,), with 0 for each component that only pushes x against a bound where it already is."""
+        objective = self.objective
+        if objective.lower is None:
+            return self.g
+        held = ((self.x <= objective.lower) & (self.g > 0)) | ((self.x >= objective.upper) & (self.g < 0))
+        return objective.variables.xp.where(held, 0, self.g)
+
+    @cached_property
+    def steepness(self) -> float:
+        """The largest component of `free_g`, absolutely; +inf where one is NaN."""
+        largest = float(abs(self.free_g).max())
+        return largest if largest < np.inf else np.inf
 
     @cached_property
     def hessian(self) -> Array:
@@ -160,7 +189,7 @@ class GivenPoint(Point):
         value = value.data if isinstance(value, Tensor) else objective.variables.xp.asarray(value)
         if value.size != 1:
             raise ValueError(f"{objective.owner}: the function returned shape {value.shape}; expected one number.")
-        return _finite_or_infinity(float(value.reshape(-1)[0]))
+        return objective.number(value)
 
     @cached_property
     def g(self) -> Array:
@@ -186,8 +215,3 @@ class GivenPoint(Point):
         if self.objective.hessp is None:
             return self.hessian @ v
         return super().hvp(v)
-
-
-def _finite_or_infinity(value: float) -> float:
-    """The value, with +inf for NaN and for both infinities: no search should go where the function has no number."""
-    return value if np.isfinite(value) else np.inf

@@ -14,7 +14,7 @@ import numpy as np
 
 from minigrad import Tensor, no_grad
 from minigrad.backend import Array
-from minigrad.transforms.jacobians import columns_of, rows_of
+from minigrad.transforms.jacobians import jacobian_matrix
 from minigrad.transforms.trace import Trace
 
 from .objective import Objective
@@ -31,7 +31,17 @@ class Residuals(Objective):
 
     def at(self, x: Array) -> ResidualPoint:  # type: ignore[override]
         self.nfev += 1
+        x = x.astype(self.variables.start.dtype, copy=False)  # a Jacobian of a finer type leaves x what it was
         return (ResidualPoint if self.jac is None else GivenResidualPoint)(self, x)
+
+    def meet(self, dtype: np.dtype) -> None:
+        """Residuals of a coarser type than x have its rounding; integers have no derivative."""
+        if dtype.kind != "f":
+            raise TypeError(
+                f"{self.owner}: the function returned residuals of {dtype}, which have no derivative; leave out what "
+                "turned the values into them."
+            )
+        self.eps = max(self.eps, float(np.finfo(dtype).eps))
 
 
 class ResidualPoint:
@@ -46,13 +56,15 @@ class ResidualPoint:
         self.problem, self.x = problem, x
         with no_grad(), np.errstate(all="ignore"):
             self.r = self._evaluate()
+            if self.r.dtype != problem.variables.start.dtype:
+                problem.meet(self.r.dtype)
             cost = 0.5 * float(self.r @ self.r)
         self.cost = cost if cost < np.inf else np.inf  # also for NaN
 
     def _evaluate(self) -> Array:
         problem = self.problem
         self.trace = Trace(problem.fun, (problem.variables.tensors(self.x), *problem.args), {}, (0,))
-        if not self.trace.outputs:
+        if not sum(y.size for y in self.trace.outputs):
             raise ValueError(f"{problem.owner}: the function returned no residuals; it must return a Tensor of them.")
         return _joined(self.trace.outputs, problem)
 
@@ -60,31 +72,41 @@ class ResidualPoint:
     def is_finite(self) -> bool:
         return self.cost < np.inf
 
+    @property
+    def unweighted(self) -> Array:
+        """The residuals as the user's function gave them, (m,); here that is `r`, under a robust loss it is not."""
+        return self.r
+
     @cached_property
     def J(self) -> Array:
-        """The Jacobian, (m, n)."""
+        """The Jacobian, (m, n). The record has then served its purpose."""
         self.problem.njev += 1
         with no_grad(), np.errstate(all="ignore"):
-            blocks = (columns_of if self.x.size <= self.r.size else rows_of)(self.trace, None)
-        lines = [
-            self.problem.variables.xp.concatenate([x.data.reshape(y.size, -1) for x in line], axis=1)
-            for line, y in zip(blocks, self.trace.outputs, strict=True)
-        ]
-        return lines[0] if len(lines) == 1 else self.problem.variables.xp.concatenate(lines)
+            matrix = jacobian_matrix(self.trace)
+        del self.trace
+        return matrix
 
     @cached_property
     def g(self) -> Array:
         """The gradient of the cost, J'r, (n,); from the Jacobian if that is there, else by one walk back."""
-        return self.r @ self.J if "J" in vars(self) else self.vjp(self.r)
+        return self.vjp(self.r)
+
+    def defect(self, p: Array, there: ResidualPoint) -> Array:
+        """What the linear model misses at `there`, the point x + p: r(x + p) - r - J p, (m,)."""
+        return there.r - self.r - self.jvp(p)
 
     def jvp(self, v: Array) -> Array:
-        """J v, (m,), without J."""
+        """J v, (m,), without J unless it is there."""
+        if "J" in vars(self):
+            return self.J @ v
         tangents = [Tensor(piece) for piece in self.problem.variables.leaves(v)]
         with no_grad(), np.errstate(all="ignore"):
             return _joined(self.trace.push(tangents), self.problem)
 
     def vjp(self, u: Array) -> Array:
-        """J'u, (n,), without J."""
+        """J'u, (n,), likewise."""
+        if "J" in vars(self):
+            return u @ self.J
         ends = np.cumsum([y.size for y in self.trace.outputs]).tolist()
         parts = zip([0, *ends[:-1]], ends, self.trace.outputs, strict=True)
         cotangents = [Tensor(u[begin:end].reshape(y.shape).astype(y.dtype, copy=False)) for begin, end, y in parts]

@@ -60,3 +60,4 @@ NO_LOWER_POINT = Reason(
     -6, False, "no lower point was found along the direction, nor along the steepest one; is the function smooth?"
 )
 UNBOUNDED = Reason(-7, False, "the function falls without bound")
+INTERRUPTED = Reason(-8, False, "interrupted; this is the last point that was reached")

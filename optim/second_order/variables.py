@@ -21,6 +21,7 @@ class Variables:
 
     start : the flat vector of `x0`, a copy; integers become float64
     size : how many numbers it holds
+    eps : the rounding unit of the coarsest of its number types
     """
 
     def __init__(self, x0: Any, owner: str):
@@ -36,6 +37,7 @@ class Variables:
             raise ValueError(f"{owner}: x0 holds no numbers; give the point to start from.")
         self.shapes = [array.shape for array in arrays]
         self.dtypes = [array.dtype for array in arrays]
+        self.eps = max(float(np.finfo(dtype).eps) for dtype in self.dtypes)
         self.xp = namespace(arrays[0])
         self.start = self.xp.concatenate([array.reshape(-1) for array in arrays])
         self.size = self.start.size

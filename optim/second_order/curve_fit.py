@@ -1,0 +1,183 @@
+"""curve_fit: the parameters of a curve through data, and how well the data tell them.
+
+After this file you know how a fit is a least-squares problem: residuals are differences divided by the errors of the
+data, or, where errors go together, differences that a triangular factor of their covariance has made independent.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from minigrad import Tensor
+from minigrad.backend import Array, is_array, namespace
+from minigrad.linalg import solve_triangular
+
+from .covariance import covariance
+from .least_squares import UNBOUNDED, least_squares
+
+
+def curve_fit(
+    f: Callable,
+    xdata: Any,
+    ydata: Any,
+    p0: Any = None,
+    sigma: Any = None,
+    absolute_sigma: bool = False,
+    check_finite: bool = True,
+    bounds: Any = UNBOUNDED,
+    method: str = "lm",
+    jac: Callable | None = None,
+    *,
+    full_output: bool = False,
+    **options: Any,
+) -> tuple:
+    """The parameters with which `f(x, *parameters)` fits the data best, and their covariance.
+
+    Parameters
+    ----------
+    f : callable
+        From xdata and each parameter, Tensors, to the predicted ydata, written in minigrad's ops.
+    xdata : array, Tensor, or anything that `f` understands
+        An array or a list of numbers comes to `f` as a Tensor, everything else as it is.
+    ydata : array or Tensor
+        The observations, of the shape that `f` returns.
+    p0 : array or Tensor (n,), optional
+        The parameters to start from; ones if not given, inside of the bounds.
+    sigma : array, optional
+        The standard deviation of the errors of ydata: a number, one for each observation, or the covariance matrix of
+        all.
+    absolute_sigma : bool
+        Whether sigma is meant as it stands. If not, only the ratios in it count, and the covariance is scaled by what
+        the residuals show.
+    check_finite : bool
+        Whether NaN and infinity in the data are an error.
+    bounds, method, **options : see `least_squares`
+    jac : callable, optional
+        `jac(x, *parameters)`, the derivatives of f, (m, n); if not given, the engine's.
+    full_output : bool
+        Whether to return more, as SciPy's curve_fit does.
+
+    Returns
+    -------
+    popt : array (n,)
+    pcov : array (n, n)
+        The covariance of popt; the roots of its diagonal are standard deviations. Infinite, with a warning, where the
+        data do not tell all parameters.
+    infodict, mesg, ier
+        With `full_output`: the whole result of `least_squares`, its message, and its status.
+
+    Raises
+    ------
+    RuntimeError
+        Where the fit did not succeed; the message says why.
+    ValueError, TypeError
+        For arguments that do not fit.
+    """
+    if method == "matrix-free":
+        raise ValueError("curve_fit: method 'matrix-free' has no Jacobian to give a covariance; use least_squares.")
+    y = _floats(ydata, "ydata", check_finite)
+    make: Any = Tensor if jac is None else _unchanged  # with a jac, f may be plain NumPy, and gets arrays
+    x = make(_floats(xdata, "xdata", check_finite, y)) if _is_data(xdata) else xdata
+    normalized, observed = _normalizer(sigma, y, make), make(y)
+
+    def residuals(p):
+        predicted = f(x, *(p[i] for i in range(p.size)))
+        if predicted.shape != y.shape:
+            raise ValueError(
+                f"curve_fit: f returned shape {predicted.shape} for ydata {y.shape}; it must predict each observation."
+            )
+        return normalized(predicted - observed)
+
+    def jacobian(p):
+        return normalized(jac(x, *(p[i] for i in range(p.size))))
+
+    start = _start(f, p0, bounds, y)
+    found = least_squares(residuals, start, jac and jacobian, bounds, method, **options)
+    if not found.success:
+        raise RuntimeError(f"curve_fit: no fit was found: {found.message}.")
+    cov = covariance(found.jac)[0] if absolute_sigma else found.cov
+    if not bool(namespace(cov).isfinite(cov).all()):
+        warnings.warn(
+            f"curve_fit: the {y.size} observations do not determine all {found.grad.size} parameters, so their "
+            "covariance is infinite; leave parameters out, or take more data.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    if not full_output:
+        return found.x, cov
+    found["fvec"] = found.fun
+    return found.x, cov, found, found.message, found.status
+
+
+def _is_data(value: Any) -> bool:
+    return isinstance(value, (Tensor, list, tuple)) or is_array(value)
+
+
+def _unchanged(array: Array) -> Array:
+    return array
+
+
+def _floats(value: Any, name: str, check_finite: bool, beside: Array | None = None) -> Array:
+    """Data as a floating-point array, where `beside` lies if they come as a list."""
+    array = value.data if isinstance(value, Tensor) else value
+    if not is_array(array):
+        array = (np if beside is None else namespace(beside)).asarray(array, dtype=float)
+    if array.dtype.kind != "f":
+        array = array.astype(float)
+    if check_finite and not bool(namespace(array).isfinite(array).all()):
+        raise ValueError(f"curve_fit: {name} holds NaN or infinity; leave these observations out.")
+    return array
+
+
+def _normalizer(sigma: Any, y: Array, make: Callable) -> Callable:
+    """What gives differences from y, or their derivatives (m, n), errors that are independent and of size one."""
+    if sigma is None:
+        return _unchanged
+    xp = namespace(y)
+    sigma = _floats(sigma, "sigma", True, y)
+    if sigma.size == 1 or sigma.shape == y.shape:
+        if not bool((sigma > 0).all()):
+            raise ValueError("curve_fit: sigma holds a number that is not positive; standard deviations are.")
+        deviations = make(xp.broadcast_to(sigma, y.shape).astype(y.dtype))
+        return lambda d: d / deviations.reshape(*y.shape, *[1] * (d.ndim - y.ndim))
+    if sigma.shape != (y.size, y.size) or y.ndim != 1:
+        raise ValueError(
+            f"curve_fit: sigma has shape {sigma.shape}; expected {y.shape}, a deviation for each observation, or "
+            f"{(y.size, y.size)}, the covariance of all."
+        )
+    factor = _factor(sigma, xp)
+    triangle = make(factor.astype(y.dtype))
+    return lambda d: solve_triangular(triangle, d, lower=True)
+
+
+def _factor(sigma: Array, xp: Any) -> Array:
+    """The Cholesky factor; CuPy gives NaN, or none of the kind, where NumPy raises."""
+    try:
+        factor = xp.linalg.cholesky(sigma)
+        if bool((xp.diagonal(factor) > 0).all()):
+            return factor
+    except np.linalg.LinAlgError:
+        pass
+    raise ValueError("curve_fit: sigma is a matrix, but no covariance: it must be symmetric positive definite.")
+
+
+def _start(f: Callable, p0: Any, bounds: Any, y: Array) -> Any:
+    """The parameters to start from; ones, or a point within bounds, for as many as f has."""
+    if p0 is not None:
+        return p0
+    kinds = inspect.Parameter
+    parameters = list(inspect.signature(f).parameters.values())[1:]
+    if not parameters or any(p.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD) for p in parameters):
+        raise ValueError("curve_fit: how many parameters f takes cannot be told from its signature; give p0.")
+    lower, upper = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
+    lower, upper = (np.broadcast_to(np.asarray(b, dtype=float), len(parameters)) for b in (lower, upper))
+    least, most = np.isfinite(lower), np.isfinite(upper)
+    start = np.where(least, lower + 1, np.where(most, upper - 1, 1.0))
+    both = least & most
+    start[both] = (lower[both] + upper[both]) / 2
+    return namespace(y).asarray(start)
