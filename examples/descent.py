@@ -101,9 +101,24 @@ def by_steps(make: Callable[..., Any]) -> Method:
     return lambda function, start, steps, lr: follow(partial(make, lr=lr), function, start, steps)
 
 
+MINIMIZERS = {"CG": "cg", "BFGS": "bfgs", "L-BFGS": "l-bfgs", "Newton": "newton", "TrustNewton": "trust-exact"}
+"""Methods of `optim.minimize`: they find the length of each step themselves, by a search or a trust region."""
+
+
+def by_minimize(name: str) -> Method:
+    """A method of `minimize`, which knows no learning rate; where it ends, the path stays."""
+
+    def path(function: Function, start: Point, steps: int, lr: float) -> np.ndarray:
+        options = {"maxiter": steps, "return_all": True}
+        points = optim.minimize(lambda p: function(p[0], p[1]), np.array(start), method=name, options=options).allvecs
+        return np.array(points + points[-1:] * (steps + 1 - len(points)))
+
+    return path
+
+
 METHODS: dict[str, Method] = {name: by_steps(make) for name, make in OPTIMIZERS.items()}
-"""What can be drawn, by name. A minimizer that is a function, and tells a callback of its points, joins here as a
-function of its own from (function, start, steps, lr) to a path."""
+METHODS |= {name: by_minimize(method) for name, method in MINIMIZERS.items()}
+"""What can be drawn, by name; a function of your own from (function, start, steps, lr) to a path may join."""
 
 
 def find_method(label: str) -> Method:
@@ -159,7 +174,10 @@ FOUND = {
     "Lookahead": (5e-05, 0.002, 0.002, 0.01, 0.1),
 }
 
-RATES = {name: {label: row[i] for label, row in FOUND.items()} for i, name in enumerate(COLUMNS)}
+RATES = {
+    name: {label: row[i] for label, row in FOUND.items()} | dict.fromkeys(MINIMIZERS, 1.0)
+    for i, name in enumerate(COLUMNS)
+}
 """For each surface the rate of each method, from the surface's own starts. By `python examples/optimizer_paths.py
 --function beale --optimizers all --find-rates --steps 2000`; rosenbrock too with 2000 steps, the others with 500."""
 
@@ -171,6 +189,8 @@ def find_rate(label: str, surface: Surface, steps: int, tolerance: float) -> flo
     tolerance of the least value from the most; then in the fewest steps; then ends lowest, in its last tenth.
     """
     method, lowest = find_method(label), lowest_value(surface)
+    if label in MINIMIZERS:
+        return 1.0
 
     def badness(rate: float) -> tuple:
         score = np.zeros(5)

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from descent import (
     METHODS,
+    MINIMIZERS,
     RATES,
     MethodError,
     Walk,
@@ -84,9 +85,10 @@ def table(surface: Surface, walks: Sequence[Walk], tolerance: float) -> str:
         first, settled = ("-" if count is None else count for count in counts)
         last = walk.path[~np.isnan(walk.path).any(axis=1)][-1]
         start = "({:g}, {:g})".format(*walk.start)
+        rate = "-" if walk.label in MINIMIZERS else f"{walk.rate:.2g}"
         distance = f"{distance_to_minimum(surface, last):.2e}" if surface.minima else "-"
         lines.append(
-            f"{walk.label:{width}} {walk.rate:8.2g}  {start:14}{first:>7}{settled:>10}"
+            f"{walk.label:{width}} {rate:>8}  {start:14}{first:>7}{settled:>10}"
             f"{surface.values(last) - lowest:12.2e}{distance:>11}"
             f"  {remark(surface, walk.path)}".rstrip()
         )
