@@ -58,7 +58,7 @@ from .proximal import (
     no_decay_groups,
 )
 from .rmsprop import RMSprop
-from .second_order import OptimizeResult, curve_fit, least_squares, minimize
+from .second_order import Composite, OptimizeResult, curve_fit, least_squares, minimize
 from .sgd import SGD
 from .swa_utils import AveragedModel, update_bn
 from .wrappers import Lookahead
@@ -72,6 +72,7 @@ __all__ = [
     "AveragedModel",
     "BatchSizeScheduler",
     "ChainedScheduler",
+    "Composite",
     "ConstantLR",
     "CosineAnnealingLR",
     "CosineAnnealingWarmRestarts",

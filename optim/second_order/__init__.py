@@ -5,6 +5,7 @@ derivatives. `minimize`, `least_squares` and `curve_fit` have SciPy's names and 
 from .curve_fit import curve_fit
 from .least_squares import least_squares
 from .minimize import minimize
+from .newton_cg import Composite
 from .result import OptimizeResult
 
-__all__ = ["OptimizeResult", "curve_fit", "least_squares", "minimize"]
+__all__ = ["Composite", "OptimizeResult", "curve_fit", "least_squares", "minimize"]

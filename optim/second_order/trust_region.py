@@ -55,8 +55,11 @@ class TrustRegion:
             if new.f == -math.inf:
                 return new
             came = share_of_promise(here, new, promised)
+            taken = came > self.accept and is_better(here, new)
+            if not taken:
+                came = min(came, 0.0)  # the next step from here must be a shorter one
             self.radius = self._adapted(self.radius, came, step, new.f - here.f, float(here.g @ step))
-            if came > self.accept and is_better(here, new):
+            if taken:
                 return new
             if promised <= noise(here) / 10:
                 break
