@@ -58,7 +58,18 @@ from .proximal import (
     no_decay_groups,
 )
 from .rmsprop import RMSprop
-from .second_order import Composite, OptimizeResult, curve_fit, least_squares, minimize
+from .second_order import (
+    BFGS,
+    LBFGS,
+    Composite,
+    GaussNewton,
+    LevenbergMarquardt,
+    Newton,
+    OptimizeResult,
+    curve_fit,
+    least_squares,
+    minimize,
+)
 from .sgd import SGD
 from .swa_utils import AveragedModel, update_bn
 from .wrappers import Lookahead
@@ -70,6 +81,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "AveragedModel",
+    "BFGS",
     "BatchSizeScheduler",
     "ChainedScheduler",
     "Composite",
@@ -78,10 +90,13 @@ __all__ = [
     "CosineAnnealingWarmRestarts",
     "CyclicLR",
     "ExponentialLR",
+    "GaussNewton",
     "HeavyBall",
     "InverseTimeLR",
+    "LBFGS",
     "LRScheduler",
     "LambdaLR",
+    "LevenbergMarquardt",
     "LinearLR",
     "Lion",
     "Lookahead",
@@ -91,6 +106,7 @@ __all__ = [
     "NAGC",
     "NAGSC",
     "NAdam",
+    "Newton",
     "Nesterov",
     "OneCycleLR",
     "OptimizeResult",

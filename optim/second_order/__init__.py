@@ -5,7 +5,19 @@ derivatives. `minimize`, `least_squares` and `curve_fit` have SciPy's names and 
 from .curve_fit import curve_fit
 from .least_squares import least_squares
 from .minimize import minimize
+from .model_optimizers import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
 from .newton_cg import Composite
 from .result import OptimizeResult
 
-__all__ = ["Composite", "OptimizeResult", "curve_fit", "least_squares", "minimize"]
+__all__ = [
+    "BFGS",
+    "Composite",
+    "GaussNewton",
+    "LBFGS",
+    "LevenbergMarquardt",
+    "Newton",
+    "OptimizeResult",
+    "curve_fit",
+    "least_squares",
+    "minimize",
+]

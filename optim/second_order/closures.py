@@ -217,7 +217,7 @@ def check_loss(loss: Any, owner: str, recorded: bool) -> None:
 
 def check_residuals(returned: Any, owner: str) -> list[Tensor]:
     """The leaves of what the closure returned, which must be Tensors of numbers that can be differentiated."""
-    found = flatten(returned)[0]
+    found: list[Any] = [None] if returned is None else flatten(returned)[0]
     for y in found:
         if not isinstance(y, Tensor) or y.dtype.kind != "f":
             raise TypeError(

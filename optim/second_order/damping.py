@@ -15,7 +15,7 @@ import numpy as np
 
 from minigrad.backend import Array
 
-from .linear_model import LinearModel, Step, column_norms
+from .linear_model import LinearModel, Step, column_norms, shortening
 from .residuals import ResidualPoint
 
 GOOD_ENOUGH = 1e-4
@@ -135,22 +135,13 @@ class Radius:
     def judge(self, step: Step, gained: float) -> bool:
         ratio = gained / step.gain if step.gain > 0 else -1.0
         if ratio < 0.25:
-            shrink = _shrink(step, gained)
+            shrink = shortening(step, gained)
             self.extent = shrink * min(self.extent, 10 * step.length)
             self.damping /= shrink
         elif ratio >= 0.75 or self.damping == 0:
             self.extent = 2 * step.length
             self.damping /= 2
         return ratio >= GOOD_ENOUGH
-
-
-def _shrink(step: Step, gained: float) -> float:
-    """By what to shorten: to the lowest point of the parabola through what is known along the step, within bounds."""
-    if gained >= 0:
-        return 0.5
-    if gained == -float("inf"):
-        return 0.1
-    return min(max(0.5 * step.slope / (step.slope + gained), 0.1), 0.5)
 
 
 class Damping:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from .linear_model import LinearModel, Step
+from .linear_model import LinearModel, Step, shortening
 from .residuals import ResidualPoint
 
 
 class LineSearch:
-    """The Gauss-Newton step, halved until the cost falls by enough (Armijo 1966): a `Trust` in one direction.
+    """The Gauss-Newton step, shortened until the cost falls by enough (Armijo 1966): a `Trust` in one direction.
 
     The step comes from a decomposition of J, never from J'J. Where J lacks full rank it is the shortest one.
     """
@@ -35,7 +35,7 @@ class LineSearch:
 
     def judge(self, step: Step, gained: float) -> bool:
         taken = step.slope < 0 and gained >= -self.SUFFICIENT * step.slope
-        self.share = 1.0 if taken else self.share / 2
+        self.share = 1.0 if taken else self.share * shortening(step, gained)
         return taken
 
 

@@ -45,7 +45,7 @@ class LBFGS(Downhill):
     max_iter : int
         Iterations of one call of `step`.
     max_eval : int, optional
-        Evaluations of one call, after which it ends with the search under way; 5/4 of `max_iter` if not given.
+        Evaluations of one call, after which it ends with the search under way; 2 `max_iter` + 10 if not given.
     tolerance_grad : float
         A step ends where no component of the gradient is larger.
     tolerance_change : float
@@ -58,10 +58,11 @@ class LBFGS(Downhill):
 
     Notes
     -----
-    Names and defaults are `torch.optim.LBFGS`'s but for two. `line_search_fn` there is None, steps of a fixed length
-    that nobody checks, and on most models they diverge. `tolerance_change` there is not relative to the loss, so that
-    a fit stops at a loss of about 1e-7, however far it could go. And two iterations on either side of a call of
-    `step` are not compared: curvature between different data (mini-batches) is no curvature.
+    Names and defaults are `torch.optim.LBFGS`'s but for three. `line_search_fn` is None there, steps of a fixed length
+    that nobody checks, with which many models diverge. `max_eval` is 5/4 of `max_iter` there, which ends a step of few
+    iterations in its first search. `tolerance_change` is not relative to the loss there, so that a fit stops where the
+    loss is about 1e-7, however far it could go. And what changed between two calls of `step` is not learnt from: where
+    the data changed too, as with mini-batches, it is no curvature.
     """
 
     def __init__(
@@ -294,10 +295,10 @@ def given(arguments: dict[str, Any]) -> dict[str, Any]:
 def check_numbers(owner: str, group: Mapping[str, Any]) -> None:
     """Raise for an option that must be a number from 0 on, or a count from 1 on, and is not."""
     for name in ("max_iter", "max_eval", "history_size"):
-        value = group.get(name)
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
+        value, least = group.get(name), 2 if name == "max_eval" else 1  # the first evaluation is that of the start
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= least
         if name in group and not whole and not (name == "max_eval" and value is None):
-            raise ValueError(f"{owner}: {name}={value!r}; expected a whole number, 1 or more.")
+            raise ValueError(f"{owner}: {name}={value!r}; expected a whole number, {least} or more.")
     for name in ("lr", "alpha", "tolerance_grad", "tolerance_change", "ftol", "xtol", "gtol"):
         if name in group:
             check_number(owner, name, group[name], 0)

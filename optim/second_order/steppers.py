@@ -272,12 +272,12 @@ class Watch:
 
     def _is_settled(self, here: Any, tolerance: float) -> bool:
         before, self.f = (float(self.problem.first_loss) if self.f is None else self.f), here.f
-        return abs(before - here.f) <= tolerance * abs(here.f) or float(abs(here.x - self.x).max()) <= tolerance
+        return abs(before - here.f) < tolerance * abs(here.f) or float(abs(here.x - self.x).max()) < tolerance
 
 
 def evaluations(group: dict[str, Any]) -> float:
-    """How many a step may make: PyTorch's 5 for 4 iterations, if the group does not say."""
-    return group["max_iter"] * 5 // 4 if group["max_eval"] is None else group["max_eval"]
+    """How many a step may make; if the group does not say, so many that max_iter ends nearly all steps first."""
+    return 2 * group["max_iter"] + 10 if group["max_eval"] is None else group["max_eval"]
 
 
 # --- what was learnt: out of the parts, into them, and as part of a state ---
