@@ -278,6 +278,8 @@ def test_a_change_in_place_of_what_a_is_made_of_is_an_error():
         w.copy_(2 * w)
     with pytest.raises(GradientError, match="was changed in place after the solve"):
         x.sum().backward()
+    with pytest.raises(GradientError, match="was changed in place after the solve"):
+        mg.push(x, b, np.ones(4))
 
 
 def test_a_gradient_of_one_half_of_the_arguments_leaves_the_other_alone():

@@ -259,7 +259,7 @@ def _linear_solve(packed, *, system):
 
 def _back(g, out, system):
     system.check_unchanged()
-    with _examples_apart(g, out):
+    with _examples_apart(out):
         u, gradients = system.transpose().solve_for(g), []
         if system.symmetric:
             v, image = system.trace(out)
@@ -273,7 +273,7 @@ def _back(g, out, system):
 
 def _on(tangent, out, system):
     system.check_unchanged()
-    with _examples_apart(tangent, out):
+    with _examples_apart(out):
         size = prod(system.shape)
         b_tangent = tangent[:size].reshape(system.shape)
         if system.outside:
@@ -342,12 +342,12 @@ def _stand_in(node: Node, b: Tensor) -> Tensor:
 
 
 @contextmanager
-def _examples_apart(*values: Any) -> Iterator[None]:
-    """Inside, each example of a vmap keeps a gradient of its own, though the vmap may have ended.
+def _examples_apart(out: Any) -> Iterator[None]:
+    """Inside, each example that `out` stands for keeps a gradient of its own, though the vmap may have ended.
 
     The engine sums over the examples where the rule's result arrives; summed here already, it would be so twice.
     """
-    levels = {level for value in values for level in levels_of(value)}
+    levels = list(levels_of(out))
     before = [(level, level.open) for level in levels]
     for level in levels:
         level.open = True

@@ -11,6 +11,8 @@ from functools import cached_property
 from math import sqrt
 from typing import Any
 
+import numpy as np
+
 from minigrad.linalg import iterative
 
 from .linear_model import AT_ROUNDING, Step
@@ -20,8 +22,8 @@ from .residuals import ResidualPoint
 class ProductModel:
     """r + J p around `here`, known by products; lengths are measured by |p| (Levenberg's scaling)."""
 
-    LEAST_EXACT, MOST_EXACT = 1e-2, 1e-10
-    """The bounds of LSMR's relative tolerance."""
+    LEAST_EXACT, MOST_EXACT = 0.1, 1e-10
+    """The bounds of the share of the gradient that a step may leave."""
 
     def __init__(self, here: ResidualPoint):
         self.here, self.g = here, here.g
@@ -42,6 +44,14 @@ class ProductModel:
     def stretch(self) -> float:
         """|J u| for the unit vector u along g: a lower estimate of |J|."""
         image = self.here.jvp(self.g / (self.steepness or 1.0))
+        return sqrt(float(image @ image))
+
+    @cached_property
+    def frobenius(self) -> float:
+        """|J| in Frobenius's norm, about: |J z| for random signs z, whose square has that norm's as its mean."""
+        xp = self.here.problem.variables.xp
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], self.g.size)
+        image = self.here.jvp(xp.asarray(signs.astype(self.g.dtype)))
         return sqrt(float(image @ image))
 
     @property
@@ -75,9 +85,15 @@ class ProductModel:
         return self.orthogonality**2 <= sqrt(max(ftol, least)) or self.damping <= self.stretch**2
 
     def damped(self, damping: float) -> Step:
-        """The damped step, as exact as pays: the tolerance falls with the gradient (Eisenstat and Walker 1996)."""
+        """The damped step, as exact as pays: the share of the gradient that it leaves falls with the gradient
+        (Eisenstat and Walker 1996). LSMR's tolerances are relative to |J| |r|, of which the gradient is a small part.
+        """
         here, self.damping = self.here, damping
-        exact = max(self.MOST_EXACT, min(self.LEAST_EXACT, 0.1 * self.orthogonality))
+        share, size = (
+            max(self.MOST_EXACT, min(self.LEAST_EXACT, self.orthogonality)),
+            self.frobenius * sqrt(2 * here.cost),
+        )
+        exact = max(here.problem.eps, share * min(1.0, self.steepness / size) if size > 0 else share)
         found = iterative.lsmr(here.jvp, -here.r, adjoint=here.vjp, damp=sqrt(damping), atol=exact, btol=exact)
         p = found.x
         image, slope = here.jvp(p), float(self.g @ p)
