@@ -138,12 +138,18 @@ def test_a_write_between_forward_and_backward_is_an_error_that_names_op_argument
 
 
 def test_what_was_copied_from_a_parameter_outlives_a_write_to_it():
-    """Reading at an array of places makes a copy, so that the graph still has all it needs."""
+    """Reading at an array of places, or a turned matrix as a vector, makes a copy: the graph has all it needs."""
     w, v = leaf(1.0, 2.0, 3.0), leaf(4.0, 5.0)
     y = (w[np.array([0, 2])] * v).sum()
     w.copy_(np.zeros(3))
     y.backward()
     assert w.grad.tolist() == [4, 0, 5] and v.grad.tolist() == [1, 3]
+    w = leaf([1.0, 2.0], [3.0, 4.0])
+    y = (w.T.reshape(4) * mg.arange(4.0)).sum()
+    z = (w.T.reshape(4) ** 2).sum()
+    w.copy_(np.zeros((2, 2)))
+    (y + z).backward()
+    assert w.grad.tolist() == [[2, 6], [7, 11]]
 
 
 def test_loading_a_state_between_forward_and_backward_is_found_too():

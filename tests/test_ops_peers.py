@@ -299,6 +299,7 @@ NO_PEER = {
     ("OPS", "max_pool2d_gather"): "a part of max_pool2d, whose second derivative goes through it",
     ("OPS", "cofactors"): "the derivative of det, whose second derivative goes through it",
     ("OPS", "slogdet"): "packs the results of the composite into one array",
+    ("OPS", "linear_solve"): "the rule behind cg, lsmr and their kin; test_linear_solve_derivatives.py checks it",
     ("OPS", "qr"): "packs the results of the composite into one array",
     ("OPS", "eigh"): "packs the results of the composite into one array",
     ("OPS", "svd"): "packs the results of the composite into one array",

@@ -273,12 +273,11 @@ def _back(g, out, system):
 
 def _on(tangent, out, system):
     system.check_unchanged()
-    with _examples_apart(out):
-        size = prod(system.shape)
-        b_tangent = tangent[:size].reshape(system.shape)
-        if system.outside:
-            b_tangent = b_tangent - _moved(system, out, _cut(tangent[size:], system.outside))
-        return replace(system, x0=None).solve_for(b_tangent)
+    size = prod(system.shape)
+    b_tangent = tangent[:size].reshape(system.shape)
+    if system.outside:
+        b_tangent = b_tangent - _moved(system, out, _cut(tangent[size:], system.outside))
+    return replace(system, x0=None).solve_for(b_tangent)
 
 
 _linear_solve.vjp(packed=_back)
