@@ -6,7 +6,6 @@ each point, a rule of how far to trust it, and limits; and what the result tells
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .box import Box, BoxedModel, read_box, spread
+from .callbacks import Callback
 from .covariance import covariance
 from .damping import Columns, Damping, Fixed, LargestColumns, Radius, ScaledModel, Unscaled
 from .fitting import Limits, fit
@@ -240,31 +240,12 @@ class _Watcher:
     """What looks on at a fit: the printed line, and the user's callback, which may stop it."""
 
     def __init__(self, problem: Any, callback: Callable | None, verbose: int):
-        if callback is not None and not callable(callback):
-            raise TypeError(f"least_squares: callback must be a function, got {callback!r}.")
-        self.problem, self.callback, self.lines = problem, callback, verbose >= 2
-        self.wants_result = callback is not None and _takes_result(callback)
+        self.problem, self.lines = problem, verbose >= 2
+        self.callback = Callback(callback, problem.variables, "least_squares")
         if self.lines:
             print("step  evaluations              cost", flush=True)
 
     def __call__(self, here: ResidualPoint, nit: int) -> bool:
         if self.lines:
             print(f"{nit:4d}  {self.problem.nfev:11d}  {here.cost:16.9g}", flush=True)
-        if self.callback is None:
-            return False
-        x = self.problem.variables.given(here.x)
-        try:
-            if not self.wants_result:
-                return bool(self.callback(x))
-            seen = OptimizeResult(x=x, fun=here.unweighted.copy(), cost=here.cost, nit=nit)
-            return bool(self.callback(intermediate_result=seen))
-        except StopIteration:
-            return True
-
-
-def _takes_result(callback: Callable) -> bool:
-    """Whether the one parameter is called `intermediate_result`, as SciPy looks at it."""
-    try:
-        return set(inspect.signature(callback).parameters) == {"intermediate_result"}
-    except (ValueError, TypeError):  # a built-in function such as list.append has no signature to look at
-        return False
+        return self.callback(here.x, fun=here.unweighted.copy(), cost=here.cost, nit=nit)

@@ -5,7 +5,6 @@ After this file you know which methods there are, each a direction times a step 
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .bfgs import BFGS
+from .callbacks import Callback
 from .conjugate_gradient import ConjugateGradient
 from .descent import Limits, descend
 from .lbfgs import LBFGS
@@ -184,10 +184,8 @@ class Watcher:
     """What looks on at a run: the printed line, the list of iterates, and the user's callback, which may stop it."""
 
     def __init__(self, objective: Objective, callback: Callable | None, verbose: bool, return_all: bool):
-        if callback is not None and not callable(callback):
-            raise TypeError(f"minimize: callback must be a function, got {callback!r}.")
-        self.objective, self.callback, self.verbose, self.return_all = objective, callback, verbose, return_all
-        self.wants_result = callback is not None and _takes_result(callback)
+        self.objective, self.verbose, self.return_all = objective, verbose, return_all
+        self.callback = Callback(callback, objective.variables, "minimize")
         self.iterates = [objective.variables.given(objective.variables.start)] if return_all else []
         if verbose:
             print("iteration  evaluations          function   largest slope", flush=True)
@@ -197,20 +195,4 @@ class Watcher:
             self.iterates.append(self.objective.variables.given(here.x))
         if self.verbose:
             print(f"{iteration:9d}  {self.objective.nfev:11d}  {here.f:16.9g}  {here.steepness:14.3e}", flush=True)
-        if self.callback is None:
-            return False
-        x = self.objective.variables.given(here.x)
-        try:
-            if self.wants_result:
-                return bool(self.callback(intermediate_result=OptimizeResult(x=x, fun=here.f, nit=iteration)))
-            return bool(self.callback(x))
-        except StopIteration:
-            return True
-
-
-def _takes_result(callback: Callable) -> bool:
-    """Whether the one parameter is called `intermediate_result`, as SciPy looks at it."""
-    try:
-        return set(inspect.signature(callback).parameters) == {"intermediate_result"}
-    except (ValueError, TypeError):  # a built-in function such as list.append has no signature to look at
-        return False
+        return self.callback(here.x, fun=here.f, nit=iteration)
