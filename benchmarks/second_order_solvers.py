@@ -69,7 +69,8 @@ def methods_of(name: str) -> list[str]:
     if not hasattr(optim, name):
         return []
     table = importlib.import_module(f"minigrad.optim.second_order.{name}").METHODS
-    return [method for method in table if not method.startswith("projected")]  # that one is for bounds
+    others = ("projected l-bfgs", "hessian-free")  # for bounds, and for models whose loss is known apart
+    return [method for method in table if method not in others]
 
 
 def ours_least_squares(method: str, **options) -> Solver:

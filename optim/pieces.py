@@ -28,8 +28,8 @@ SMALL = 4096  # parameters up to this size are packed
 PACK = 32768  # elements in a pack
 BLOCK = 262144  # elements in a block of a large parameter: 1 MiB of float32 an array
 # Threads take turns at the interpreter after every ufunc, which costs some 5 us: blocks must be large, and many. With
-# two threads SGD with momentum on 10 M numbers in 20 arrays took 7.2 ms in blocks of 16384, 5.7 of 32768, 4.4 of 131072,
-# 3.8 of 262144; Adam 14.9, 13.2, 7.9, 8.0.
+# two threads SGD with momentum on 10 M numbers in 20 arrays took 7.2 ms in blocks of 16384, 5.7 of 32768, 4.4 of
+# 131072, 3.8 of 262144; Adam 14.9, 13.2, 7.9, 8.0.
 LARGE = 65536  # blocks of this size and more are shared out among threads,
 THREADED = 500_000  # if they have this many elements in all
 

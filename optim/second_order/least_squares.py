@@ -43,6 +43,8 @@ METHODS = {
 }
 """The methods by name; see `least_squares`."""
 
+ALIASES = {"levenberg-marquardt": "lm", "gn": "gauss-newton"}
+
 UNBOUNDED = (-float("inf"), float("inf"))
 
 
@@ -127,6 +129,7 @@ def least_squares(
         For arguments that do not fit. Troubles of the function on the way, such as NaN, are told by `success`,
         `message`.
     """
+    method = ALIASES.get(str(method).lower(), str(method).lower())
     chosen = _chosen(method)
     plain = Residuals(fun, x0, args, jac)
     problem: Any = plain if _is_linear(loss, f_scale) else RobustResiduals(plain, loss, f_scale)

@@ -194,17 +194,17 @@ def is_solved(model: Any) -> bool:
 def promises_little(model: Any, ftol: float, xtol: float) -> bool:
     """Whether the undamped step gains or moves little too, or the steepest one, by the roots of the tolerances.
 
-    A damped step that does neither may just be damped too much. Moving little is meant of every variable: beside one
-    that has run off to infinity, the length of any step is small.
+    A damped step that does neither may just be damped too much. Beside a variable that has run off towards infinity
+    the length of any step is small, and says nothing.
     """
     step, least = model.gauss_newton(), model.here.problem.eps
     share = sqrt(max(ftol, least))
     if step.gain <= share * model.here.cost or model.orthogonality**2 <= share:
         return True
-    x = abs(model.here.x)
-    if sqrt(2 * model.here.cost) <= AT_ROUNDING * least * float(model.norms @ x):  # the residuals are rounding
-        return True
-    return bool((abs(step.to - model.here.x) <= sqrt(max(xtol, least)) * x).all())
+    start = model.here.problem.variables.start
+    if float(abs(model.here.x).max()) > (1 + float(abs(start).max())) / sqrt(least):
+        return False
+    return step.length <= sqrt(max(xtol, least)) * model.size
 
 
 def shortening(step: Step, gained: float) -> float:

@@ -50,6 +50,7 @@ METHODS: dict[str, Method] = {
 """Every method by its name, in small letters. "projected l-bfgs" is what "l-bfgs" becomes when there are bounds."""
 
 ALIASES = {"lbfgs": "l-bfgs", "l-bfgs-b": "l-bfgs", "gd": "gradient descent", "steepest descent": "gradient descent"}
+ALIASES |= {"trust-region": "trust-exact", "newton-tr": "trust-exact", "hf": "hessian-free"}
 SYNONYMS = {"maxfun": "maxfev", "maxcor": "memory", "disp": "verbose"}
 """SciPy's names of options, and ours."""
 
