@@ -35,13 +35,13 @@ _written: dict[int, list] = {}
 def note_write(array: Array) -> int:
     """Remember that an array was written to now, and return the time, on the clock of creation numbers."""
     now = writes[-1] = creation_number()
-    owner = owner_of(array)
+    owner = array if array.base is None else owner_of(array)
     entry = _written.get(id(owner))
-    if entry is None and not isinstance(owner, np.generic):  # a NumPy scalar is not written to, but replaced
-        key = id(owner)
-        entry = _written[key] = [weakref.ref(owner, lambda _: _written.pop(key, None)), now]
     if entry is not None:
         entry[1] = now
+    elif not isinstance(owner, np.generic):  # a NumPy scalar is not written to, but replaced
+        key = id(owner)
+        _written[key] = [weakref.ref(owner, lambda _: _written.pop(key, None)), now]
     return now
 
 
