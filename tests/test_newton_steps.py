@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minigrad.optim.second_order.line_search import quadratic_share
 from minigrad.optim.second_order.newton import REPAIRS, Spectrum, modified_cholesky, solve_positive
 from minigrad.optim.second_order.newton_cg import negative_curvature, steihaug
 from minigrad.optim.second_order.objective import Objective
-from minigrad.optim.second_order.trust_region import TrustRegion, share_of_promise, shrinking
+from minigrad.optim.second_order.trust_region import TrustRegion, share_of_promise
 
 # --- the subproblem of a trust region ---
 
@@ -143,9 +144,9 @@ def test_what_is_not_positive_definite_is_seen(H):
 
 
 def test_the_radius_shrinks_more_the_worse_the_model_was():
-    assert shrinking(-1.0, math.inf) == shrinking(-1.0, 1e9) == 0.1
-    assert shrinking(-1.0, 1.0) == pytest.approx(0.25)  # the parabola -t + 2 t^2
-    assert shrinking(-1.0, -0.5) == shrinking(-1.0, -3.0) == 0.5
+    assert quadratic_share(-1.0, math.inf) == quadratic_share(-1.0, 1e9) == 0.1
+    assert quadratic_share(-1.0, 1.0) == pytest.approx(0.25)  # the parabola -t + 2 t^2
+    assert quadratic_share(-1.0, -0.5) == quadratic_share(-1.0, -3.0) == 0.5
 
 
 def test_decreases_that_are_only_rounding_count_as_promised():

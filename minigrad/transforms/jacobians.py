@@ -17,7 +17,7 @@ from minigrad.ops.batching import enter_level, leave_level
 from minigrad.tensor import Tensor
 from minigrad.transforms.batching import new_level
 from minigrad.transforms.together import push_together
-from minigrad.transforms.trace import Trace, normal_argnums
+from minigrad.transforms.trace import Record, Trace, normal_argnums
 from minigrad.trees import flatten
 
 
@@ -71,7 +71,7 @@ def hessian(
     return jacobian(inner, argnums, mode="forward", chunk_size=chunk_size, has_aux=has_aux)
 
 
-def rows_of(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
+def rows_of(trace: Record, chunk_size: int | None) -> list[list[Tensor]]:
     """For each output, its derivative by each input: cotangents that pick one element each, pulled back together."""
 
     def pull(i: int, pick: Tensor) -> list[Tensor]:
@@ -84,7 +84,7 @@ def rows_of(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
     return blocks
 
 
-def columns_of(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
+def columns_of(trace: Record, chunk_size: int | None) -> list[list[Tensor]]:
     """The same by tangents that move one element each, pushed on together."""
 
     def push(i: int, move: Tensor) -> list[Tensor]:
@@ -98,7 +98,7 @@ def columns_of(trace: Trace, chunk_size: int | None) -> list[list[Tensor]]:
     return blocks
 
 
-def jacobian_matrix(trace: Trace) -> Array:
+def jacobian_matrix(trace: Record) -> Array:
     """The Jacobian as one matrix (numbers that come out, numbers put in), by the mode that is shorter; not recorded."""
     columns, rows = (sum(x.size for x in leaves) for leaves in (trace.inputs, trace.outputs))
     xp = namespace(trace.inputs[0].data)

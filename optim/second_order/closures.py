@@ -17,12 +17,12 @@ import numpy as np
 from minigrad import Tensor, enable_grad, no_grad, ones_like, tensor, zeros_like
 from minigrad.autograd import grad, nodes_between
 from minigrad.backend import Array
-from minigrad.transforms.jacobians import columns_of
+from minigrad.transforms.jacobians import jacobian_matrix
 from minigrad.transforms.trace import Record
 from minigrad.trees import flatten
 
 from .objective import Objective, Point
-from .residuals import ResidualPoint, Residuals
+from .residuals import ResidualPoint, Residuals, joined
 
 
 @contextmanager
@@ -134,13 +134,7 @@ class CurvedPoint(ClosurePoint):
         """(n, n): all columns pushed through the record of the gradient together."""
         self.objective.nhev += 1
         with no_grad(), np.errstate(all="ignore"):
-            blocks = columns_of(self.slopes, None)
-        xp = self.objective.variables.xp
-        rows = [
-            xp.concatenate([block.data.reshape(y.size, -1) for block in line], axis=1)
-            for line, y in zip(blocks, self.slopes.outputs, strict=True)
-        ]
-        matrix = xp.concatenate(rows)
+            matrix = jacobian_matrix(self.slopes)
         return (matrix + matrix.T) / 2
 
     def hvp(self, v: Array) -> Array:
@@ -185,8 +179,7 @@ class ClosureResidualPoint(ResidualPoint):
             raise RuntimeError(went_backward_in_vain(problem.owner, "residuals"))
         self.trace = Record(inputs, check_residuals(returned, problem.owner))
         check_reach(self.trace, problem, "residuals")
-        parts = [y.data.reshape(-1) for y in self.trace.outputs]
-        return parts[0] if len(parts) == 1 else problem.variables.xp.concatenate(parts)
+        return joined(self.trace.outputs, problem)
 
 
 # --- calling a closure, and what may be wrong with it ---

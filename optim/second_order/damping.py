@@ -15,7 +15,8 @@ import numpy as np
 
 from minigrad.backend import Array
 
-from .linear_model import LinearModel, Step, column_norms, shortening
+from .line_search import quadratic_share
+from .linear_model import LinearModel, Step, column_norms
 from .residuals import ResidualPoint
 
 GOOD_ENOUGH = 1e-4
@@ -142,7 +143,7 @@ class Radius:
     def judge(self, step: Step, gained: float) -> bool:
         ratio = gained / step.gain if step.gain > 0 else -1.0
         if ratio < 0.25:
-            shrink = shortening(step, gained)
+            shrink = quadratic_share(step.slope, -gained)
             self.extent = shrink * min(self.extent, 10 * step.length)
             self.damping /= shrink
         elif ratio >= 0.75 or self.damping == 0:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from .linear_model import LinearModel, Step, shortening
+from .line_search import quadratic_share
+from .linear_model import LinearModel, Step
 from .residuals import ResidualPoint
 
 
@@ -35,7 +36,7 @@ class LineSearch:
 
     def judge(self, step: Step, gained: float) -> bool:
         taken = step.slope < 0 and gained >= -self.SUFFICIENT * step.slope
-        self.share = 1.0 if taken else self.share * shortening(step, gained)
+        self.share = 1.0 if taken else self.share * quadratic_share(step.slope, -gained)
         return taken
 
 

@@ -211,9 +211,14 @@ def _between(low: Trial, high: Trial, bisect: bool) -> float:
 
 
 def quadratic_share(slope: float, rise: float) -> float:
-    """Where on [0, 1] the parabola with this slope at 0 and this rise to 1 is lowest, between 0.1 and 0.5."""
-    share = -slope / (2 * (rise - slope)) if math.isfinite(rise) else SHRINK
-    return min(max(share, SHRINK), 0.5)
+    """Where on [0, 1] the parabola with this slope at 0 and this rise to 1 is lowest, kept in [0.1, 0.5].
+
+    Where there is no value at 1 it is 0.1, and where the parabola bends down 0.5: the quadratic is not the trouble.
+    """
+    if not math.isfinite(rise):
+        return SHRINK
+    bend = rise - slope
+    return min(max(-slope / (2 * bend), SHRINK), 0.5) if bend > 0 else 0.5
 
 
 def _secant_share(slope: float, slope_at_1: float) -> float:

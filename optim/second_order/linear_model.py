@@ -207,15 +207,6 @@ def promises_little(model: Any, ftol: float, xtol: float) -> bool:
     return step.length <= sqrt(max(xtol, least)) * model.size
 
 
-def shortening(step: Step, gained: float) -> float:
-    """By what to shorten: to the lowest point of the parabola through what is known along the step, within bounds."""
-    if gained >= 0:
-        return 0.5
-    if gained == -float("inf"):
-        return 0.1
-    return min(max(0.5 * step.slope / (step.slope + gained), 0.1), 0.5)
-
-
 def column_norms(J: Array, xp: Any) -> Array:
     """The length of each column, (n,); NaN or infinite only where J is. Squares may leave the range of numbers."""
     norms = xp.sqrt((J * J).sum(axis=0))

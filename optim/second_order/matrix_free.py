@@ -17,6 +17,7 @@ from minigrad.linalg import iterative
 
 from .linear_model import AT_ROUNDING, Step
 from .residuals import ResidualPoint
+from .vectors import length_of
 
 
 class ProductModel:
@@ -35,10 +36,8 @@ class ProductModel:
 
     @cached_property
     def steepness(self) -> float:
-        """|g|, whose square may leave the range of numbers."""
-        largest = float(abs(self.g).max())
-        unit = self.g / (largest or 1.0)
-        return largest * sqrt(float(unit @ unit))
+        """|g|."""
+        return length_of(self.g)
 
     @cached_property
     def stretch(self) -> float:

@@ -33,7 +33,21 @@ MANY = 1000
 """For more parameters than this no matrix is formed unless asked for: its decomposition would take most of the time."""
 
 
-class LBFGS(Downhill):
+class QuasiNewton(Downhill):
+    """A direction that learns curvature from gradients, with the search that `line_search_fn` names."""
+
+    def direction(self, group: dict[str, Any]) -> Direction:
+        raise NotImplementedError
+
+    def parts(self, group: dict[str, Any]) -> SimpleNamespace:
+        return SimpleNamespace(direction=self.direction(group), step_rule=searched(group, group["line_search_fn"]))
+
+    def check(self, group: dict[str, Any]) -> None:
+        check_numbers(self._name, group)
+        searched(group, group["line_search_fn"])
+
+
+class LBFGS(QuasiNewton):
     """Limited-memory BFGS with a strong Wolfe line search (Nocedal and Wright 2006, section 7.2).
 
     Parameters
@@ -78,16 +92,11 @@ class LBFGS(Downhill):
     ):
         super().__init__(params, given(locals()))
 
-    def parts(self, group: dict[str, Any]) -> SimpleNamespace:
-        direction = DESCENTS["l-bfgs"].direction({"memory": group["history_size"]})
-        return SimpleNamespace(direction=direction, step_rule=searched(group, group["line_search_fn"]))
-
-    def check(self, group: dict[str, Any]) -> None:
-        check_numbers(self._name, group)
-        searched(group, group["line_search_fn"])
+    def direction(self, group: dict[str, Any]) -> Direction:
+        return DESCENTS["l-bfgs"].direction({"memory": group["history_size"]})
 
 
-class BFGS(Downhill):
+class BFGS(QuasiNewton):
     """BFGS with a strong Wolfe line search: L-BFGS that forgets nothing, in an (n, n) matrix.
 
     For models of up to some thousand parameters. Options, and the closure, are `LBFGS`'s, without `history_size`.
@@ -105,14 +114,8 @@ class BFGS(Downhill):
     ):
         super().__init__(params, given(locals()))
 
-    def parts(self, group: dict[str, Any]) -> SimpleNamespace:
-        return SimpleNamespace(
-            direction=DESCENTS["bfgs"].direction({}), step_rule=searched(group, group["line_search_fn"])
-        )
-
-    def check(self, group: dict[str, Any]) -> None:
-        check_numbers(self._name, group)
-        searched(group, group["line_search_fn"])
+    def direction(self, group: dict[str, Any]) -> Direction:
+        return DESCENTS["bfgs"].direction({})
 
 
 class Newton(Downhill):

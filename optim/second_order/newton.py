@@ -19,6 +19,7 @@ from minigrad.linalg import cholesky, eigh, solve
 
 from .objective import Point
 from .result import Reason
+from .vectors import length_of
 
 LinAlgError = np.linalg.LinAlgError
 
@@ -303,15 +304,6 @@ def cauchy_step(g: Array, curvature: float, radius: float) -> tuple[Array, float
 
 def is_finite(x: Array) -> bool:
     return bool(namespace(x).isfinite(x).all())
-
-
-def length_of(p: Array) -> float:
-    """|p|, without overflow on the way."""
-    largest = float(namespace(p).abs(p).max())
-    if not 0 < largest < math.inf:
-        return largest
-    scaled = p / largest
-    return largest * math.sqrt(float(scaled @ scaled))
 
 
 def clearly(x: Any) -> float:

@@ -66,7 +66,7 @@ class ResidualPoint:
         self.trace = Trace(problem.fun, (problem.variables.tensors(self.x), *problem.args), {}, (0,))
         if not sum(y.size for y in self.trace.outputs):
             raise ValueError(f"{problem.owner}: the function returned no residuals; it must return a Tensor of them.")
-        return _joined(self.trace.outputs, problem)
+        return joined(self.trace.outputs, problem)
 
     @property
     def is_finite(self) -> bool:
@@ -101,7 +101,7 @@ class ResidualPoint:
             return self.J @ v
         tangents = [Tensor(piece) for piece in self.problem.variables.leaves(v)]
         with no_grad(), np.errstate(all="ignore"):
-            return _joined(self.trace.push(tangents), self.problem)
+            return joined(self.trace.push(tangents), self.problem)
 
     def vjp(self, u: Array) -> Array:
         """J'u, (n,), likewise."""
@@ -159,7 +159,7 @@ def _float_array(value: Any, problem: Residuals) -> Array:
     return array if array.dtype.kind == "f" else array.astype(problem.variables.start.dtype)
 
 
-def _joined(outputs: list[Tensor], problem: Residuals) -> Array:
+def joined(outputs: list[Tensor], problem: Residuals) -> Array:
     """One vector of several Tensors."""
     if len(outputs) == 1:
         return outputs[0].data.reshape(-1)

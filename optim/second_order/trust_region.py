@@ -12,8 +12,9 @@ import math
 from minigrad.backend import Array
 
 from .descent import Direction, noise
-from .newton import length_of
+from .line_search import quadratic_share
 from .objective import Point
+from .vectors import length_of
 
 GOOD, BAD = 0.75, 0.25
 """Of the promised decrease: the share from which the region grows, and that below which it shrinks."""
@@ -69,21 +70,10 @@ class TrustRegion:
     def _adapted(self, radius: float, came: float, step: Array, rise: float, slope: float) -> float:
         length = length_of(step)
         if came < BAD:
-            return length * shrinking(slope, rise)
+            return length * quadratic_share(slope, rise)
         if came > GOOD and length > 0.8 * radius:
             return min(GROWTH * radius, self.max_radius)
         return radius
-
-
-def shrinking(slope: float, rise: float) -> float:
-    """Where on [0, 1] the parabola with this slope at 0 and this rise to 1 is lowest, kept in [0.1, 0.5].
-
-    Where there is no value at 1 it is 0.1, and where the parabola bends down 0.5: the quadratic is not the trouble.
-    """
-    bend = rise - slope
-    if not bend < math.inf:
-        return 0.1
-    return min(max(-0.5 * slope / bend, 0.1), 0.5) if bend > 0 else 0.5
 
 
 def share_of_promise(here: Point, new: Point, promised: float) -> float:

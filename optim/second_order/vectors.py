@@ -25,15 +25,18 @@ def dot(a: Array, b: Array) -> float:
         return float(a @ b)
 
 
-def norm(v: Array) -> float:
-    """The Euclidean norm, above zero so that one can divide by it; squares that overflow do no harm."""
+def length_of(v: Array) -> float:
+    """The Euclidean norm; squares that leave the range of numbers do no harm."""
     squared = dot(v, v)
     if TINY < squared < math.inf:
         return math.sqrt(squared)
     largest = float(abs(v).max())
-    if not 0 < largest < math.inf:
-        return max(largest, TINY)
-    return max(largest * math.sqrt(dot(v / largest, v / largest)), TINY)
+    return largest * math.sqrt(dot(v / largest, v / largest)) if 0 < largest < math.inf else largest
+
+
+def norm(v: Array) -> float:
+    """The same, above zero so that one can divide by it."""
+    return max(length_of(v), TINY)
 
 
 def one_thread(v: Array) -> AbstractContextManager:
