@@ -10,20 +10,23 @@ import pytest
 import strict_backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optim_makers import CASES, OPTIMIZERS, combinations, leaves, run, values
+from optim_makers import (
+    CASES,
+    LAYOUTS,
+    OPTIMIZERS,
+    SHAPES,
+    assert_close,
+    check_against_the_formula,
+    combinations,
+    leaves,
+    run,
+    values,
+)
 
 import minigrad as mg
 from minigrad import optim
 from minigrad.backend import threads
 from minigrad.optim import pieces
-
-
-def assert_close(found, expected, rtol):
-    """Within rtol of the largest entry."""
-    for a, b in zip(found, expected, strict=True):
-        scale = np.max(np.abs(b), initial=0)
-        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * scale)
-
 
 # --- equal to PyTorch ---
 
@@ -154,15 +157,6 @@ def by_formula(name, options, start, gradients):
     return result
 
 
-SHAPES = [(), (1,), (0,), (7,), (3, 5), (2, 3, 4), (pieces.SMALL + 1,), (70, 90)]
-LAYOUTS = {
-    "C": lambda a: a,
-    "Fortran": lambda a: np.array(a, order="F"),
-    "strided": lambda a: np.repeat(a, 2, axis=-1)[..., ::2] if a.ndim else a,
-    "reversed": lambda a: a[::-1].copy()[::-1] if a.ndim else a,
-}
-
-
 @st.composite
 def situations(draw):
     name = draw(st.sampled_from(sorted(OPTIMIZERS)))
@@ -179,24 +173,7 @@ def situations(draw):
 @given(situations())
 @settings(max_examples=60)
 def test_steps_follow_the_formulas_for_any_mix_of_shapes_dtypes_layouts_and_missing_gradients(situation):
-    name, options, shapes, dtypes, layouts, present, seed = situation
-    rng = np.random.default_rng(seed)
-    start = [rng.standard_normal(s).astype(d) for s, d in zip(shapes, dtypes, strict=True)]
-    params = [mg.Tensor(LAYOUTS[x](a.copy())).requires_grad_() for x, a in zip(layouts, start, strict=True)]
-    # Away from 0: Adam divides by sqrt(v) + eps, where float32 has few digits of v left.
-    gradients = [
-        [
-            (rng.choice([-1, 1], s) * rng.uniform(0.1, 1, s)).astype(d) if here else None
-            for s, d, here in zip(shapes, dtypes, row, strict=True)
-        ]
-        for row in present
-    ]
-    run(getattr(optim, name)(params, **options), params, gradients)
-    exact = [[None if g is None else g.astype("f8") for g in row] for row in gradients]
-    expected = by_formula(name, options, [a.astype("f8") for a in start], exact)
-    for p, e, d in zip(params, expected, dtypes, strict=True):
-        assert p.dtype == d
-        assert_close(values([p]), [e], {"f4": 2e-5, "f8": 1e-12}[d])
+    check_against_the_formula(situation, by_formula, {"f4": 2e-5, "f8": 1e-12})
 
 
 def test_threads_and_blocks_leave_no_trace_in_the_result(monkeypatch):

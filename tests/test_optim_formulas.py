@@ -12,7 +12,7 @@ import pytest
 import strict_backend
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optim_makers import leaves, run, values
+from optim_makers import LAYOUTS, SHAPES, assert_close, check_against_the_formula, leaves, run, values
 from optim_zoo import CASES, ELEMENTWISE, ZOO, by_formula, combinations, shapes_for
 
 import minigrad as mg
@@ -20,12 +20,6 @@ from minigrad import optim
 from minigrad.backend import threads
 from minigrad.optim import pieces
 from minigrad.serialization import load_state, save_state
-
-
-def assert_close(found, expected, rtol):
-    """Within rtol of the largest entry."""
-    for a, b in zip(found, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.max(np.abs(b), initial=0))
 
 
 def random_arrays(shapes, rows, seed=0):
@@ -54,14 +48,6 @@ def test_defaults_are_those_that_the_formula_was_written_with(name):
 
 # --- however the parameters lie in memory ---
 
-SHAPES = [(), (1,), (0,), (7,), (3, 5), (2, 3, 4), (pieces.SMALL + 1,), (70, 90)]
-LAYOUTS = {
-    "C": lambda a: a,
-    "Fortran": lambda a: np.array(a, order="F"),
-    "strided": lambda a: np.repeat(a, 2, axis=-1)[..., ::2] if a.ndim else a,
-    "reversed": lambda a: a[::-1].copy()[::-1] if a.ndim else a,
-}
-
 
 @st.composite
 def situations(draw):
@@ -80,24 +66,7 @@ def situations(draw):
 @given(situations())
 @settings(max_examples=150)
 def test_steps_follow_the_formulas_for_any_mix_of_shapes_dtypes_layouts_and_missing_gradients(situation):
-    name, options, shapes, dtypes, layouts, present, seed = situation
-    rng = np.random.default_rng(seed)
-    start = [rng.standard_normal(s).astype(d) for s, d in zip(shapes, dtypes, strict=True)]
-    params = [mg.Tensor(LAYOUTS[x](a.copy())).requires_grad_() for x, a in zip(layouts, start, strict=True)]
-    # Away from 0: many divide by a root to which epsilon is added, where float32 has few digits of small squares left.
-    gradients = [
-        [
-            (rng.choice([-1, 1], s) * rng.uniform(0.1, 1, s)).astype(d) if here else None
-            for s, d, here in zip(shapes, dtypes, row, strict=True)
-        ]
-        for row in present
-    ]
-    run(getattr(optim, name)(params, **options), params, gradients)
-    exact = [[None if g is None else g.astype("f8") for g in row] for row in gradients]
-    expected = by_formula(name, options, [a.astype("f8") for a in start], exact)
-    for p, e, d in zip(params, expected, dtypes, strict=True):
-        assert p.dtype == d
-        assert_close(values([p]), [e], {"f4": 5e-5, "f8": 1e-12}[d])
+    check_against_the_formula(situation, by_formula, {"f4": 5e-5, "f8": 1e-12})
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)

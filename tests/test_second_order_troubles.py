@@ -54,7 +54,7 @@ SOLVABLE = {
 }  # fmt: skip
 HOPELESS = {"NaN", "infinite", "lowest at its border", "without a slope"}
 SOLVABLE_RESIDUALS = {"rank-deficient", "fewer than unknowns", "a variable without effect", "with a border", "zero"}
-"""Of these every method must say that it succeeded; of the hopeless ones, and of all other residuals, that it failed."""
+"""Of these every method must say that it succeeded; of the hopeless, and of all other residuals, that it failed."""
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "hessian-free"])  # that one needs a Composite
