@@ -152,7 +152,7 @@ class System:
 
     def trace(self, x: Any) -> tuple[Tensor, Tensor]:
         """(v, A v) recorded, for a v with the value of x that is not connected to x, unless x is a Tensor."""
-        with autograd.set_grad_enabled(grad_mode.enabled or True):
+        with autograd.set_grad_enabled(grad_mode.enabled or True):  # as it is where on, for it may be IN_RULES
             v = x.clone() if isinstance(x, Tensor) and x.node is not None else _point(array_of(x))
             return v, self(v)
 
