@@ -19,9 +19,11 @@ from op_cases import CASES, SUBJECTS
 from strict_backend import traffic
 
 import minigrad as mg
-from minigrad import Tensor, anomaly, autograd, forward
-from minigrad.anomaly import AnomalyError, detect_anomaly
-from minigrad.primitive import ELEMENTWISE, OPS, Binary, Primitive, Unary
+from minigrad import Tensor, autograd
+from minigrad.autograd import forward, reverse
+from minigrad.autograd.primitive import ELEMENTWISE, OPS, Binary, Primitive, Unary
+from minigrad.checks import anomaly
+from minigrad.checks.anomaly import AnomalyError, detect_anomaly
 
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy warns too, of what we report
 
@@ -55,7 +57,7 @@ BREAK = {
     "infinities count as NaN": ("_not_finite", lambda value: true_trouble(value) and "NaN"),
     "every infinity is excused": ("_holding", lambda what, values: list(values)),
     "forwards are not watched": ("_watched_forward", lambda op, run: run),
-    "backward passes are not watched": ("_WatchedPass", autograd._Pass),
+    "backward passes are not watched": ("_WatchedPass", reverse._Pass),
     "pushes are not watched": ("_watched_push", forward.push_through),
     "places are not noted": ("_node_with_place", anomaly.Node),
     "places are a line off": ("_Place", lambda code, at, line, through: true_place(code, at, line + 1, through)),
@@ -255,7 +257,7 @@ def test_a_poisoned_op_anywhere_in_a_chain_is_the_one_that_is_named(before, afte
 
 # --- opening, closing, and what stays ---
 
-PLAIN_PASS = autograd._Pass
+PLAIN_PASS = reverse._Pass
 
 
 def everything_in_the_engine() -> dict:

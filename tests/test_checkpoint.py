@@ -13,7 +13,7 @@ from test_transforms import T, close
 
 import minigrad as mg
 from minigrad import GradientError, checkpoint, nn
-from minigrad.record import recipes
+from minigrad.autograd.node import recipes
 
 
 class Counted:

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from regularization_makers import Weights, arrays
 
 import minigrad as mg
-from minigrad.early_stopping import EarlyStopping
 from minigrad.serialization import load_state, save_state
+from minigrad.training.early_stopping import EarlyStopping
 
 # --- early stopping ---
 

@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import GradientError, ShapeError, autograd
-from minigrad.primitive import ELEMENTWISE
+from minigrad.autograd.primitive import ELEMENTWISE
 
 
 def leaf(*values, dtype="f8"):

@@ -5,7 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import GradcheckError, Tensor
-from minigrad.primitive import ELEMENTWISE, GENERAL, Primitive
+from minigrad.autograd.primitive import ELEMENTWISE, GENERAL, Primitive
 
 
 def op(forward, kind=GENERAL, vjp=None, jvp=None, **properties):

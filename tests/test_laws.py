@@ -16,8 +16,9 @@ from strategies import seeds
 from test_ops import floats
 
 import minigrad as mg
-from minigrad import autograd, forward
-from minigrad.primitive import Primitive
+from minigrad import autograd
+from minigrad.autograd import forward, reverse
+from minigrad.autograd.primitive import Primitive
 from minigrad.transforms.together import push_together
 
 TOLERANCE = 1e-9
@@ -309,14 +310,14 @@ def test_a_wrong_rule_breaks_the_law(law, random):
     ids=["of leibniz", "of compositions"],
 )
 def test_an_engine_that_forgets_the_first_of_two_uses_breaks_the_law(law, forgets, random, monkeypatch):
-    arrive = autograd._Pass.arrive
+    arrive = reverse._Pass.arrive
 
     def forgetful(self, node, *gradient):
         if forgets(node) and node in self.pending:
             self.pending[node] = self.pending[node] * 0
         arrive(self, node, *gradient)
 
-    monkeypatch.setattr(autograd._Pass, "arrive", forgetful)
+    monkeypatch.setattr(reverse._Pass, "arrive", forgetful)
     breaks(law, lambda xs: [xs[0] * xs[1] + mg.sin(xs[2])], random)
 
 

@@ -16,7 +16,7 @@ from op_cases import CASES, SUBJECTS
 
 import minigrad as mg
 from minigrad import GradientError, ShapeError, Tensor, autograd, nn, optim
-from minigrad.primitive import ELEMENTWISE, LINEAR
+from minigrad.autograd.primitive import ELEMENTWISE, LINEAR
 
 few = settings(max_examples=max(settings.default.max_examples // 6, 2))
 every_differentiable_case = pytest.mark.parametrize(

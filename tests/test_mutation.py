@@ -20,7 +20,7 @@ from mutation.sameness import normal
 from mutation.units import Unit, syntax, units
 
 import minigrad as mg
-from minigrad.primitive import OPS
+from minigrad.autograd.primitive import OPS
 
 
 def cube_rule(g, x):

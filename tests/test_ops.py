@@ -14,7 +14,7 @@ from strategies import INTEGERS, TOLERANCE, directions, laid_out, layouts, seeds
 
 import minigrad as mg
 from minigrad import Tensor, autograd, ops
-from minigrad.primitive import ELEMENTWISE, LINEAR, OPS, Primitive
+from minigrad.autograd.primitive import ELEMENTWISE, LINEAR, OPS, Primitive
 
 some = settings(max_examples=settings.default.max_examples // 2)
 few = settings(max_examples=max(settings.default.max_examples // 4, 1))

@@ -16,8 +16,8 @@ from regularization_makers import Net, Weights, amounts, arrays, assert_close, b
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.early_stopping import EarlyStopping
 from minigrad.serialization import load_state, save_state
+from minigrad.training.early_stopping import EarlyStopping
 
 # --- proximal steps ---
 

@@ -20,7 +20,8 @@ from random_graphs import RandomGraphs
 
 import minigrad as mg
 from minigrad import GradientError, autograd, ops
-from minigrad.primitive import OPS
+from minigrad.autograd import reverse
+from minigrad.autograd.primitive import OPS
 
 RandomGraphs.TestCase.settings = settings(max_examples=2 * settings.default.max_examples, stateful_step_count=50)
 TestRandomGraphs = RandomGraphs.TestCase
@@ -92,7 +93,7 @@ def spoil(monkeypatch, op, rules, argument, change):
 
 def around(monkeypatch, name, before=None, after=None):
     """Plant code before or after a method of the backward pass; it is given the method's arguments."""
-    method = getattr(autograd._Pass, name)
+    method = getattr(reverse._Pass, name)
 
     def planted(self, *args):
         before and before(self, *args)
@@ -100,7 +101,7 @@ def around(monkeypatch, name, before=None, after=None):
         after and after(self, *args)
         return result
 
-    monkeypatch.setattr(autograd._Pass, name, planted)
+    monkeypatch.setattr(reverse._Pass, name, planted)
 
 
 def wrong_rule(monkeypatch):
@@ -133,7 +134,7 @@ def wrong_twin(monkeypatch):
 
 
 def unbroadcast_that_forgets_an_axis(monkeypatch):
-    unbroadcast = autograd.unbroadcast
+    unbroadcast = reverse.unbroadcast
 
     def forgetful(gradient, shape):
         """Along the last axis of size 1 it takes the first part and not the sum."""
@@ -142,7 +143,7 @@ def unbroadcast_that_forgets_an_axis(monkeypatch):
                 return unbroadcast(gradient[(..., slice(0, 1), *[slice(None)] * (-axis - 1))], shape)
         return unbroadcast(gradient, shape)
 
-    monkeypatch.setattr(autograd, "unbroadcast", forgetful)
+    monkeypatch.setattr(reverse, "unbroadcast", forgetful)
 
 
 def second_use_that_replaces_the_first(monkeypatch):
@@ -167,11 +168,11 @@ def sum_in_place_in_a_buffer_that_others_hold(monkeypatch):
 
 
 def gradients_that_share_memory(monkeypatch):
-    monkeypatch.setattr(autograd, "is_alias", lambda *_: False)
+    monkeypatch.setattr(reverse, "is_alias", lambda *_: False)
 
 
 def hooks_ignored(monkeypatch):
-    monkeypatch.setattr(autograd, "run_hooks", lambda node, gradient: gradient)
+    monkeypatch.setattr(reverse, "run_hooks", lambda node, gradient: gradient)
 
 
 def hooks_that_stay(monkeypatch):
@@ -179,16 +180,16 @@ def hooks_that_stay(monkeypatch):
 
 
 def overwriting_unseen(monkeypatch):
-    monkeypatch.setattr(autograd, "check_versions", lambda node: None)
+    monkeypatch.setattr(reverse, "check_versions", lambda node: None)
 
 
 def saved_values_held_constant(monkeypatch):
-    monkeypatch.setattr(autograd, "saved_as_tensors", lambda node: node.saved)
+    monkeypatch.setattr(reverse, "saved_as_tensors", lambda node: node.saved)
 
 
 def nodes_taken_first_come_first_served(monkeypatch):
-    monkeypatch.setattr(autograd, "heappush", lambda heap, item: heap.append(item))
-    monkeypatch.setattr(autograd, "heappop", lambda heap: heap.pop(0))
+    monkeypatch.setattr(reverse, "heappush", lambda heap, item: heap.append(item))
+    monkeypatch.setattr(reverse, "heappop", lambda heap: heap.pop(0))
 
 
 def graphs_never_freed(monkeypatch):
@@ -196,7 +197,7 @@ def graphs_never_freed(monkeypatch):
 
 
 def no_grad_that_records(monkeypatch):
-    monkeypatch.setattr(autograd.set_grad_enabled, "__enter__", lambda self: self.previous.append(True))
+    monkeypatch.setattr(reverse.set_grad_enabled, "__enter__", lambda self: self.previous.append(True))
 
 
 def detach_that_does_not(monkeypatch):

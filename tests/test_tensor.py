@@ -11,7 +11,7 @@ from strategies import FLOATS, INTEGERS, arrays, indices, shapes, uniform
 
 import minigrad as mg
 from minigrad import DeviceError, Tensor
-from minigrad.tensor import as_tensor
+from minigrad.autograd.tensor import as_tensor
 
 # --- making ---
 

@@ -13,7 +13,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.trees import flatten, form, map_leaves
+from minigrad.transforms.trees import flatten, form, map_leaves
 
 Pair = namedtuple("Pair", "first second")
 

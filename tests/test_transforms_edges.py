@@ -12,7 +12,7 @@ from test_transforms import T, close
 
 import minigrad as mg
 from minigrad import GradientError, ShapeError, Tensor
-from minigrad.record import recipes
+from minigrad.autograd.node import recipes
 from minigrad.transforms.jacobians import jacobian_matrix
 from minigrad.transforms.trace import Trace
 

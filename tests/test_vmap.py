@@ -12,7 +12,7 @@ from test_ops import floats, named, results
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.ops.batching import give_to_all, levels_of
+from minigrad.autograd.levels import give_to_all, levels_of
 
 few = settings(max_examples=max(settings.default.max_examples // 6, 1))
 FACTORS = (1.0, 0.97, 1.02)  # examples are these multiples of what was drawn

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd import no_grad, unbroadcast
+from minigrad.autograd.arguments import node_of, seed
+from minigrad.autograd.node import Node
+from minigrad.autograd.primitive import ELEMENTWISE
+from minigrad.autograd.reverse import no_grad, unbroadcast
+from minigrad.autograd.saved import check_versions, restored
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, namespace
-from minigrad.cotangents import node_of, seed
 from minigrad.graph.drawing import names_of, walk
 from minigrad.graph.values import UNKNOWN, Values, on_host
 from minigrad.graph.wording import WIDTH, Names, formula, grad, guarded, is_large, local_text, number_text, sum_text
-from minigrad.primitive import ELEMENTWISE
-from minigrad.record import Node
-from minigrad.saved import check_versions, restored
-from minigrad.tensor import Tensor
 
 
 @dataclass(frozen=True)

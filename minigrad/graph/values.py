@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.autograd.node import Node
+from minigrad.autograd.primitive import ELEMENTWISE
 from minigrad.backend import Array, is_array, namespace, to_device
-from minigrad.primitive import ELEMENTWISE
-from minigrad.record import Node
 
 UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN"})()
 """In the place of a number that cannot be found. (None is a value: that of an argument left out.)"""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import builtins
 import math
 
+from minigrad.autograd.primitive import ELEMENTWISE, LINEAR, composite, primitive
 from minigrad.backend import check_dtype, namespace
 from minigrad.backend import to_device as move
-from minigrad.primitive import ELEMENTWISE, LINEAR, composite, primitive
 
 # --- arithmetic ---
 

@@ -11,11 +11,11 @@ Images are (N, C, H, W) and weights (out, in/groups, height, width), as in PyTor
 
 from __future__ import annotations
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import LINEAR, composite, primitive
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import kernels
-from minigrad.errors import ShapeError
 from minigrad.ops.shapes import expand_dims, pad, squeeze
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import Tensor
 
 # --- the three ops ---
 

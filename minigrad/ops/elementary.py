@@ -11,8 +11,8 @@ from functools import cache
 
 import numpy as np
 
+from minigrad.autograd.primitive import ELEMENTWISE, composite, primitive
 from minigrad.backend import BatchedArray, elementwise, namespace
-from minigrad.primitive import ELEMENTWISE, composite, primitive
 
 # --- exponentials and logarithms ---
 

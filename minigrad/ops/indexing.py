@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import LINEAR, composite, primitive
+from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.backend import (
     BatchedArray,
     bare,
@@ -21,10 +24,7 @@ from minigrad.backend import (
     to_device,
 )
 from minigrad.backend.scatter import add_at
-from minigrad.errors import ShapeError
 from minigrad.ops.shapes import broadcast_to, check_axis, flip
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import Tensor, array_of
 
 # --- reading and its adjoint ---
 

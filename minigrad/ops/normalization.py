@@ -7,11 +7,11 @@ Source: Ioffe & Szegedy 2015, algorithm 1; the gradient of all three arguments f
 
 from __future__ import annotations
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import composite, primitive
 from minigrad.backend import kernels
-from minigrad.errors import ShapeError
 from minigrad.ops.elementary import rsqrt
 from minigrad.ops.reductions import mean
-from minigrad.primitive import composite, primitive
 
 
 def batch_norm_composed(x, weight=None, bias=None, *, eps, observe=None):

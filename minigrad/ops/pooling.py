@@ -11,12 +11,12 @@ import math
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import LINEAR, composite, primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import kernels, namespace
-from minigrad.errors import ShapeError
 from minigrad.ops.convolution import pair
 from minigrad.ops.shapes import expand_dims, squeeze
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import array_of
 
 # --- max ---
 

@@ -12,11 +12,11 @@ from itertools import chain
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import LINEAR, composite, primitive
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import kernels, namespace
-from minigrad.errors import ShapeError
 from minigrad.ops.shapes import broadcast_to, check_axis, diagonal, transpose
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import Tensor
 
 # --- matmul ---
 

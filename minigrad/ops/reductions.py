@@ -12,13 +12,13 @@ import math
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import LINEAR, composite, primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import bare, namespace
-from minigrad.errors import ShapeError
 from minigrad.ops.arithmetic import abs as absolute
 from minigrad.ops.arithmetic import square, where
 from minigrad.ops.shapes import concatenate, flip
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import array_of
 
 # --- axes ---
 

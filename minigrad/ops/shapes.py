@@ -12,10 +12,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import LINEAR, composite, primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import namespace
-from minigrad.errors import ShapeError
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import array_of
 
 # --- rearranging ---
 

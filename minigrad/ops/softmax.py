@@ -10,13 +10,13 @@ import math
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import primitive
 from minigrad.backend import namespace, read
-from minigrad.errors import ShapeError
 from minigrad.ops.arithmetic import where
 from minigrad.ops.elementary import exp
 from minigrad.ops.indexing import check_range
 from minigrad.ops.reductions import keep_axes, sum
-from minigrad.primitive import primitive
 
 
 @primitive(local="softmax(x)")

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minigrad import backend, forward
-from minigrad.autograd import nodes_between, set_grad_enabled
+from minigrad import backend
+from minigrad.autograd import forward
+from minigrad.autograd.node import Node
+from minigrad.autograd.primitive import ELEMENTWISE
+from minigrad.autograd.reverse import nodes_between, set_grad_enabled
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, Level
-from minigrad.primitive import ELEMENTWISE
-from minigrad.record import Node
-from minigrad.tensor import Tensor
 from minigrad.transforms.batching import new_level
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from minigrad import Tensor, enable_grad, no_grad, ones_like, tensor, zeros_like
-from minigrad.autograd import grad, nodes_between
+from minigrad.autograd.reverse import grad, nodes_between
 from minigrad.backend import Array
 from minigrad.transforms.jacobians import jacobian_matrix
 from minigrad.transforms.trace import Record
-from minigrad.trees import flatten
+from minigrad.transforms.trees import flatten
 
 from .objective import Objective, Point
 from .residuals import ResidualPoint, Residuals, joined

@@ -18,7 +18,7 @@ from minigrad.backend import Array, namespace
 from minigrad.linalg import iterative
 from minigrad.transforms import vjp
 from minigrad.transforms.trace import Trace
-from minigrad.trees import flatten
+from minigrad.transforms.trees import flatten
 
 from .newton import Curved, cauchy_step, clearly, is_finite, steepest_step
 from .objective import Point

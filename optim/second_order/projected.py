@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.backend import Array
-from minigrad.trees import flatten
+from minigrad.transforms.trees import flatten
 
 from .descent import Direction, noise
 from .lbfgs import LBFGS, Pair, two_loops

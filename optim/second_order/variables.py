@@ -13,7 +13,7 @@ import numpy as np
 
 from minigrad import Tensor
 from minigrad.backend import Array, is_array, namespace
-from minigrad.trees import flatten, flatten_like
+from minigrad.transforms.trees import flatten, flatten_like
 
 
 class Variables:

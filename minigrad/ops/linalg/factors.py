@@ -12,8 +12,10 @@ one's size is positive.
 
 from __future__ import annotations
 
+from minigrad.autograd.errors import GradientError
+from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import namespace
-from minigrad.errors import GradientError
 from minigrad.ops.linalg.matrices import (
     LinAlgError,
     attempt,
@@ -30,8 +32,6 @@ from minigrad.ops.linalg.matrices import (
 from minigrad.ops.linalg.solving import solve_triangular
 from minigrad.ops.products import matmul
 from minigrad.ops.shapes import concatenate, tril
-from minigrad.primitive import composite, primitive
-from minigrad.tensor import array_of
 
 NO_CONVERGENCE = "could not be decomposed: the iteration did not converge."
 SVDVALS = "svdvals. (At or close to a singular matrix, third and higher derivatives of det go through these vectors.)"

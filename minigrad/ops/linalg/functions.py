@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from minigrad.autograd.errors import GradientError
+from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import bare, namespace
-from minigrad.errors import GradientError
 from minigrad.ops.arithmetic import where, zeros_like
 from minigrad.ops.linalg.factors import NO_CONVERGENCE, qr, rank_is_short, svd
 from minigrad.ops.linalg.matrices import (
@@ -25,8 +27,6 @@ from minigrad.ops.linalg.solving import inv, solve, solve_triangular, with_colum
 from minigrad.ops.products import matmul
 from minigrad.ops.reductions import prod
 from minigrad.ops.shapes import concatenate
-from minigrad.primitive import composite, primitive
-from minigrad.tensor import array_of
 
 # --- determinants ---
 

@@ -7,10 +7,10 @@ adjoint one of the transposed matrix.
 
 from __future__ import annotations
 
+from minigrad.autograd.primitive import composite, primitive
 from minigrad.backend import namespace
 from minigrad.ops.linalg.matrices import attempt, check_matrix, check_system, identity, t
 from minigrad.ops.shapes import tril, triu
-from minigrad.primitive import composite, primitive
 
 SINGULAR = (
     "is singular, so it has no inverse. Look at its rank (svdvals), or say what is meant instead: "

@@ -27,10 +27,10 @@ from operator import itemgetter
 from types import FunctionType
 from typing import Any
 
-from minigrad.definitions import check_result, check_rules, missing_rule, result_and_residuals
-from minigrad.errors import explain
-from minigrad.record import Node, grad_mode
-from minigrad.tensor import Tensor
+from minigrad.autograd.definitions import check_result, check_rules, missing_rule, result_and_residuals
+from minigrad.autograd.errors import explain
+from minigrad.autograd.node import Node, grad_mode
+from minigrad.autograd.tensor import Tensor
 
 ELEMENTWISE = "elementwise"  # output i depends on input i alone: the Jacobian is diagonal, so vjp rules are jvp rules
 LINEAR = "linear"  # linear in each argument by itself: the op, applied to a tangent, is its own jvp

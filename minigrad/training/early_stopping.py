@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from minigrad.tensor import Tensor
+from minigrad.autograd.tensor import Tensor
 
 
 class EarlyStopping:

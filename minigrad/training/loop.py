@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 from minigrad import creation, serialization
-from minigrad.autograd import enable_grad, no_grad
+from minigrad.autograd.reverse import enable_grad, no_grad
+from minigrad.autograd.tensor import Tensor
 from minigrad.data.batching import micro_batches as split
-from minigrad.early_stopping import EarlyStopping
-from minigrad.history import COLUMNS, History, Totals
-from minigrad.progress import ProgressBar, StopRequest
-from minigrad.tensor import Tensor
+from minigrad.training.early_stopping import EarlyStopping
+from minigrad.training.history import COLUMNS, History, Totals
+from minigrad.training.progress import ProgressBar, StopRequest
 
 
 class TrainingError(RuntimeError):

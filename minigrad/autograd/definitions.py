@@ -11,8 +11,8 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from minigrad.autograd.errors import GradientError
 from minigrad.backend import Array, DeviceError, is_array
-from minigrad.errors import GradientError
 
 
 def check_rules(op: Any, rules: Mapping[str, Callable | None], given: int = 1) -> None:

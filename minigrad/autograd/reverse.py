@@ -15,14 +15,14 @@ from contextlib import ContextDecorator
 from heapq import heappop, heappush
 from typing import Any
 
+from minigrad.autograd.arguments import as_list, for_each, node_of, seed
+from minigrad.autograd.definitions import explain_rule, need_twin, one_for_each
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.levels import refuse_to_leak, sum_what_was_shared
+from minigrad.autograd.node import IN_RULES, Node, grad_mode, leaf, writes
+from minigrad.autograd.saved import check_versions, restored, saved_as_tensors
+from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.backend import Array, BatchedArray, namespace, newest_level
-from minigrad.cotangents import as_list, for_each, node_of, seed
-from minigrad.definitions import explain_rule, need_twin, one_for_each
-from minigrad.errors import ShapeError
-from minigrad.ops.batching import refuse_to_leak, sum_what_was_shared
-from minigrad.record import IN_RULES, Node, grad_mode, leaf, writes
-from minigrad.saved import check_versions, restored, saved_as_tensors
-from minigrad.tensor import Tensor, as_tensor
 
 MAYBE_BATCHED = frozenset({BatchedArray, Tensor})  # of a gradient's types those that may hold one of many examples
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minigrad.backend import NUMBERS, Array, BatchedArray, as_array, check_dtype, device_of, is_array, to_device
-from minigrad.errors import TAKEN_OUT_IN_A_RULE, GradientError
-from minigrad.record import IN_RULES, HookHandle, grad_mode, leaf
+from minigrad.autograd.errors import TAKEN_OUT_IN_A_RULE, GradientError
+from minigrad.autograd.node import IN_RULES, HookHandle, grad_mode, leaf
 
 _hook_number = count()
 
@@ -185,7 +185,7 @@ class Tensor:
 
     def backward(self, gradient=None, *, retain_graph: bool | None = None, create_graph: bool = False) -> None:
         """Add this tensor's gradient to `.grad` of every leaf it was computed from. See `autograd.backward`."""
-        autograd.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+        reverse.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Ask for gradients of this leaf, or no longer; returns the tensor itself."""
@@ -408,7 +408,8 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
     return Tensor(as_array(data, dtype, device))
 
 
-from minigrad import autograd, ops, saved  # last: ops are made for Tensors, and a Tensor's methods are ops
+from minigrad import ops  # last: ops are made for Tensors, and a Tensor's methods are ops
+from minigrad.autograd import reverse, saved
 
 for _name in ops.METHODS:
     setattr(Tensor, _name, _op_method(_name))

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minigrad.autograd import nodes_between, run_twin, set_grad_enabled
-from minigrad.cotangents import as_list, like, node_of
+from minigrad.autograd.arguments import as_list, like, node_of
+from minigrad.autograd.node import IN_RULES, Node
+from minigrad.autograd.reverse import nodes_between, run_twin, set_grad_enabled
+from minigrad.autograd.saved import check_versions, restored, saved_as_tensors
+from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.ops import broadcast_to
-from minigrad.record import IN_RULES, Node
-from minigrad.saved import check_versions, restored, saved_as_tensors
-from minigrad.tensor import Tensor, as_tensor
 
 
 def push(

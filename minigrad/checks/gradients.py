@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minigrad.autograd import enable_grad, grad, no_grad
-from minigrad.cotangents import as_list
+from minigrad.autograd.arguments import as_list
+from minigrad.autograd.forward import push
+from minigrad.autograd.reverse import enable_grad, grad, no_grad
+from minigrad.autograd.tensor import Tensor
 from minigrad.creation import tensor
-from minigrad.forward import push
-from minigrad.tensor import Tensor
 
 
 class GradcheckError(AssertionError):

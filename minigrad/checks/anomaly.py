@@ -25,12 +25,12 @@ from types import CodeType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from minigrad import autograd, forward
+from minigrad.autograd import forward, reverse
+from minigrad.autograd.errors import GradientError
+from minigrad.autograd.node import Node
+from minigrad.autograd.primitive import OPS, Primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import bare, is_array, namespace
-from minigrad.errors import GradientError
-from minigrad.primitive import OPS, Primitive
-from minigrad.record import Node
-from minigrad.tensor import array_of
 
 
 class AnomalyError(GradientError):
@@ -94,8 +94,8 @@ class detect_anomaly(ContextDecorator):
 
 def _exchanges() -> Iterator[tuple[Any, str, Callable]]:
     """(owner, name, what stands there while a block is open): all that this file holds of the engine."""
-    yield import_module("minigrad.primitive"), "Node", _node_with_place
-    yield autograd, "_Pass", _WatchedPass
+    yield import_module("minigrad.autograd.primitive"), "Node", _node_with_place
+    yield reverse, "_Pass", _WatchedPass
     yield forward, "push_through", _watched_push
     for op in OPS.values():
         if not hasattr(op.forward, "watched"):  # a block inside another finds them exchanged already
@@ -125,7 +125,7 @@ def _watched_forward(op: Primitive, run: Callable) -> Callable:
     return watched
 
 
-class _WatchedPass(autograd._Pass):
+class _WatchedPass(reverse._Pass):
     """A backward pass that looks at each gradient when it has arrived."""
 
     def pull(self, node, gradient):
@@ -178,7 +178,7 @@ def _watched_push(node, moving, *rest):
 class _Rules:
     """The derivative rules of one node at work: which gradient came in, and which walk runs them."""
 
-    def __init__(self, node: Node, gradient: Any = None, walk: autograd._Pass | None = None):
+    def __init__(self, node: Node, gradient: Any = None, walk: reverse._Pass | None = None):
         self.node, self.gradient, self.walk = node, gradient, walk
         self.arrived: Counter[Node] = Counter()
 
@@ -230,7 +230,7 @@ def _is_off() -> bool:
     return not _here.blocks or _here.inside is not None
 
 
-def _is_at_work(walk: autograd._Pass) -> bool:
+def _is_at_work(walk: reverse._Pass) -> bool:
     """Whether it is this walk that runs the rules being watched."""
     return isinstance(_here.inside, _Rules) and _here.inside.walk is walk
 

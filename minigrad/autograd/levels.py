@@ -8,10 +8,10 @@ such a sum, each example gets the same: it has to be marked as theirs, or nobody
 from __future__ import annotations
 
 from minigrad import backend
+from minigrad.autograd.errors import GradientError
+from minigrad.autograd.primitive import LINEAR, primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import BatchedArray
-from minigrad.errors import GradientError
-from minigrad.primitive import LINEAR, primitive
-from minigrad.tensor import array_of
 
 
 @primitive(symbol="each", local="1", kind=LINEAR, view=True)

@@ -10,11 +10,11 @@ import weakref
 
 import numpy as np
 
+from minigrad.autograd.errors import GradientError
+from minigrad.autograd.node import Node, creation_number, recipes, writes
+from minigrad.autograd.primitive import Primitive
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, is_array
-from minigrad.errors import GradientError
-from minigrad.primitive import Primitive
-from minigrad.record import Node, creation_number, recipes, writes
-from minigrad.tensor import Tensor
 
 
 def restored(node: Node) -> tuple:

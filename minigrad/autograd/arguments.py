@@ -5,10 +5,10 @@ After this file you know from what a backward pass starts: a one for a single nu
 
 from __future__ import annotations
 
+from minigrad.autograd.errors import GradientError, ShapeError
+from minigrad.autograd.node import Node
+from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.backend import namespace
-from minigrad.errors import GradientError, ShapeError
-from minigrad.record import Node
-from minigrad.tensor import Tensor, as_tensor
 
 
 def as_list(value) -> list:
