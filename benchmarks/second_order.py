@@ -37,8 +37,8 @@ import minigrad as mg
 from minigrad import optim
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-from problems import mgh, nist  # noqa: E402
+sys.path.insert(0, str(ROOT))
+from tests.support.problems import mgh, nist  # noqa: E402
 
 DIGITS = (4, 6, 8)
 SCALES = (1, 10, 100)

@@ -15,21 +15,21 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 for _library in ("OPENBLAS", "OMP", "MKL"):  # the matrices are tiny
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
-from mutation.judging import Verdict, judge, observe  # noqa: E402
+from tests.mutation.judging import Verdict, judge, observe  # noqa: E402
 
 KINDS = ("sign", "factor", "swapped arguments", "missing term", "wrong axis")
 
 
 def main() -> int:
     arguments = _arguments()
-    from mutation.checks import further_checks
-    from mutation.equivalent import explanations
-    from mutation.mutants import mutants
-    from mutation.units import units
+    from tests.mutation.checks import further_checks
+    from tests.mutation.equivalent import explanations
+    from tests.mutation.mutants import mutants
+    from tests.mutation.units import units
 
     chosen = {name: unit for name, unit in units().items() if _fits(unit, arguments.ops)}
     explained = explanations(chosen)
@@ -75,7 +75,7 @@ def _chunks(changes: list, size: int = 20) -> list:
 
 def _sample(chosen: dict, tried: dict) -> dict:
     """One mutant of each family whose rules have tests of their own: one in the middle of those of a kind."""
-    from mutation.checks import own_checks
+    from tests.mutation.checks import own_checks
 
     # What the op table's tests ask of linear_solve is little; those that judge it would have to be watched for minutes.
     rules = [unit for unit in chosen.values() if unit.is_rule and own_checks(unit) and unit.family != "linear_solve"]
@@ -119,7 +119,7 @@ def run(tasks: list, workers: int, what: str, keep: Kept) -> list[Verdict]:
 
 def _watch(units: list[str], workers: int) -> None:
     """Note for every test which of these functions it runs; end if one fails without any mutant."""
-    from mutation.checks import checks
+    from tests.mutation.checks import checks
 
     tasks = [(units, names) for names in _chunks(list(checks()))]
     failing = []

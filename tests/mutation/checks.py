@@ -20,28 +20,28 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from types import SimpleNamespace
 
-import conftest  # noqa: F401  (registers the profiles)
 import numpy as np
 import pytest
-import strict_backend
 from hypothesis import Phase, settings
 
-from mutation.units import Unit
+from tests import conftest  # noqa: F401  (registers the profiles)
+from tests.mutation.units import Unit
+from tests.support import strict_backend
 
 MODULES = (
-    "test_ops",
-    "test_op_edges",
-    "test_op_seams",
-    "test_engine",
-    "test_vmap",
-    "test_vmap_functions",
-    "test_strict_backend",
-    "test_kernels",
-    "test_linalg",
-    "test_linalg_edges",
-    "test_linalg_borders",
-    "test_linear_solvers",
-    "test_linear_solve_derivatives",
+    "tests.laws.test_op_table",
+    "tests.ops.test_edges",
+    "tests.ops.test_seams",
+    "tests.autograd.test_reverse",
+    "tests.transforms.test_vmap",
+    "tests.transforms.test_vmap_functions",
+    "tests.laws.test_strict_backend",
+    "tests.backend.test_kernels",
+    "tests.ops.linalg.test_values",
+    "tests.ops.linalg.test_edges",
+    "tests.ops.linalg.test_borders",
+    "tests.transforms.test_iterative_solvers",
+    "tests.transforms.test_linear_solve",
 )
 FIRST = (
     "test_forward_and_reverse_mode",
@@ -91,7 +91,7 @@ def _checks_of(module) -> Iterator[Check]:
             needed = [p for p in inspect.signature(test).parameters if p not in given]
             if all(p in FIXTURES for p in needed):
                 label = ".".join(given["key"]) if "key" in given else str(i) if sets else ""
-                for path in PATHS if module.__name__ == "test_kernels" else ("",):
+                for path in PATHS if module.__name__ == "tests.backend.test_kernels" else ("",):
                     around = partial(_kernels_on, module, path) if path else nullcontext
                     around = strict_backend.installed if "device" in given else around
                     run = partial(_run_with_fixtures, test, given, needed, around)
@@ -100,12 +100,12 @@ def _checks_of(module) -> Iterator[Check]:
 
 PATHS = ("tuned blocks", "tiny blocks", "batch last")
 DEVICES = [{"device": "cpu"}, {"device": "cuda"}]
-"""What the fixtures `path` of test_kernels.py and `device` of test_linalg_edges.py go through."""
+"""What the fixtures `path` of backend/test_kernels.py and `device` of ops/linalg/test_edges.py go through."""
 
 
 @contextmanager
 def _kernels_on(module, path: str) -> Iterator[None]:
-    """What the fixture `path` of test_kernels.py does for each of its tests."""
+    """What the fixture `path` of backend/test_kernels.py does for each of its tests."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         inspect.unwrap(module.path)(SimpleNamespace(param=path), monkeypatch)
         yield

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mutation.mutants import mutants
-from mutation.units import Unit
+from tests.mutation.mutants import mutants
+from tests.mutation.units import Unit
 
 LIST = Path(__file__).with_name("equivalent.txt")
 

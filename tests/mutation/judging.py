@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from mutation.checks import checks, failure, first_failure, own_checks, watch
-from mutation.mutants import mutants
-from mutation.units import units
+from tests.mutation.checks import checks, failure, first_failure, own_checks, watch
+from tests.mutation.mutants import mutants
+from tests.mutation.units import units
 
 
 @dataclass

@@ -14,8 +14,8 @@ import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mutation.sameness import literal, normal
-from mutation.units import Unit
+from tests.mutation.sameness import literal, normal
+from tests.mutation.units import Unit
 
 
 @dataclass

@@ -1,0 +1,259 @@
+"""What a user may do between two steps of an optimizer, and what is refused.
+
+Claimed: a run saved and restored goes on bit by bit; parameters are written in place and may be given another array or
+dtype; gradients and buffers are freed at once; and options, parameters and states that make no sense are refused by
+name and change nothing.
+"""
+
+import gc
+import math
+import weakref
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import optim
+from minigrad.optim import pieces
+from minigrad.serialization import load_state, save_state
+from tests.support.optim_makers import CASES, leaves, run, values
+
+# --- what may happen between two steps ---
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+def test_a_run_saved_and_restored_goes_on_bit_by_bit(name, options, tmp_path):
+    rng = np.random.default_rng(0)
+    shapes = [(3, 4), (), (80, 70), (6,)]
+    start = [rng.standard_normal(s).astype("f4") for s in shapes]
+    gradients = [[rng.standard_normal(s).astype("f4") for s in shapes] for _ in range(9)]
+    gradients[1][3] = None  # so that the parameters have taken different numbers of steps
+
+    def make(arrays):
+        params = leaves(*arrays)
+        groups = [{"params": params[:2], "lr": 0.02}, {"params": params[2:]}]
+        return params, getattr(optim, name)(groups, lr=0.01, **options)
+
+    params, optimizer = make(start)
+    run(optimizer, params, gradients[:4])
+    save_state(tmp_path / "state.safetensors", optimizer.state_dict())
+    snapshot, middle = optimizer.state_dict(), values(params)
+    run(optimizer, params, gradients[4:])
+    for state in (load_state(tmp_path / "state.safetensors"), snapshot):
+        again, other = make(middle)
+        other.load_state_dict(state)
+        run(other, again, gradients[4:])
+        for a, b in zip(values(params), values(again), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_a_parameter_without_a_gradient_is_left_alone_and_its_steps_are_not_counted():
+    (p, q) = leaves(np.ones(3), np.ones(3))
+    optimizer = optim.AdamW([p, q], lr=0.1)
+    run(optimizer, [p, q], [[np.ones(3), None]] * 3)
+    np.testing.assert_array_equal(q.detach().numpy(), np.ones(3))
+    assert q not in optimizer.state
+    run(optimizer, [p, q], [[None, np.ones(3)]])
+    assert (optimizer.state[p]["step"], optimizer.state[q]["step"]) == (3, 1)
+
+
+@pytest.mark.parametrize("size", [3, pieces.SMALL + 10])
+def test_a_parameter_may_be_given_another_array_or_dtype_between_steps(size):
+    g = np.linspace(0.1, 1, size)
+    (p,), (q,) = leaves(np.ones(size)), leaves(np.ones(size))
+    ours, plain = optim.Adam([p], lr=0.1), optim.Adam([q], lr=0.1)
+    run(ours, [p], [[g]] * 2)
+    run(plain, [q], [[g]] * 2)
+    old = p.data
+    p.data = old.copy()
+    kept = old.copy()
+    run(ours, [p], [[g]])
+    run(plain, [q], [[g]])
+    np.testing.assert_array_equal(old, kept)
+    np.testing.assert_array_equal(p.data, q.data)
+    p.replace_data(p.data.astype("f4"))
+    run(ours, [p], [[g.astype("f4")]])
+    run(plain, [q], [[g]])
+    assert p.dtype == np.float32 and ours.state[p]["exp_avg"].dtype == np.float32
+    np.testing.assert_allclose(p.data, q.data, rtol=1e-5)
+
+
+def test_the_array_of_a_parameter_is_written_in_place_and_the_gradient_is_not():
+    params = leaves(np.ones((80, 80)), np.ones(4))
+    optimizer = optim.SGD(params, lr=0.1, momentum=0.9, weight_decay=0.1)
+    arrays = [p.data for p in params]
+    g = [np.full(p.shape, 2.0) for p in params]
+    for p, one in zip(params, g, strict=True):
+        p.grad = mg.from_numpy(one)
+    optimizer.step()
+    for p, array, one in zip(params, arrays, g, strict=True):
+        assert p.data is array
+        np.testing.assert_array_equal(one, np.full(p.shape, 2.0))
+        np.testing.assert_allclose(array, 1 - 0.1 * (2 + 0.1))
+
+
+def test_backward_after_a_step_through_an_old_graph_is_refused():
+    for size in (2, pieces.SMALL + 1):
+        (w,) = leaves(np.ones(size))
+        optimizer = optim.SGD([w], lr=0.1)
+        loss = (w * w).sum()
+        loss.backward(retain_graph=True)
+        optimizer.step()
+        with pytest.raises(mg.GradientError, match="changed in place"):
+            loss.backward()
+
+
+@pytest.mark.parametrize("size", [3, pieces.SMALL + 1])
+def test_zero_grad_frees_the_gradient(size):
+    (p,) = leaves(np.ones(size))
+    optimizer = optim.Adam([p])
+    (p * p).sum().backward()
+    gone = weakref.ref(p.grad.data)
+    optimizer.step()
+    optimizer.zero_grad()
+    assert p.grad is None
+    assert gone() is None
+
+
+def test_an_optimizer_that_is_dropped_frees_its_buffers_at_once():
+    (p,) = leaves(np.ones(pieces.SMALL + 1))
+    optimizer = optim.Adam([p])
+    run(optimizer, [p], [[np.ones(p.shape)]])
+    buffer = weakref.ref(optimizer.state[p]["exp_avg"])
+    gc.disable()
+    try:
+        del optimizer
+        assert buffer() is None
+    finally:
+        gc.enable()
+
+
+def test_zero_grad_to_zeros_leaves_gradients_that_were_kept():
+    (p,) = leaves(np.ones(2))
+    (p * p).sum().backward()
+    kept = p.grad
+    optim.SGD([p]).zero_grad(set_to_none=False)
+    np.testing.assert_array_equal(p.grad.numpy(), [0, 0])
+    np.testing.assert_array_equal(kept.numpy(), [2, 2])
+
+
+def test_step_calls_a_closure_with_gradients_enabled_and_returns_its_loss():
+    (x,) = leaves(np.array([3.0]))
+    optimizer = optim.SGD([x], lr=0.5)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (x * x).sum()
+        loss.backward()
+        return loss
+
+    with mg.no_grad():
+        loss = optimizer.step(closure)
+    assert loss.item() == 9
+    np.testing.assert_allclose(x.detach().numpy(), [0], atol=1e-12)
+
+
+def test_groups_keep_their_own_options_and_later_groups_join_in():
+    p, q, r = leaves(np.zeros(1), np.zeros(1), np.zeros(1))
+    optimizer = optim.SGD([{"params": [p]}, {"params": q, "lr": 0.5}], lr=0.1)
+    optimizer.add_param_group({"params": [r], "momentum": 0.9, "lr": 1.0})
+    run(optimizer, [p, q, r], [[np.ones(1)] * 3] * 2)
+    np.testing.assert_allclose([x.item() for x in (p, q, r)], [-0.2, -1.0, -2.9])
+    optimizer.param_groups[0]["lr"] = 0.0
+    run(optimizer, [p, q, r], [[np.ones(1)] * 3])
+    assert p.item() == pytest.approx(-0.2)
+
+
+def test_a_state_in_any_memory_layout_and_dtype_can_be_loaded():
+    shape = (80, 70)
+    g = np.random.default_rng(0).standard_normal(shape).astype("f4")
+    results = []
+    for convert in (lambda a: a, lambda a: np.asfortranarray(a, dtype="f8"), lambda a: np.repeat(a, 2, 1)[:, ::2]):
+        (p,) = leaves(np.ones(shape, "f4"))
+        optimizer = optim.SGD([p], lr=0.1, momentum=0.9)
+        buffer = np.arange(5600, dtype="f4").reshape(shape)
+        state = {0: {"momentum_buffer": convert(buffer)}}
+        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        run(optimizer, [p], [[g]] * 3)
+        results.append([*values([p]), optimizer.state[p]["momentum_buffer"]])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+# --- what is refused ---
+
+NAN, INF = math.nan, math.inf
+BAD_OPTIONS = [
+    ("SGD", {"lr": NAN}, ValueError, "lr=nan"),
+    ("SGD", {"lr": -0.1}, ValueError, "lr=-0.1.*0 or more"),
+    ("SGD", {"lr": INF}, ValueError, "lr=inf"),
+    ("SGD", {"lr": "0.1"}, TypeError, "lr must be a number, got '0.1'"),
+    ("SGD", {"lr": True}, TypeError, "lr must be a number"),
+    ("SGD", {"momentum": -1}, ValueError, "momentum=-1"),
+    ("SGD", {"dampening": NAN}, ValueError, "dampening"),
+    ("SGD", {"weight_decay": -1e-4}, ValueError, "weight_decay"),
+    ("SGD", {"nesterov": True}, ValueError, "nesterov.*momentum"),
+    ("SGD", {"nesterov": True, "momentum": 0.9, "dampening": 0.1}, ValueError, "dampening"),
+    ("SGD", {"nesterov": 1, "momentum": 0.9}, TypeError, "nesterov must be True or False"),
+    ("SGD", {"maximize": "yes"}, TypeError, "maximize"),
+    ("Adam", {"betas": (0.9, 1.0)}, ValueError, r"betas\[1\]=1.0.*0 to 1"),
+    ("Adam", {"betas": (-0.1, 0.9)}, ValueError, r"betas\[0\]"),
+    ("Adam", {"betas": (NAN, 0.9)}, ValueError, r"betas\[0\]"),
+    ("Adam", {"betas": 0.9}, TypeError, "pair of numbers"),
+    ("Adam", {"eps": -1e-8}, ValueError, "eps"),
+    ("Adam", {"amsgrad": None}, TypeError, "amsgrad"),
+    ("AdamW", {"weight_decay": NAN}, ValueError, "AdamW: weight_decay=nan"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "kind", "words"), BAD_OPTIONS)
+def test_options_that_make_no_sense_are_refused_by_name_in_the_constructor_and_in_groups(name, options, kind, words):
+    (p,) = leaves(np.ones(2))
+    with pytest.raises(kind, match=words):
+        getattr(optim, name)([p], **options)
+    with pytest.raises(kind, match=words):
+        getattr(optim, name)([{"params": [p], **options}])
+
+
+def test_parameters_that_cannot_be_optimized_are_refused():
+    p, q = leaves(np.ones(2), np.ones(2))
+    for params, kind, words in [
+        ([], ValueError, "empty list of parameters"),
+        ([{"params": []}], ValueError, "empty"),
+        (p, TypeError, "list of Tensors"),
+        (3, TypeError, "list of Tensors"),
+        ([p, np.ones(2)], TypeError, "parameter 1 must be a Tensor, got a ndarray"),
+        ([p * 2], TypeError, "was computed; only leaves"),
+        ([mg.ones(2)], TypeError, "takes no gradient"),
+        ([p, q, p], ValueError, "given before"),
+        ([{"params": [p]}, {"params": [p]}], ValueError, "given before"),
+        ([{"params": [p]}, q], TypeError, "parameter group is a dict"),
+        ([{"parameters": [p]}], TypeError, '"params"'),
+        ([{"params": [p], "learning_rate": 1}], ValueError, "unknown option 'learning_rate'.*lr, momentum"),
+    ]:
+        with pytest.raises(kind, match=words):
+            optim.SGD(params)
+
+
+def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
+    (p, q) = leaves(np.ones(2), np.ones((2, 2)))
+    optimizer = optim.Adam([p, q])
+    run(optimizer, [p, q], [[np.ones(2), np.ones((2, 2))]])
+    good = optimizer.state_dict()
+    (r,) = leaves(np.ones(3))
+    other = optim.Adam([r])
+    run(other, [r], [[np.ones(3)]])
+    wrong_shape = {**good, "state": {**good["state"], 1: good["state"][0]}}
+    for state, words in [
+        (other.state_dict(), r"groups of \[1\].*\[2\]"),
+        (optim.SGD([p, q]).state_dict(), "lacks amsgrad, betas, eps"),
+        (wrong_shape, r"exp_avg of parameter 1 has shape \(2,\), expected shape \(2, 2\)"),
+        ({"state": {}}, "param_groups"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            optimizer.load_state_dict(state)
+    after = optimizer.state_dict()
+    assert after["param_groups"] == good["param_groups"]
+    for i in good["state"]:
+        np.testing.assert_array_equal(after["state"][i]["exp_avg"].numpy(), good["state"][i]["exp_avg"].numpy())
