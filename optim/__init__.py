@@ -10,10 +10,17 @@
 Everything public is named here.
 """
 
+if __name__ != "minigrad.optim":  # a second copy, whose classes would not be those of minigrad.optim
+    raise ImportError(
+        f"{__name__!r} is the folder of the package minigrad.optim; "
+        "import it by that name: `from minigrad import optim`, or `import minigrad.optim`."
+    )
+
 from . import lr_scheduler, swa_utils
-from .adagrad import Adadelta, Adagrad
+from .adadelta import Adadelta
+from .adagrad import Adagrad
 from .adam import Adam, AdamW
-from .adam_kin import Adamax, NAdam, RAdam
+from .adamax import Adamax
 from .gradients import (
     add_gradient_noise_,
     centralize_gradients_,
@@ -23,7 +30,9 @@ from .gradients import (
     get_total_norm,
     gradient_noise_std,
 )
+from .heavy_ball import HeavyBall
 from .lion import Lion
+from .lookahead import Lookahead
 from .lr_scheduler import (
     BatchSizeScheduler,
     ChainedScheduler,
@@ -45,8 +54,9 @@ from .lr_scheduler import (
     SequentialLR,
     StepLR,
 )
-from .momentum import NAGC, NAGSC, HeavyBall, Nesterov
 from .muon import Muon
+from .nadam import NAdam
+from .nesterov import NAGC, NAGSC, Nesterov
 from .optimizer import Optimizer
 from .proximal import (
     DecoupledDecay,
@@ -57,6 +67,7 @@ from .proximal import (
     StepRegularizer,
     no_decay_groups,
 )
+from .radam import RAdam
 from .rmsprop import RMSprop
 from .second_order import (
     BFGS,
@@ -72,7 +83,6 @@ from .second_order import (
 )
 from .sgd import SGD
 from .swa_utils import AveragedModel, update_bn
-from .wrappers import Lookahead
 
 __all__ = [
     "Adadelta",

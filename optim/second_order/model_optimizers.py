@@ -18,7 +18,7 @@ import numpy as np
 
 from minigrad.backend import Array
 
-from ..optimizer import check_number
+from ..options import check_number
 from .closures import CurvedObjective
 from .damping import ScaledModel
 from .descent import Direction, StepRule

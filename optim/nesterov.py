@@ -1,9 +1,9 @@
-"""Momentum as the theory of convex optimization writes it: Polyak's heavy ball, and Nesterov's method in its forms.
+"""Nesterov's accelerated gradient in its three forms: Nesterov, NAGC for convex losses, NAGSC for strongly convex ones.
 
-After this file you know that all of Nesterov's forms are one method seen from two places. It has two sequences, y and
-x = y + ahead: the gradient is taken at x, y moves to `x - lr * g`, and x runs ahead of it by mu times y's last move.
-The look-ahead form lets you stand at y and go ahead for the gradient; the rewritten form lets you stand at x, where the
-gradient is needed. What differs between Nesterov, NAG-C and NAG-SC is only mu.
+All are one method seen from two places. It has two sequences, y and x = y + ahead: the gradient is taken at x, y moves
+to `x - lr * g`, and x runs ahead of it by mu times y's last move. The look-ahead form lets you stand at y and go ahead
+for the gradient; the rewritten form lets you stand at x, where the gradient is needed. Nesterov, NAG-C and NAG-SC
+differ in mu only.
 """
 
 from __future__ import annotations
@@ -14,73 +14,9 @@ from typing import Any
 
 from minigrad import Tensor, enable_grad, no_grad
 
-from .optimizer import Optimizer, check_flag, check_number
-from .updates import LOOKING_AHEAD, MOMENTUM, RUNNING_AHEAD, Rule
-
-
-class HeavyBall(Optimizer):
-    """Polyak's heavy ball (Polyak 1964, "Some methods of speeding up the convergence of iteration methods").
-
-    With the gradient g (`g + weight_decay * x` where there is weight decay, `-g` to maximize), a step does::
-
-        x_next = x + momentum * (x - x_before) - lr * g
-
-    What is kept is `x_before - x`, the last step: this is `SGD` with `lr_in_velocity=True`.
-
-    Parameters
-    ----------
-    params : iterable of Tensor, or of dict
-        What to optimize, see `Optimizer`.
-    lr : float
-        The learning rate, 0 or more.
-    momentum : float
-        How much of the last step is repeated, 0 or more, below 1 to make sense.
-    weight_decay : float
-        0 or more; the gradient of `weight_decay / 2 * ||x||^2` is added to g.
-    maximize : bool
-        Go uphill.
-    nonfinite : {"pass", "skip", "raise"}
-        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        An option out of range, or not a number.
-    """
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        momentum: float = 0.9,
-        weight_decay: float = 0,
-        *,
-        maximize: bool = False,
-        nonfinite: str = "pass",
-    ):
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "maximize": maximize}
-        super().__init__(params, defaults, nonfinite=nonfinite)
-
-    @classmethod
-    def from_curvature(cls, params: Iterable[Any], smallest: float, largest: float, **options: Any) -> HeavyBall:
-        """With Polyak's best numbers for a quadratic whose Hessian's eigenvalues lie from `smallest` to `largest`.
-
-        With their roots a and b, `lr = 4 / (a + b)^2` and `momentum = ((b - a) / (b + a))^2`; the error then falls
-        about by the factor (b - a) / (b + a) a step.
-        """
-        low, high = _curvatures("HeavyBall", smallest, largest)
-        lr, momentum = 4 / (sqrt(low) + sqrt(high)) ** 2, ((sqrt(high) - sqrt(low)) / (sqrt(high) + sqrt(low))) ** 2
-        return cls(params, lr, momentum, **options)
-
-    def check(self, group: dict[str, Any]) -> None:
-        for name in ("lr", "momentum", "weight_decay"):
-            check_number("HeavyBall", name, group[name], 0)
-
-    def rule(self, group: dict[str, Any]) -> Rule:
-        return MOMENTUM
-
-    def numbers(self, group: dict[str, Any], step: int) -> tuple[float, ...]:
-        return 1, group["momentum"], group["lr"]
+from .optimizer import Optimizer
+from .options import check_curvatures, check_flag, check_number
+from .updates import LOOKING_AHEAD, RUNNING_AHEAD, Rule
 
 
 class _Accelerated(Optimizer):
@@ -299,7 +235,7 @@ class NAGSC(_Accelerated):
     @classmethod
     def from_curvature(cls, params: Iterable[Any], smallest: float, largest: float, **options: Any) -> NAGSC:
         """For a loss whose curvature lies from `smallest` to `largest`: lr = 1 / largest, r^2 = smallest / largest."""
-        low, high = _curvatures("NAGSC", smallest, largest)
+        low, high = check_curvatures("NAGSC", smallest, largest)
         return cls(params, 1 / high, low, **options)
 
     def check(self, group: dict[str, Any]) -> None:
@@ -314,11 +250,3 @@ class NAGSC(_Accelerated):
     def momentum(self, group: dict[str, Any], step: int) -> float:
         root = sqrt(group["strong_convexity"] * group["lr"])
         return (1 - root) / (1 + root)
-
-
-def _curvatures(owner: str, smallest: float, largest: float) -> tuple[float, float]:
-    check_number(owner, "smallest", smallest, 0)
-    check_number(owner, "largest", largest, smallest)
-    if not largest > 0:
-        raise ValueError(f"{owner}: largest={largest}; expected a curvature above 0.")
-    return smallest, largest

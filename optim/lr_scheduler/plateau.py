@@ -8,9 +8,9 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from .cycles import check_choice
-from .optimizer import Optimizer, check_number
-from .schedules import LRScheduler, check_optimizer, check_whole, numbers_for_groups
+from ..optimizer import Optimizer
+from ..options import check_choice, check_number
+from .base import LRScheduler, check_optimizer, check_whole, numbers_for_groups
 
 
 class ReduceLROnPlateau(LRScheduler):

@@ -1,22 +1,27 @@
-"""All schedules under the name of PyTorch's module: `optim.lr_scheduler.StepLR` is `optim.StepLR`."""
+"""Learning rate schedules, under the name of PyTorch's module: `optim.lr_scheduler.StepLR` is `optim.StepLR`.
 
-from .combined import BatchSizeScheduler, ChainedScheduler, SequentialLR
-from .cycles import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
-from .plateau import ReduceLROnPlateau
-from .schedules import (
+Read `base` first: a schedule is the rate as a function of how often `step()` was called. Then `closed_forms`, one
+formula each; `cyclic`, rates that rise and fall; `plateau`, the one that watches a metric; and `composed`, schedules
+made of others.
+"""
+
+from .base import LRScheduler
+from .closed_forms import (
     ConstantLR,
     CosineAnnealingLR,
     ExponentialLR,
     InverseTimeLR,
     LambdaLR,
     LinearLR,
-    LRScheduler,
     MultiplicativeLR,
     MultiStepLR,
     PolynomialLR,
     RobbinsMonroLR,
     StepLR,
 )
+from .composed import BatchSizeScheduler, ChainedScheduler, SequentialLR
+from .cyclic import CosineAnnealingWarmRestarts, CyclicLR, OneCycleLR
+from .plateau import ReduceLROnPlateau
 
 __all__ = [
     "BatchSizeScheduler",

@@ -10,9 +10,9 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any
 
-from .optimizer import Optimizer
+from ..optimizer import Optimizer
+from .base import LRScheduler, check_optimizer, check_whole
 from .plateau import ReduceLROnPlateau
-from .schedules import LRScheduler, check_optimizer, check_whole
 
 
 class _Combined(LRScheduler):

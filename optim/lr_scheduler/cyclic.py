@@ -11,8 +11,9 @@ from collections.abc import Callable
 from math import cos, floor, pi
 from typing import Any
 
-from .optimizer import Optimizer, check_flag, check_number
-from .schedules import LRScheduler, check_function, check_optimizer, check_whole, numbers_for_groups
+from ..optimizer import Optimizer
+from ..options import check_choice, check_flag, check_number
+from .base import LRScheduler, check_function, check_optimizer, check_whole, numbers_for_groups
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
@@ -285,9 +286,3 @@ class OneCycleLR(_Cycle):
         if self.anneal_strategy == "linear":
             return levels[before] + (levels[after] - levels[before]) * share
         return levels[after] + (levels[before] - levels[after]) * (1 + cos(pi * share)) / 2
-
-
-def check_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
-    """Raise ValueError unless `value` is one of the `choices`."""
-    if value not in choices:
-        raise ValueError(f"{owner}: {name}={value!r}; expected {' or '.join(map(repr, choices))}.")

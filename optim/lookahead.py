@@ -11,7 +11,8 @@ from typing import Any
 
 from minigrad import Tensor, no_grad, tensor
 
-from .optimizer import Optimizer, check_number
+from .optimizer import Optimizer
+from .options import check_number
 
 
 class Lookahead(Optimizer):
