@@ -14,6 +14,9 @@ from . import lr_scheduler, swa_utils
 from .adagrad import Adadelta, Adagrad
 from .adam import Adam, AdamW
 from .adam_kin import Adamax, NAdam, RAdam
+from .closures.model_optimizers import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
+from .fitting.curve_fit import curve_fit
+from .fitting.least_squares import least_squares
 from .gradients import (
     add_gradient_noise_,
     centralize_gradients_,
@@ -45,6 +48,8 @@ from .lr_scheduler import (
     SequentialLR,
     StepLR,
 )
+from .minimizers.minimize import minimize
+from .minimizers.newton_cg import Composite
 from .momentum import NAGC, NAGSC, HeavyBall, Nesterov
 from .muon import Muon
 from .optimizer import Optimizer
@@ -58,19 +63,8 @@ from .proximal import (
     no_decay_groups,
 )
 from .rmsprop import RMSprop
-from .second_order import (
-    BFGS,
-    LBFGS,
-    Composite,
-    GaussNewton,
-    LevenbergMarquardt,
-    Newton,
-    OptimizeResult,
-    curve_fit,
-    least_squares,
-    minimize,
-)
 from .sgd import SGD
+from .solve.result import OptimizeResult
 from .swa_utils import AveragedModel, update_bn
 from .wrappers import Lookahead
 

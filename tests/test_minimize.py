@@ -9,9 +9,9 @@ from problems import mgh
 
 import minigrad as mg
 from minigrad.optim import OptimizeResult, minimize
-from minigrad.optim.second_order.conjugate_gradient import ConjugateGradient
-from minigrad.optim.second_order.line_search import ExactQuadratic
-from minigrad.optim.second_order.methods import Method
+from minigrad.optim.minimizers.line_search import ExactQuadratic
+from minigrad.optim.minimizers.methods import Method
+from minigrad.optim.minimizers.nonlinear_cg import ConjugateGradient
 
 LINE_METHODS = ("gradient descent", "cg", "bfgs", "l-bfgs")
 FAST = LINE_METHODS[1:]

@@ -11,15 +11,15 @@ from problems.mgh import PROBLEMS, solved
 
 import minigrad as mg
 from minigrad.nn import functional as F
-from minigrad.optim.second_order.minimize import minimize
-from minigrad.optim.second_order.newton import REPAIRS, Newton
-from minigrad.optim.second_order.newton_cg import (
+from minigrad.optim.minimizers.minimize import minimize
+from minigrad.optim.minimizers.newton import REPAIRS, Newton
+from minigrad.optim.minimizers.newton_cg import (
     Composite,
     NewtonCG,
     gauss_newton_products,
 )
-from minigrad.optim.second_order.newton_methods import NEWTON_METHODS
-from minigrad.optim.second_order.objective import Objective
+from minigrad.optim.minimizers.newton_methods import NEWTON_METHODS
+from minigrad.optim.solve.objective import Objective
 
 OF_ANY_FUNCTION = [name for name in NEWTON_METHODS if name != "hessian-free"]
 every_method = pytest.mark.parametrize("method", OF_ANY_FUNCTION)
