@@ -21,6 +21,9 @@ from .adadelta import Adadelta
 from .adagrad import Adagrad
 from .adam import Adam, AdamW
 from .adamax import Adamax
+from .closures.model_optimizers import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
+from .fitting.curve_fit import curve_fit
+from .fitting.least_squares import least_squares
 from .gradients import (
     add_gradient_noise_,
     centralize_gradients_,
@@ -54,6 +57,8 @@ from .lr_scheduler import (
     SequentialLR,
     StepLR,
 )
+from .minimizers.minimize import minimize
+from .minimizers.newton_cg import Composite
 from .muon import Muon
 from .nadam import NAdam
 from .nesterov import NAGC, NAGSC, Nesterov
@@ -69,19 +74,8 @@ from .proximal import (
 )
 from .radam import RAdam
 from .rmsprop import RMSprop
-from .second_order import (
-    BFGS,
-    LBFGS,
-    Composite,
-    GaussNewton,
-    LevenbergMarquardt,
-    Newton,
-    OptimizeResult,
-    curve_fit,
-    least_squares,
-    minimize,
-)
 from .sgd import SGD
+from .solve.result import OptimizeResult
 from .swa_utils import AveragedModel, update_bn
 
 __all__ = [

@@ -20,9 +20,9 @@ from minigrad.transforms import vjp
 from minigrad.transforms.trace import Trace
 from minigrad.transforms.trees import flatten
 
+from ..solve.objective import Point
+from ..solve.vectors import length_of
 from .newton import Curved, cauchy_step, clearly, is_finite, steepest_step
-from .objective import Point
-from .vectors import length_of
 
 Product = Callable[[Array], Array]
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from .descent import Direction, StepRule, noise
+from ..solve.objective import Point
+from ..solve.result import Reason
+from ..solve.vectors import length_of
+from .descent_loop import Direction, StepRule, noise
 from .line_search import line_search
 from .methods import Method
 from .newton import Curved, Newton
 from .newton_cg import HessianFree, NewtonCG
-from .objective import Point
-from .result import Reason
 from .trust_region import TrustRegion
-from .vectors import length_of
 
 
 class PastSaddles:

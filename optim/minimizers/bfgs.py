@@ -10,10 +10,10 @@ import math
 
 from minigrad.backend import Array
 
-from .descent import OneStep
-from .objective import Point
-from .steepest import SteepestDescent
-from .vectors import dot, norm
+from ..solve.objective import Point
+from ..solve.vectors import dot, norm
+from .descent_loop import OneStep
+from .steepest_descent import SteepestDescent
 
 
 class BFGS(OneStep):

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from minigrad.backend import Array
 
-from .descent import OneStep
-from .objective import Point
-from .vectors import dot, norm
+from ..solve.objective import Point
+from ..solve.vectors import dot, norm
+from .descent_loop import OneStep
 
 
 class SteepestDescent(OneStep):

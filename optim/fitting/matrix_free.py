@@ -15,9 +15,9 @@ import numpy as np
 
 from minigrad.linalg import iterative
 
+from ..solve.residuals import ResidualPoint
+from ..solve.vectors import length_of
 from .linear_model import AT_ROUNDING, Step
-from .residuals import ResidualPoint
-from .vectors import length_of
 
 
 class ProductModel:

@@ -14,12 +14,12 @@ import numpy as np
 from minigrad.backend import Array
 from minigrad.transforms.trees import flatten
 
-from .descent import Direction, noise
+from ..solve.interpolation import quadratic_share
+from ..solve.objective import Point
+from ..solve.variables import Variables
+from ..solve.vectors import dot, norm
+from .descent_loop import Direction, noise
 from .lbfgs import LBFGS, Pair, two_loops
-from .line_search import quadratic_share
-from .objective import Point
-from .variables import Variables
-from .vectors import dot, norm
 
 NEAR = 1e-3
 """A variable so near to a bound, or as near as the projected gradient is long, counts as held by it."""

@@ -21,8 +21,8 @@ from minigrad.transforms.jacobians import jacobian_matrix
 from minigrad.transforms.trace import Record
 from minigrad.transforms.trees import flatten
 
-from .objective import Objective, Point
-from .residuals import ResidualPoint, Residuals, joined
+from ..solve.objective import Objective, Point
+from ..solve.residuals import ResidualPoint, Residuals, joined
 
 
 @contextmanager

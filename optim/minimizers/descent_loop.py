@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 from minigrad.backend import Array
 
-from .objective import Objective, Point
-from .result import (
+from ..solve.objective import Objective, Point
+from ..solve.result import (
     AT_PRECISION,
     CONVERGED,
     INTERRUPTED,
@@ -27,7 +27,7 @@ from .result import (
     UNBOUNDED,
     Reason,
 )
-from .vectors import dot, norm
+from ..solve.vectors import dot, norm
 
 PATIENCE = 20
 """So many steps in a row that lead nowhere end a run."""

@@ -18,16 +18,16 @@ import numpy as np
 
 from minigrad.backend import Array
 
+from ..fitting.least_squares import METHODS as FITS
+from ..fitting.matrix_free import Products
+from ..fitting.trust import ScaledModel
+from ..minimizers.descent_loop import Direction, StepRule
+from ..minimizers.line_search import Fixed, line_search
+from ..minimizers.minimize import METHODS as DESCENTS
 from ..options import check_number
-from .closures import CurvedObjective
-from .damping import ScaledModel
-from .descent import Direction, StepRule
-from .least_squares import METHODS as FITS
-from .line_search import Fixed, line_search
-from .matrix_free import Products
-from .minimize import METHODS as DESCENTS
-from .objective import Point
-from .steppers import Downhill, Fitting
+from ..solve.objective import Point
+from .closure_optimizer import Downhill, Fitting
+from .closure_problems import CurvedObjective
 
 MANY = 1000
 """For more parameters than this no matrix is formed unless asked for: its decomposition would take most of the time."""

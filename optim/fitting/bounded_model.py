@@ -19,9 +19,9 @@ from typing import Any
 from minigrad import Tensor
 from minigrad.backend import Array
 
+from ..solve.residuals import ResidualPoint
+from ..solve.variables import Variables
 from .linear_model import LinearModel, Step, is_solved, promises_little
-from .residuals import ResidualPoint
-from .variables import Variables
 
 
 class Box:

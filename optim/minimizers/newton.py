@@ -17,9 +17,9 @@ import numpy as np
 from minigrad.backend import Array, namespace
 from minigrad.linalg import cholesky, eigh, solve
 
-from .objective import Point
-from .result import Reason
-from .vectors import length_of
+from ..solve.objective import Point
+from ..solve.result import Reason
+from ..solve.vectors import length_of
 
 LinAlgError = np.linalg.LinAlgError
 

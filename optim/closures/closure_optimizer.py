@@ -19,13 +19,13 @@ import numpy as np
 from minigrad import Tensor, tensor
 from minigrad.backend import is_array
 
+from ..fitting.fit_loop import Limits as FitLimits
+from ..fitting.fit_loop import fit
+from ..minimizers.descent_loop import Limits, descend
+from ..minimizers.lbfgs import Pair
 from ..optimizer import Optimizer
-from .closures import ClosureObjective, ClosureResiduals, borrowed
-from .descent import Limits, descend
-from .fitting import Limits as FitLimits
-from .fitting import fit
-from .lbfgs import Pair
-from .result import INTERRUPTED, TOO_MANY_EVALUATIONS, OptimizeResult, Reason
+from ..solve.result import INTERRUPTED, TOO_MANY_EVALUATIONS, OptimizeResult, Reason
+from .closure_problems import ClosureObjective, ClosureResiduals, borrowed
 
 ENOUGH_FOR_NOW = Reason(0, False, "max_iter iterations were made; call step again to go on")
 SETTLED = Reason(2, True, "the loss or the parameters change by less than tolerance_change")

@@ -16,7 +16,7 @@ import numpy as np
 
 from minigrad.backend import Array
 
-from .residuals import ResidualPoint, Residuals
+from ..solve.residuals import ResidualPoint, Residuals
 
 LEAST_CURVATURE = 1e-4
 """The least share of the weight rho' that remains of rho' + 2 z rho'', which for an outlier is zero or negative: the

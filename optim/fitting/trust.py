@@ -15,9 +15,9 @@ import numpy as np
 
 from minigrad.backend import Array
 
-from .line_search import quadratic_share
+from ..solve.interpolation import quadratic_share
+from ..solve.residuals import ResidualPoint
 from .linear_model import LinearModel, Step, column_norms
-from .residuals import ResidualPoint
 
 GOOD_ENOUGH = 1e-4
 """The share of the promised gain that a step must bring to be taken (MINPACK's)."""

@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .box import Box, BoxedModel, read_box, spread
-from .callbacks import Callback
+from ..solve.callbacks import Callback
+from ..solve.residuals import ResidualPoint, Residuals
+from ..solve.result import OptimizeResult, Reason
+from ..solve.variables import Variables
+from .bounded_model import Box, BoxedModel, read_box, spread
 from .covariance import covariance
-from .damping import Columns, Damping, Fixed, LargestColumns, Radius, ScaledModel, Unscaled
-from .fitting import Limits, fit
+from .fit_loop import Limits, fit
 from .gauss_newton import LineSearch
 from .linear_model import LinearModel
 from .matrix_free import Products
-from .residuals import ResidualPoint, Residuals
-from .result import OptimizeResult, Reason
-from .robust import LOSSES, RobustResiduals
-from .variables import Variables
+from .robust_loss import LOSSES, RobustResiduals
+from .trust import Columns, Damping, Fixed, LargestColumns, Radius, ScaledModel, Unscaled
 
 
 class FitMethod(NamedTuple):

@@ -12,11 +12,11 @@ import numpy as np
 
 from minigrad.backend import Array, namespace
 
+from ..solve.objective import Point
+from ..solve.vectors import dot, norm, one_thread
 from .bfgs import has_curvature
-from .descent import OneStep
-from .objective import Point
-from .steepest import SteepestDescent
-from .vectors import dot, norm, one_thread
+from .descent_loop import OneStep
+from .steepest_descent import SteepestDescent
 
 
 class Pair(NamedTuple):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from .line_search import quadratic_share
+from ..solve.interpolation import quadratic_share
+from ..solve.residuals import ResidualPoint
 from .linear_model import LinearModel, Step
-from .residuals import ResidualPoint
 
 
 class LineSearch:

@@ -10,12 +10,12 @@ from collections import deque
 
 from minigrad.backend import Array
 
+from ..solve.objective import Point
+from ..solve.vectors import dot, norm
 from .bfgs import has_curvature
-from .descent import OneStep
+from .descent_loop import OneStep
 from .lbfgs import Pair, two_loops
-from .objective import Point
-from .steepest import SteepestDescent
-from .vectors import dot, norm
+from .steepest_descent import SteepestDescent
 
 # Each formula gets the old and the new gradient, the new one preconditioned (P g+), P applied to y = g+ - g, and the
 # old direction d; without a preconditioner P is the identity.

@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from .damping import GOOD_ENOUGH, Trust
-from .gauss_newton import polish
-from .linear_model import Step
-from .residuals import ResidualPoint, Residuals
-from .result import (
+from ..solve.residuals import ResidualPoint, Residuals
+from ..solve.result import (
     AT_PRECISION,
     CONVERGED,
     COST_SETTLED,
@@ -28,6 +25,9 @@ from .result import (
     TOO_MANY_EVALUATIONS,
     Reason,
 )
+from .gauss_newton import polish
+from .linear_model import Step
+from .trust import GOOD_ENOUGH, Trust
 
 FLAT = Reason(-9, False, "the derivatives are all zero at the last point: no residual changes with x; start elsewhere")
 TOO_LARGE = Reason(-10, False, "the residuals are finite at x0, but their squares are not; give them in a larger unit")

@@ -13,12 +13,13 @@ from typing import Any
 
 from minigrad.backend import Array
 
-from .descent import Direction, StepRule, noise
-from .objective import Point
-from .vectors import dot
+from ..solve.interpolation import SHRINK, cubic_share, quadratic_share, secant_share
+from ..solve.objective import Point
+from ..solve.vectors import dot
+from .descent_loop import Direction, StepRule, noise
 
-SHRINK, GROW = 0.1, 10.0
-"""A next length is at least so near to an end of the interval, relative to it; and at most so much the last one."""
+GROW = 10.0
+"""A next length is at most so many times the last one."""
 
 
 class Line:
@@ -202,40 +203,12 @@ def _between(low: Trial, high: Trial, bisect: bool) -> float:
     if bisect:
         return low.t + width / 2
     if low.is_level() and high.is_level():
-        share = _secant_share(low.slope * width, high.slope * width)
+        share = secant_share(low.slope * width, high.slope * width)
     elif high.knows_slope and math.isfinite(high.slope):
-        share = _cubic_share(low.slope * width, high.slope * width, high.f - low.f)
+        share = cubic_share(low.slope * width, high.slope * width, high.f - low.f)
     else:
         share = quadratic_share(low.slope * width, high.f - low.f)
     return low.t + min(max(share, SHRINK), 1 - SHRINK) * width
-
-
-def quadratic_share(slope: float, rise: float) -> float:
-    """Where on [0, 1] the parabola with this slope at 0 and this rise to 1 is lowest, kept in [0.1, 0.5].
-
-    Where there is no value at 1 it is 0.1, and where the parabola bends down 0.5: the quadratic is not the trouble.
-    """
-    if not math.isfinite(rise):
-        return SHRINK
-    bend = rise - slope
-    return min(max(-slope / (2 * bend), SHRINK), 0.5) if bend > 0 else 0.5
-
-
-def _secant_share(slope: float, slope_at_1: float) -> float:
-    """Where on [0, 1] a slope that changes evenly is zero."""
-    rise = slope_at_1 - slope
-    return -slope / rise if math.isfinite(rise) and rise > 0 else 0.5
-
-
-def _cubic_share(slope: float, slope_at_1: float, rise: float) -> float:
-    """Where on [0, 1] the cubic with these slopes at its ends and this rise is lowest (Nocedal, Wright, eq. 3.59)."""
-    d1 = slope + slope_at_1 - 3 * rise
-    under_root = d1 * d1 - slope * slope_at_1
-    if not 0 <= under_root < math.inf:
-        return 0.5
-    d2 = math.sqrt(under_root)
-    below = slope_at_1 - slope + 2 * d2
-    return 1 - (slope_at_1 + d2 - d1) / below if below > 0 else 0.5
 
 
 LINE_SEARCHES: dict[str, Callable[[Mapping[str, Any], float], StepRule]] = {

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from ..solve.callbacks import Callback
+from ..solve.objective import Objective, Point
+from ..solve.result import OptimizeResult
 from .bfgs import BFGS
-from .callbacks import Callback
-from .conjugate_gradient import ConjugateGradient
-from .descent import Limits, descend
+from .descent_loop import Limits, descend
 from .lbfgs import LBFGS
+from .lbfgsb import ProjectedLBFGS, ProjectedSearch, read_bounds
 from .line_search import line_search
 from .methods import Method, Options
 from .newton_methods import NEWTON_METHODS
-from .objective import Objective, Point
-from .projected import ProjectedLBFGS, ProjectedSearch, read_bounds
-from .result import OptimizeResult
-from .steepest import SteepestDescent
+from .nonlinear_cg import ConjugateGradient
+from .steepest_descent import SteepestDescent
 
 METHODS: dict[str, Method] = {
     "gradient descent": Method(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from minigrad.backend import Array
 
-from .residuals import ResidualPoint
+from ..solve.residuals import ResidualPoint
 
 CLOSE_TO_RADIUS = 0.1
 """How closely, relatively, a step must have the length asked for (Moré 1978, section 5)."""

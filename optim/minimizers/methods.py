@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from .descent import Direction, StepRule
+from .descent_loop import Direction, StepRule
 
 
 class Method(NamedTuple):

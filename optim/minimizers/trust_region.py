@@ -11,10 +11,10 @@ import math
 
 from minigrad.backend import Array
 
-from .descent import Direction, noise
-from .line_search import quadratic_share
-from .objective import Point
-from .vectors import length_of
+from ..solve.interpolation import quadratic_share
+from ..solve.objective import Point
+from ..solve.vectors import length_of
+from .descent_loop import Direction, noise
 
 GOOD, BAD = 0.75, 0.25
 """Of the promised decrease: the share from which the region grows, and that below which it shrinks."""
