@@ -41,10 +41,10 @@ def missing_rule(op: Any, argument: str, form: str) -> GradientError:
     """What to say where a rule is asked for that nobody wrote."""
     given, hint = ("t", "") if form == "jvp" else ("g", "")
     if form == "jvp" and argument in op.vjp_rules:
-        hint = " Where each number of the result depends on one number of each argument, kind=ELEMENTWISE is enough."
+        hint = " Where each number of the result depends on one number of each argument, kind='elementwise' is enough."
     return GradientError(
         f"{op.name} has no {form} rule for its argument {argument!r}: state one with "
-        f"{op.name}.{form}({argument}=lambda {given}, ...: ...), or None if it has no gradient by nature.{hint}"
+        f"{op.name}.def{form}({argument}=lambda {given}, ...: ...), or None if it has no gradient by nature.{hint}"
     )
 
 
@@ -77,17 +77,18 @@ def one_for_each(op: Any, gradients: Any, count: int) -> list:
         return list(gradients)
     given = len(gradients) if isinstance(gradients, (tuple, list)) else f"one {type(gradients).__name__}"
     raise GradientError(
-        f"{op.name}: its vjp_together rule is to return a tuple of {count} gradients, one for each of "
+        f"{op.name}: its defvjp_fused rule is to return a tuple of {count} gradients, one for each of "
         f"{', '.join(op.argument_names)} (None where there is none); it returned {given}."
     )
 
 
-def need_twin(op: Any) -> None:
+def need_reference(op: Any) -> None:
     """Raise unless an op with one rule for all arguments has a form that can be differentiated."""
-    if op.twin is None:
+    if op.reference is None:
         raise GradientError(
             f"{op.name} has no second derivative: its gradients come from one rule that runs on arrays only "
-            f"(vjp_together). Give it a twin, the same function composed of ops: @primitive(twin={op.name}_composed)."
+            f"(defvjp_fused). Give it a composite reference, "
+            f"the same function composed of ops: @primitive(reference={op.name}_composed)."
         )
 
 

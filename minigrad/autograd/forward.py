@@ -12,7 +12,7 @@ from typing import Any
 
 from minigrad.autograd.arguments import as_list, like, node_of
 from minigrad.autograd.node import IN_RULES, Node
-from minigrad.autograd.reverse import nodes_between, run_twin, set_grad_enabled
+from minigrad.autograd.reverse import nodes_between, run_reference, set_grad_enabled
 from minigrad.autograd.saved import check_versions, restored, saved_as_tensors
 from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.ops import broadcast_to
@@ -52,8 +52,8 @@ def push_through(node: Node, moving: dict[Node, Any], create_graph: bool, count:
     if node.saved is None:
         restored(node)
     check_versions(node)
-    if plan.op.twin:
-        result, stand_ins = run_twin(node, connect=create_graph)
+    if plan.op.reference:
+        result, stand_ins = run_reference(node, connect=create_graph)
         used = {i: stand_in for i, stand_in in stand_ins.items() if node.parents[i] in moving}
         (tangent,) = push(
             result, list(used.values()), [moving[node.parents[i]] for i in used], create_graph=create_graph

@@ -9,39 +9,39 @@ from __future__ import annotations
 
 from minigrad import backend
 from minigrad.autograd.errors import GradientError
-from minigrad.autograd.primitive import LINEAR, primitive
+from minigrad.autograd.primitive import primitive
 from minigrad.autograd.tensor import array_of
 from minigrad.backend import BatchedArray
 
 
-@primitive(symbol="each", local="1", kind=LINEAR, view=True)
+@primitive(symbol="each", local="1", kind="linear", view=True)
 def enter_level(x, *, axis, level):
     """x, whose `axis` counts examples, as one example."""
     return backend.enter(x, axis, level)
 
 
-@primitive(symbol="all", local="1", kind=LINEAR, view=True)
+@primitive(symbol="all", local="1", kind="linear", view=True)
 def leave_level(x, *, axis, level):
     """One example, as an array with all of them along `axis`."""
     return backend.leave(x, axis, level)
 
 
-@primitive(symbol="sum of all", local="1", kind=LINEAR)
+@primitive(symbol="sum of all", local="1", kind="linear")
 def sum_examples(x, *, level):
     """The sum over all examples."""
     return backend.sum_examples(x, level)
 
 
-@primitive(symbol="same for all", local="1", kind=LINEAR, view=True)
+@primitive(symbol="same for all", local="1", kind="linear", view=True)
 def give_to_all(x, *, level):
     """x for every example."""
     return backend.give_to_all(x, level)
 
 
-enter_level.vjp(x=lambda g, axis, level: leave_level(g, axis=axis, level=level))
-leave_level.vjp(x=lambda g, axis, level: enter_level(g, axis=axis, level=level))
-sum_examples.vjp(x=lambda g, level: give_to_all(g, level=level))
-give_to_all.vjp(x=lambda g, level: sum_examples(g, level=level))
+enter_level.defvjp(x=lambda g, axis, level: leave_level(g, axis=axis, level=level))
+leave_level.defvjp(x=lambda g, axis, level: enter_level(g, axis=axis, level=level))
+sum_examples.defvjp(x=lambda g, level: give_to_all(g, level=level))
+give_to_all.defvjp(x=lambda g, level: sum_examples(g, level=level))
 
 
 def levels_of(x):

@@ -1,10 +1,10 @@
 """What an op is: a forward function on arrays, a derivative rule per argument, and a place in the table of all ops.
 
-    @primitive(symbol="*", kind=ELEMENTWISE)
+    @primitive(symbol="*", kind="elementwise")
     def multiply(a, b):
         return a * b
 
-    multiply.vjp(a=lambda g, b: g * b, b=lambda g, a: g * a)
+    multiply.defvjp(a=lambda g, b: g * b, b=lambda g, a: g * a)
 
 After this file you know what happens when an op is called: arrays are taken out of the Tensors, the forward runs, and,
 if any argument wants a gradient, a `Node` is left behind that holds exactly what the rules named in their signatures:
@@ -32,9 +32,13 @@ from minigrad.autograd.errors import explain
 from minigrad.autograd.node import Node, grad_mode
 from minigrad.autograd.tensor import Tensor
 
-ELEMENTWISE = "elementwise"  # output i depends on input i alone: the Jacobian is diagonal, so vjp rules are jvp rules
-LINEAR = "linear"  # linear in each argument by itself: the op, applied to a tangent, is its own jvp
-GENERAL = "general"  # everything else: states its jvp rules
+KINDS = ("elementwise", "linear", "general")
+"""What an op is to forward mode.
+
+elementwise : output i depends on input i alone; the Jacobian is diagonal, so vjp rules are jvp rules
+linear : linear in each argument by itself; the op, applied to a tangent, is its own jvp
+general : everything else; such an op states its jvp rules
+"""
 
 OPS: dict[str, Primitive] = {}
 """Every op by name. The tests walk this table; so do the pictures."""
@@ -50,7 +54,7 @@ class Plan:
     `steps` also the in-place form of the rule, or None.
     """
 
-    __slots__ = ("joint", "jvp_steps", "keep", "keep_simple", "names", "op", "saved_positions", "steps")
+    __slots__ = ("fused", "jvp_steps", "keep", "keep_simple", "names", "op", "saved_positions", "steps")
 
     def __init__(self, op: Primitive, positions: Sequence[int]):
         self.op = op
@@ -59,9 +63,9 @@ class Plan:
         intos = {i: op.into_rules[n] for i in positions if (n := op.argument_name(i)) in op.into_rules}
         wanted = {name for _, _, needs in (*pulls, *pushes) for name in needs}
         wanted.update(name for rule in intos.values() for name in _needs(rule, given=2))
-        if op.joint_rule:
-            wanted.update(_needs(op.joint_rule))
-        if op.twin:
+        if op.fused_vjp:
+            wanted.update(_needs(op.fused_vjp))
+        if op.reference:
             wanted.update(op.argument_names, op.options)
         self.names = tuple(sorted(wanted))
         self.keep_simple = _simple_keeper(op, self.names)
@@ -69,7 +73,7 @@ class Plan:
         in_place = {i: (rule, self.picker(_needs(rule, given=2))) for i, rule in intos.items()}
         self.steps = tuple((i, rule, self.picker(needs), in_place.get(i)) for i, rule, needs in pulls if rule)
         self.jvp_steps = tuple((i, rule, self.picker(needs)) for i, rule, needs in pushes if rule)
-        self.joint = op.joint_rule and (op.joint_rule, self.picker(_needs(op.joint_rule)))
+        self.fused = op.fused_vjp and (op.fused_vjp, self.picker(_needs(op.fused_vjp)))
         self.saved_positions = tuple(i for i in positions if op.argument_name(i) in self.names)
 
     def picker(self, needs: Sequence[str]) -> Callable | None:
@@ -129,12 +133,12 @@ class Primitive:
         self,
         forward,
         *,
-        kind=GENERAL,
+        kind="general",
         symbol=None,
         local=None,
         residuals=(),
         differentiable=True,
-        twin=None,
+        reference=None,
         view=False,
     ):
         parameters = inspect.signature(forward).parameters.values()
@@ -142,7 +146,8 @@ class Primitive:
         self.__name__ = self.name = forward.__name__.strip("_")
         self.__wrapped__ = self.forward = forward
         self.kind, self.symbol, self.local = kind, symbol or self.name, local
-        self.residuals, self.differentiable, self.twin, self.view = tuple(residuals), differentiable, twin, view
+        self.residuals, self.differentiable, self.view = tuple(residuals), differentiable, view
+        self.reference = reference
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.defaults = {p.name: p.default for p in parameters if p.kind is not p.KEYWORD_ONLY}
         self.options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
@@ -151,7 +156,7 @@ class Primitive:
         self.vjp_rules: dict[str, Callable | None] = {}
         self.jvp_rules: dict[str, Callable | None] = {}
         self.into_rules: dict[str, Callable] = {}
-        self.joint_rule: Callable | None = None
+        self.fused_vjp: Callable | None = None
         self.plans: dict[Any, Plan] = {}
 
     # --- calling ---
@@ -221,24 +226,24 @@ class Primitive:
 
     # --- derivative rules ---
 
-    def vjp(self, **rules: Callable | None) -> None:
+    def defvjp(self, **rules: Callable | None) -> None:
         """State, per argument, how a gradient g of the output becomes the argument's; None: no gradient by nature."""
         self._enter(self.vjp_rules, rules)
 
-    def jvp(self, **rules: Callable | None) -> None:
-        """State, per argument, how its tangent becomes the output's. Needed by ops of kind GENERAL only."""
+    def defjvp(self, **rules: Callable | None) -> None:
+        """State, per argument, how its tangent becomes the output's. Needed by ops of kind "general" only."""
         self._enter(self.jvp_rules, rules)
 
-    def vjp_together(self, rule: Callable) -> None:
+    def defvjp_fused(self, rule: Callable) -> None:
         """One rule giving the gradients of all arguments as a tuple, for kernels that share work between them.
 
-        It runs on arrays only; when Tensors flow, or a tangent is pushed, `twin` is differentiated instead.
+        It runs on arrays only; when Tensors flow, or a tangent is pushed, `reference` is differentiated instead.
         """
         check_rules(self, {self.argument_names[0]: rule})
-        self.joint_rule = rule
+        self.fused_vjp = rule
         self.plans.clear()
 
-    def vjp_into(self, **rules: Callable) -> None:
+    def defvjp_into(self, **rules: Callable) -> None:
         """Beside a vjp rule: add the gradient into the argument's buffer and return it, `rule(buffer, g, ...)`.
 
         For reads of small parts: n reads of an array of size n then cost 2n and not n squared.
@@ -254,12 +259,12 @@ class Primitive:
         """The rule for one argument and the names it needs; a rule nobody wrote raises when it is run."""
         name = self.argument_name(position)
         if form == "jvp" and name not in rules:
-            if self.kind == ELEMENTWISE:
+            if self.kind == "elementwise":
                 rules = self.vjp_rules
-            elif self.kind == LINEAR:
+            elif self.kind == "linear":
                 return self.linear_rule(name, position)
         if name not in rules:
-            return (None if self.twin else partial(self._no_rule, name, form)), ()
+            return (None if self.reference else partial(self._no_rule, name, form)), ()
         rule = rules[name]
         if rule is None:
             return None, ()
@@ -357,7 +362,7 @@ def primitive(forward: Callable | None = None, **properties) -> Any:
     forward : function
         Positional parameters are arrays (default None: may be left out), `*operands` any number of them; keyword-only
         parameters are options. Callers may pass options by position too.
-    kind : ELEMENTWISE, LINEAR or GENERAL
+    kind : "elementwise", "linear" or "general"
         From which jvp rules follow (see the top of this file).
     symbol, local : str
         What a picture of the op says: its sign, and its local derivative as text.
@@ -365,16 +370,16 @@ def primitive(forward: Callable | None = None, **properties) -> Any:
         Names for what the forward returns beside its result, `return out, residual...`, for the rules to ask for.
     differentiable : bool
         False for results that carry no gradient (comparisons, integer results).
-    twin : function
-        The same mathematics composed of other ops; used when Tensors flow through a `vjp_together` rule.
+    reference : function
+        The same mathematics composed of other ops; used when Tensors flow through a `defvjp_fused` rule.
     view : bool
         Whether the result may lie in the memory of the argument, so that a change of one is a change of the other.
     """
     if forward is None:
         return partial(primitive, **properties)
     op = _kind_of_call(forward, properties.get("residuals", ()))(forward, **properties)
-    if op.kind not in (ELEMENTWISE, LINEAR, GENERAL):
-        raise ValueError(f"{op.name}: kind={op.kind!r}; expected ELEMENTWISE, LINEAR or GENERAL.")
+    if op.kind not in KINDS:
+        raise ValueError(f"{op.name}: kind={op.kind!r}; expected one of {', '.join(map(repr, KINDS))}.")
     known = OPS.get(op.name)
     again = known is not None and known.forward.__module__ == forward.__module__ == "__main__"  # a notebook's cell
     if known is not None and not again:

@@ -16,7 +16,7 @@ from heapq import heappop, heappush
 from typing import Any
 
 from minigrad.autograd.arguments import as_list, for_each, node_of, seed
-from minigrad.autograd.definitions import explain_rule, need_twin, one_for_each
+from minigrad.autograd.definitions import explain_rule, need_reference, one_for_each
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.levels import refuse_to_leak, sum_what_was_shared
 from minigrad.autograd.node import IN_RULES, Node, grad_mode, leaf, writes
@@ -162,7 +162,7 @@ class _Pass:
             saved = restored(node)
         if writes[-1] < node.order:
             check_versions(node)
-        if plan.joint is not None:
+        if plan.fused is not None:
             self.pull_together(node, gradient)
         else:
             on_arrays, arrive = not self.create_graph, self.arrive
@@ -190,10 +190,10 @@ class _Pass:
         self.pending[parent] = rule(buffer, gradient, *(saved if pick is None else pick(saved)))
 
     def pull_together(self, node: Node, gradient: Any) -> None:
-        """The same for an op whose gradients come from one kernel, or, when Tensors flow, from its twin."""
-        rule, pick = node.plan.joint
+        """The same for an op whose gradients come from one kernel or, when Tensors flow, its composite reference."""
+        rule, pick = node.plan.fused
         if self.create_graph or newest_level(gradient, *node.saved):
-            contributions = pull_through_twin(node, gradient, self.create_graph)
+            contributions = pull_through_reference(node, gradient, self.create_graph)
         else:
             made = rule(gradient, *(node.saved if pick is None else pick(node.saved)))
             contributions = one_for_each(node.plan.op, made, len(node.parents))
@@ -262,14 +262,14 @@ def is_alias(contribution: Array, gradient: Array) -> bool:
     return contribution is gradient or contribution.base is not None
 
 
-def run_twin(node: Node, connect: bool) -> tuple[Tensor, dict[int, Tensor]]:
-    """Run the composed twin of a fused op on its saved arguments: (result, the tracked arguments by position).
+def run_reference(node: Node, connect: bool) -> tuple[Tensor, dict[int, Tensor]]:
+    """Run the composite reference of a fused op on its saved arguments: (result, the tracked arguments by position).
 
     The arguments are stand-ins, so that a walk from the result ends at them. With `connect` each is a recorded copy of
     the original, through which second derivatives reach the rest of the graph.
     """
     op = node.plan.op
-    need_twin(op)
+    need_reference(op)
     saved = dict(zip(node.plan.names, node.saved, strict=True))
     arguments = [saved[name] for name in op.argument_names]
     stand_ins = {}
@@ -279,12 +279,12 @@ def run_twin(node: Node, connect: bool) -> tuple[Tensor, dict[int, Tensor]]:
             stand_in = Tensor(value, parent).clone() if connect else Tensor(value, leaf(value))
             arguments[position] = stand_ins[position] = stand_in
     with set_grad_enabled(grad_mode.enabled or True):
-        return op.twin(*arguments, **{name: saved[name] for name in op.options}), stand_ins
+        return op.reference(*arguments, **{name: saved[name] for name in op.options}), stand_ins
 
 
-def pull_through_twin(node: Node, gradient: Any, create_graph: bool) -> list[Any]:
-    """The gradients of all arguments, by differentiating the twin; Tensors with a graph if asked for, else arrays."""
-    result, stand_ins = run_twin(node, connect=create_graph)
+def pull_through_reference(node: Node, gradient: Any, create_graph: bool) -> list[Any]:
+    """The gradients of all arguments, by the composite reference; Tensors with a graph if asked for, else arrays."""
+    result, stand_ins = run_reference(node, connect=create_graph)
     found = grad(result, list(stand_ins.values()), gradient, create_graph=create_graph, allow_unused=True)
     values = [g if create_graph or g is None else g.data for g in found]
     by_position = dict(zip(stand_ins, values, strict=True))

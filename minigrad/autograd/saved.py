@@ -112,11 +112,11 @@ def _not_differentiable_again(node: Node, name: str, value: Array) -> Tensor:
     def refuse(g):
         raise GradientError(
             f"{node.op.name} has no second derivative: its rule uses the residual {name!r}, of which nobody stated "
-            "a derivative. Compute it in the rule, from the arguments, or give the op a twin. A residual that is "
-            "constant, as a mask or an index is, should be of bools or integers."
+            "a derivative. Compute it in the rule, from the arguments, or give the op a composite reference. "
+            "A residual that is constant, as a mask or an index is, should be of bools or integers."
         )
 
     op = Primitive(residual)
-    op.vjp(arguments=refuse)
-    op.jvp(arguments=refuse)
+    op.defvjp(arguments=refuse)
+    op.defjvp(arguments=refuse)
     return op(*(Tensor(value, parent) for parent in node.parents if parent is not None))

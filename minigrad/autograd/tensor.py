@@ -299,11 +299,11 @@ class Tensor:
             raise ValueError(
                 "only leaves can be copied with the copy module; use clone() or detach() on a computed tensor."
             )
-        twin = object.__new__(type(self))
-        Tensor.__init__(twin, self.data.copy())
-        twin.requires_grad_(self.requires_grad)
-        twin.name = self.name
-        return twin
+        copied = object.__new__(type(self))
+        Tensor.__init__(copied, self.data.copy())
+        copied.requires_grad_(self.requires_grad)
+        copied.name = self.name
+        return copied
 
     # --- operators and methods are ops: see OPERATORS below and METHODS in ops ---
 

@@ -185,7 +185,7 @@ class _Rules:
     def argument_of(self, parent: Node) -> str:
         """The name of the argument whose gradient has just arrived: x * x has two that are one node."""
         positions = [i for i, *_ in self.node.plan.steps if self.node.parents[i] is parent]
-        positions = positions or [i for i, other in enumerate(self.node.parents) if other is parent]  # a joint rule
+        positions = positions or [i for i, other in enumerate(self.node.parents) if other is parent]  # a fused vjp
         turn, self.arrived[parent] = self.arrived[parent], self.arrived[parent] + 1
         return _argument_names(self.node.op, len(self.node.parents))[positions[turn]]
 

@@ -280,8 +280,8 @@ def _on(tangent, out, system):
     return replace(system, x0=None).solve_for(b_tangent)
 
 
-_linear_solve.vjp(packed=_back)
-_linear_solve.jvp(packed=_on)
+_linear_solve.defvjp(packed=_back)
+_linear_solve.defjvp(packed=_on)
 
 
 def _moved(system: System, x: Any, tangents: Iterable[Any]) -> Any:

@@ -278,8 +278,8 @@ WRONG_RULES = {  # of a b c in its argument a
 def right_but_for_its_derivative(b, c):
     """b c, whose derivative in b holds c constant."""
     op = Primitive(lambda b, c: b * c)
-    op.vjp(b=lambda g, c: g * held(c), c=lambda g, b: g * b)
-    op.jvp(b=lambda g, c: g * c, c=lambda g, b: g * b)
+    op.defvjp(b=lambda g, c: g * held(c), c=lambda g, b: g * b)
+    op.defjvp(b=lambda g, c: g * c, c=lambda g, b: g * b)
     return op(b, c)
 
 
@@ -296,8 +296,8 @@ def test_a_wrong_rule_breaks_the_law(law, random):
     op = Primitive(lambda a, b, c: a * b * c)
     right = {"a": lambda g, b, c: g * b * c, "b": lambda g, a, c: g * a * c, "c": lambda g, a, b: g * a * b}
     wrong = {form: right | {"a": rule} for form, rule in WRONG_RULES[law].items()}
-    op.vjp(**wrong.get("vjp", right))
-    op.jvp(**wrong.get("jvp", right))
+    op.defvjp(**wrong.get("vjp", right))
+    op.defjvp(**wrong.get("jvp", right))
     breaks(law, lambda xs: [op(*xs)], random)
 
 

@@ -96,10 +96,10 @@ def rules(op: Primitive) -> Iterator[tuple[str, FunctionType]]:
         for argument, rule in entries.items():
             if rule is not None:
                 yield f"{table}[{argument}]", rule
-    if op.joint_rule:
-        yield "joint", op.joint_rule
-    if op.twin:
-        yield "twin", op.twin
+    if op.fused_vjp:
+        yield "fused", op.fused_vjp
+    if op.reference:
+        yield "reference", op.reference
 
 
 def _add(found: dict[int, Unit], function: FunctionType, op: str, place: str, results_only: bool = False) -> None:

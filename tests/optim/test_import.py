@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve()
-while not (ROOT / "optim" / "__init__.py").exists():
+while not (ROOT / "pyproject.toml").exists():
     ROOT = ROOT.parent
 
 
