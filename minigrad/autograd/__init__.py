@@ -5,8 +5,9 @@ Read in this order: `tensor` (what a tensor is), `node` (what is remembered of a
 (what a derivative is handed), `levels` (the border of `vmap`), `definitions` and `errors` (mistakes, said in words).
 """
 
+from minigrad.autograd.grad_mode import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
 from minigrad.autograd.tensor import Tensor, as_tensor
-from minigrad.autograd.reverse import backward, enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from minigrad.autograd.reverse import backward, grad
 from minigrad.autograd.forward import push
 
 __all__ = [

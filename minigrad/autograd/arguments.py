@@ -1,21 +1,23 @@
-"""What `backward`, `grad` and `push` are handed, checked: tensors that are in the record, and cotangents that fit them.
-
-After this file you know from what a backward pass starts: a one for a single number, else what the caller gives.
-"""
+"""The arguments of `backward`, `grad` and `push`, checked: tensors of the graph, and cotangents that fit them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from minigrad.autograd.errors import GradientError, ShapeError
 from minigrad.autograd.node import Node
 from minigrad.autograd.tensor import Tensor, as_tensor
+from minigrad.autograd.types import Operand
 from minigrad.backend import namespace
 
 
-def as_list(value) -> list:
+def as_list(value: Any) -> list[Any]:
+    """A tuple or list as a list; anything else as a list of it."""
     return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
 def node_of(tensor: Tensor, purpose: str) -> Node:
+    """The node of a tensor that takes part in derivatives; for others an error that says why they do not."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"{purpose}: expected a Tensor, got {type(tensor).__name__}.")
     if tensor.node is None and tensor.dtype.kind != "f":
@@ -31,7 +33,7 @@ def node_of(tensor: Tensor, purpose: str) -> Node:
     return tensor.node
 
 
-def seed(tensor: Tensor, gradient, create_graph: bool):
+def seed(tensor: Tensor, gradient: Operand | None, create_graph: bool) -> Any:
     """The gradient to start from: ones for a single number, otherwise what the caller gave, checked."""
     if gradient is None:
         if tensor.size != 1:
@@ -44,7 +46,9 @@ def seed(tensor: Tensor, gradient, create_graph: bool):
     return like(tensor, gradient, "gradient", create_graph)
 
 
-def for_each(inputs: list, found: list, allow_unused: bool | None, materialize_grads: bool) -> tuple:
+def for_each(
+    inputs: list[Tensor], found: list[Any], allow_unused: bool | None, materialize_grads: bool
+) -> tuple[Any, ...]:
     """What `grad` returns, of what it found: for an input that is not used None, zeros, or an error, as asked for."""
     unused = [i for i, gradient in enumerate(found) if gradient is None]
     if materialize_grads and allow_unused is False:
@@ -59,7 +63,7 @@ def for_each(inputs: list, found: list, allow_unused: bool | None, materialize_g
     return tuple(None if gradient is None else as_tensor(gradient) for gradient in found)
 
 
-def like(tensor: Tensor, value, what: str, create_graph: bool):
+def like(tensor: Tensor, value: Operand, what: str, create_graph: bool) -> Any:
     """A given cotangent or tangent of `tensor`, as an array, or as a Tensor where a graph is to be made of it."""
     value = as_tensor(value, device=tensor.device)
     if value.shape != tensor.shape:

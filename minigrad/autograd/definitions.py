@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from minigrad.autograd.errors import GradientError
+from minigrad.autograd.plan import Op
 from minigrad.backend import Array, DeviceError, is_array
 
 
-def check_rules(op: Any, rules: Mapping[str, Callable | None], given: int = 1) -> None:
+def check_rules(op: Op, rules: Mapping[str, Callable[..., Any] | None], given: int = 1) -> None:
     """Raise unless rules are for arguments, take the gradient first, and ask only for what there is.
 
     given : how many parameters stand before those that a rule asks for by name
@@ -37,7 +38,7 @@ def check_rules(op: Any, rules: Mapping[str, Callable | None], given: int = 1) -
             )
 
 
-def missing_rule(op: Any, argument: str, form: str) -> GradientError:
+def missing_rule(op: Op, argument: str, form: str) -> GradientError:
     """What to say where a rule is asked for that nobody wrote."""
     given, hint = ("t", "") if form == "jvp" else ("g", "")
     if form == "jvp" and argument in op.vjp_rules:
@@ -48,7 +49,7 @@ def missing_rule(op: Any, argument: str, form: str) -> GradientError:
     )
 
 
-def check_result(op: Any, out: Any) -> None:
+def check_result(op: Op, out: Any) -> None:
     """Raise unless a forward gave an array of floats. Asked when an op is recorded for the first time."""
     if not is_array(out):
         hint = "; name what it returns beside its result in residuals=(...)" if isinstance(out, tuple) else ""
@@ -60,7 +61,7 @@ def check_result(op: Any, out: Any) -> None:
         )
 
 
-def result_and_residuals(op: Any, results: Any) -> tuple:
+def result_and_residuals(op: Op, results: Any) -> tuple[Any, ...]:
     """What a forward with residuals returned, if it is a result and as many residuals as were named."""
     if isinstance(results, tuple) and len(results) == 1 + len(op.residuals):
         return results
@@ -71,7 +72,7 @@ def result_and_residuals(op: Any, results: Any) -> tuple:
     )
 
 
-def one_for_each(op: Any, gradients: Any, count: int) -> list:
+def one_for_each(op: Op, gradients: Any, count: int) -> list[Any]:
     """What one rule for all arguments returned, if it is a gradient (or None) for each."""
     if isinstance(gradients, (tuple, list)) and len(gradients) == count:
         return list(gradients)
@@ -82,17 +83,18 @@ def one_for_each(op: Any, gradients: Any, count: int) -> list:
     )
 
 
-def need_reference(op: Any) -> None:
-    """Raise unless an op with one rule for all arguments has a form that can be differentiated."""
-    if op.reference is None:
-        raise GradientError(
-            f"{op.name} has no second derivative: its gradients come from one rule that runs on arrays only "
-            f"(defvjp_fused). Give it a composite reference, "
-            f"the same function composed of ops: @primitive(reference={op.name}_composed)."
-        )
+def need_reference(op: Op) -> Callable[..., Any]:
+    """The composite reference of an op with a fused vjp, through which it can be differentiated; raises without one."""
+    if op.reference is not None:
+        return op.reference
+    raise GradientError(
+        f"{op.name} has no second derivative: its gradients come from one rule that runs on arrays only "
+        f"(defvjp_fused). Give it a composite reference, "
+        f"the same function composed of ops: @primitive(reference={op.name}_composed)."
+    )
 
 
-def explain_rule(op: Any, error: Exception, position: int, shape: tuple[int, ...], gradient: Array) -> None:
+def explain_rule(op: Op, error: Exception, position: int, shape: tuple[int, ...], gradient: Array) -> None:
     """Add to the error of a vjp rule a note that says which rule it was and what is expected of it."""
     if not isinstance(error, (GradientError, DeviceError)):
         error.add_note(

@@ -6,7 +6,7 @@ RuntimeErrors), and that an op whose forward fails says which op it was, what it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from minigrad.backend import Array, DeviceError, device_of, is_array
@@ -27,7 +27,7 @@ TAKEN_OUT_IN_A_RULE = (
 )
 
 
-def explain(op: Any, error: Exception, arrays: Sequence[Array], options: dict) -> NoReturn:
+def describe_failure(op: Any, error: Exception, arrays: Sequence[Array], options: Mapping[str, Any]) -> NoReturn:
     """Raise the error of a failed forward, while it is being handled, in the terms of the call."""
     if isinstance(error, (ShapeError, DeviceError, GradientError)):
         raise  # not `from error`: an error that is its own cause is a cycle, and keeps the arrays in its frames alive

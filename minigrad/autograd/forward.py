@@ -1,4 +1,4 @@
-"""Forward mode: tangents pushed along the record, oldest node first.
+"""Forward mode: tangents pushed along the graph, oldest node first.
 
 After this file you know that one recorded forward pass serves both directions: where reverse mode takes the latest
 node and pulls its gradient back with vjp rules, forward mode takes the oldest and pushes its tangent on with jvp rules.
@@ -11,20 +11,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from minigrad.autograd.arguments import as_list, like, node_of
-from minigrad.autograd.node import IN_RULES, Node
-from minigrad.autograd.reverse import nodes_between, run_reference, set_grad_enabled
-from minigrad.autograd.saved import check_versions, restored, saved_as_tensors
+from minigrad.autograd.grad_mode import running_rules
+from minigrad.autograd.node import Node, nodes_between
+from minigrad.autograd.saved import check_versions, restored, run_reference, saved_as_tensors
 from minigrad.autograd.tensor import Tensor, as_tensor
-from minigrad.ops import broadcast_to
+from minigrad.backend import namespace
 
 
 def push(
-    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], tangents, *, create_graph: bool = False
+    outputs: Tensor | Sequence[Tensor], inputs: Tensor | Sequence[Tensor], tangents: Any, *, create_graph: bool = False
 ) -> tuple[Tensor | None, ...]:
-    """Tangents of `outputs` when the `inputs` move along `tangents`: a Jacobian-vector product over the record.
+    """Tangents of `outputs` when the `inputs` move along `tangents`: a Jacobian-vector product over the graph.
 
     Takes and returns one Tensor (or array) per input and output; None for an output that does not depend on the inputs.
-    The record stays usable: several tangents can be pushed, at about the cost of one forward pass each.
+    The graph stays usable: several tangents can be pushed, at about the cost of one forward pass each.
     """
     outputs, inputs, tangents = as_list(outputs), as_list(inputs), as_list(tangents)
     if len(tangents) != len(inputs):
@@ -35,7 +35,7 @@ def push(
         node: like(tensor, tangent, "tangent", create_graph)
         for node, tensor, tangent in zip(sources, inputs, tangents, strict=True)
     }
-    with set_grad_enabled(create_graph and IN_RULES):
+    with running_rules(recorded=create_graph):
         for node in nodes_between(moving, sinks):
             if node not in moving:
                 moving[node] = push_through(node, moving, create_graph)
@@ -53,8 +53,8 @@ def push_through(node: Node, moving: dict[Node, Any], create_graph: bool, count:
         restored(node)
     check_versions(node)
     if plan.op.reference:
-        result, stand_ins = run_reference(node, connect=create_graph)
-        used = {i: stand_in for i, stand_in in stand_ins.items() if node.parents[i] in moving}
+        result, copies = run_reference(node, connect=create_graph)
+        used = {i: copy for i, copy in copies.items() if node.parents[i] in moving}
         (tangent,) = push(
             result, list(used.values()), [moving[node.parents[i]] for i in used], create_graph=create_graph
         )
@@ -70,7 +70,7 @@ def push_through(node: Node, moving: dict[Node, Any], create_graph: bool, count:
             total = part if total is None else total + part
     shape = node.shape if count is None else (count, *node.shape)
     if total is not None and total.shape != shape:  # an argument that the op broadcast
-        total = broadcast_to(total, shape)
+        total = total.broadcast_to(shape) if create_graph else namespace(total).broadcast_to(total, shape)
     return total
 
 

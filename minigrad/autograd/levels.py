@@ -1,39 +1,43 @@
 """Into `vmap` and out of it: the four ops at the border of a level, each linear, so that gradients cross it too.
 
 After this file you know what becomes of a value that all examples share: its gradient is the sum of theirs, as that of
-a broadcast value is the sum over its copies. The engine takes that sum where it undoes broadcasting. Going back through
-such a sum, each example gets the same: it has to be marked as theirs, or nobody would sum over them the next time.
+a broadcast value is the sum over its copies. The engine takes that sum where it undoes broadcasting. In the derivative
+of such a sum each example gets the same gradient: it must stay batched, or the next backward pass would miss the sum
+over examples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from minigrad import backend
-from minigrad.autograd.errors import GradientError
 from minigrad.autograd.primitive import primitive
 from minigrad.autograd.tensor import array_of
-from minigrad.backend import BatchedArray
+from minigrad.autograd.types import Operand
+from minigrad.backend import BatchedArray, Level, newest_level
 
 
 @primitive(symbol="each", local="1", kind="linear", view=True)
-def enter_level(x, *, axis, level):
+def enter_level(x: Operand, *, axis: int, level: Level) -> Any:
     """x, whose `axis` counts examples, as one example."""
     return backend.enter(x, axis, level)
 
 
 @primitive(symbol="all", local="1", kind="linear", view=True)
-def leave_level(x, *, axis, level):
+def leave_level(x: Operand, *, axis: int, level: Level) -> Any:
     """One example, as an array with all of them along `axis`."""
     return backend.leave(x, axis, level)
 
 
 @primitive(symbol="sum of all", local="1", kind="linear")
-def sum_examples(x, *, level):
+def sum_examples(x: Operand, *, level: Level) -> Any:
     """The sum over all examples."""
     return backend.sum_examples(x, level)
 
 
 @primitive(symbol="same for all", local="1", kind="linear", view=True)
-def give_to_all(x, *, level):
+def give_to_all(x: Operand, *, level: Level) -> Any:
     """x for every example."""
     return backend.give_to_all(x, level)
 
@@ -44,24 +48,20 @@ sum_examples.defvjp(x=lambda g, level: give_to_all(g, level=level))
 give_to_all.defvjp(x=lambda g, level: sum_examples(g, level=level))
 
 
-def levels_of(x):
+def levels_of(x: Operand) -> Iterator[Level]:
     """The levels of a Tensor's or array's examples, the newest first."""
-    x = array_of(x)
-    while x.__class__ is BatchedArray:
-        yield x.level
-        x = x.array
+    array = array_of(x)
+    while array.__class__ is BatchedArray:
+        yield array.level
+        array = array.array
 
 
-def refuse_to_leak(gradient, order: int) -> None:
-    """Raise if a gradient of single examples would be kept by a value made at `order`, outside of their `vmap`."""
-    if any(level.order < order for level in levels_of(gradient)):
-        raise GradientError(
-            "backward() inside vmap would leave a gradient for each example in a tensor from outside. "
-            "Take gradients with minigrad.grad, or go backward from what vmap returns."
-        )
+def is_batched(*arrays: Any) -> bool:
+    """Whether one of these arrays holds a value for each example of a `vmap`."""
+    return newest_level(*arrays) is not None
 
 
-def sum_what_was_shared(gradient, shape: tuple[int, ...]):
+def sum_what_was_shared(gradient: Any, shape: tuple[int, ...]) -> Any:
     """The gradient of a value of this shape, summed over the examples that shared the value.
 
     Within a level that is still open each example has a gradient of its own, even of what they share.

@@ -23,16 +23,20 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from operator import itemgetter
 from types import FunctionType
-from typing import Any
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 from minigrad.autograd.definitions import check_result, check_rules, missing_rule, result_and_residuals
-from minigrad.autograd.errors import explain
-from minigrad.autograd.node import Node, grad_mode
+from minigrad.autograd.errors import describe_failure
+from minigrad.autograd.grad_mode import grad_mode
+from minigrad.autograd.node import Node
+from minigrad.autograd.plan import Plan, Rule, frame_names, full_frame, needs_of
 from minigrad.autograd.tensor import Tensor
 
-KINDS = ("elementwise", "linear", "general")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Kind = Literal["elementwise", "linear", "general"]
 """What an op is to forward mode.
 
 elementwise : output i depends on input i alone; the Jacobian is diagonal, so vjp rules are jvp rules
@@ -40,111 +44,33 @@ linear : linear in each argument by itself; the op, applied to a tangent, is its
 general : everything else; such an op states its jvp rules
 """
 
-OPS: dict[str, Primitive] = {}
+OPS: dict[str, Primitive[...]] = {}
 """Every op by name. The tests walk this table; so do the pictures."""
 
-COMPOSITES: dict[str, Callable] = {}
+COMPOSITES: dict[str, Callable[..., Any]] = {}
 """Every public function that is composed of ops, by name: its derivatives follow from theirs. The tests walk it too."""
 
 
-class Plan:
-    """What one op must keep and run when a given set of its arguments needs gradients. Made once, then looked up.
-
-    `steps` and `jvp_steps` hold (position of the argument, rule, function picking the rule's values out of `saved`);
-    `steps` also the in-place form of the rule, or None.
-    """
-
-    __slots__ = ("fused", "jvp_steps", "keep", "keep_simple", "names", "op", "saved_positions", "steps")
-
-    def __init__(self, op: Primitive, positions: Sequence[int]):
-        self.op = op
-        pulls = [(i, *op.rule(op.vjp_rules, i, "vjp")) for i in positions]
-        pushes = [(i, *op.rule(op.jvp_rules, i, "jvp")) for i in positions]
-        intos = {i: op.into_rules[n] for i in positions if (n := op.argument_name(i)) in op.into_rules}
-        wanted = {name for _, _, needs in (*pulls, *pushes) for name in needs}
-        wanted.update(name for rule in intos.values() for name in _needs(rule, given=2))
-        if op.fused_vjp:
-            wanted.update(_needs(op.fused_vjp))
-        if op.reference:
-            wanted.update(op.argument_names, op.options)
-        self.names = tuple(sorted(wanted))
-        self.keep_simple = _simple_keeper(op, self.names)
-        self.keep = _keeper(op, self.names)
-        in_place = {i: (rule, self.picker(_needs(rule, given=2))) for i, rule in intos.items()}
-        self.steps = tuple((i, rule, self.picker(needs), in_place.get(i)) for i, rule, needs in pulls if rule)
-        self.jvp_steps = tuple((i, rule, self.picker(needs)) for i, rule, needs in pushes if rule)
-        self.fused = op.fused_vjp and (op.fused_vjp, self.picker(_needs(op.fused_vjp)))
-        self.saved_positions = tuple(i for i in positions if op.argument_name(i) in self.names)
-
-    def picker(self, needs: Sequence[str]) -> Callable | None:
-        """A function that picks a rule's values out of `saved`, in its order; None for all as they are."""
-        if tuple(needs) == self.names:
-            return None  # all of them, as they are
-        return _tuple_getter([self.names.index(name) for name in needs])
-
-
-def _tuple_getter(indices: Sequence[int]) -> Callable:
-    if len(indices) == 1:
-        return lambda values: (values[indices[0]],)
-    return itemgetter(*indices) if indices else lambda values: ()
-
-
-def _simple_keeper(op: Primitive, names: Sequence[str]) -> Callable | None:
-    """A function (*arrays, out) -> the named values as a tuple, if these are all that is wanted."""
-    plain = [*op.argument_names, "out"]
-    if op.variadic or any(name not in plain for name in names):
-        return None
-    return _tuple_getter([plain.index(name) for name in names])
-
-
-def _keeper(op: Primitive, names: Sequence[str]) -> Callable:
-    """A function (arrays, out, residuals, options) -> the named values as a tuple."""
-    sources = [_source(op, name) for name in names]
-    return lambda *call: tuple([source(*call) for source in sources])
-
-
-def _source(op: Primitive, name: str) -> Callable:
-    """A function (arrays, out, residuals, options) -> the value that a rule calls by this name."""
-    if name == "out":
-        return lambda arrays, out, residuals, options: out
-    if name in op.residuals:
-        place = op.residuals.index(name)
-        return lambda arrays, out, residuals, options: residuals[place]
-    if name in op.options:
-        return lambda arrays, out, residuals, options: options.get(name, op.options[name])
-    if op.variadic:  # the operands, or the shapes of all
-        whole = name == op.argument_names[0]
-        return lambda arrays, out, residuals, options: tuple(a if whole else a.shape for a in arrays)
-    place = op.argument_names.index(name.removesuffix("_shape"))
-    if name in op.argument_names:
-        return lambda arrays, out, residuals, options: arrays[place]
-    return lambda arrays, out, residuals, options: getattr(arrays[place], "shape", ())
-
-
-def _needs(rule: Callable, given: int = 1) -> tuple[str, ...]:
-    """The names after the gradient (after the buffer and it, in the in-place form): what a rule wants kept."""
-    return tuple(inspect.signature(rule).parameters)[given:]
-
-
-class Primitive:
+class Primitive(Generic[P]):
     """A differentiable op. Call it with Tensors and it is recorded; with arrays alone it is its plain forward."""
 
     def __init__(
         self,
-        forward,
+        forward: Callable[P, Any],
         *,
-        kind="general",
-        symbol=None,
-        local=None,
-        residuals=(),
-        differentiable=True,
-        reference=None,
-        view=False,
-    ):
+        kind: Kind = "general",
+        symbol: str | None = None,
+        local: str | None = None,
+        residuals: Sequence[str] = (),
+        differentiable: bool = True,
+        reference: Callable[..., Any] | None = None,
+        view: bool = False,
+    ) -> None:
         parameters = inspect.signature(forward).parameters.values()
         self.__doc__ = forward.__doc__
         self.__name__ = self.name = forward.__name__.strip("_")
-        self.__wrapped__ = self.forward = forward
+        self.__wrapped__: Callable[..., Any] = forward
+        self.forward: Callable[..., Any] = forward
         self.kind, self.symbol, self.local = kind, symbol or self.name, local
         self.residuals, self.differentiable, self.view = tuple(residuals), differentiable, view
         self.reference = reference
@@ -153,19 +79,22 @@ class Primitive:
         self.options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
         self.argument_names = tuple(self.defaults)
         self.arity = None if self.variadic else len(self.argument_names)
-        self.vjp_rules: dict[str, Callable | None] = {}
-        self.jvp_rules: dict[str, Callable | None] = {}
-        self.into_rules: dict[str, Callable] = {}
-        self.fused_vjp: Callable | None = None
+        self.frame_names = frame_names(self)
+        self.vjp_rules: dict[str, Rule | None] = {}
+        self.jvp_rules: dict[str, Rule | None] = {}
+        self.into_rules: dict[str, Rule] = {}
+        self.fused_vjp: Rule | None = None
         self.plans: dict[Any, Plan] = {}
 
     # --- calling ---
 
-    def __call__(self, *args, **options):
-        if len(args) != self.arity:
-            args, options = self.bind(args, options)
-        arrays, parents, mask, tensors = [], [], 0, False
-        for arg in args:
+    def __call__(self, *args: P.args, **options: P.kwargs) -> Tensor:
+        """Run the forward on the arrays of the arguments, and leave a node behind if one of them needs a gradient."""
+        operands, chosen = (args, options) if len(args) == self.arity else self.bind(args, options)
+        arrays: list[Any] = []
+        parents: list[Any] = []
+        mask, tensors = 0, False
+        for arg in operands:
             mask += mask
             if isinstance(arg, Tensor):
                 tensors = True
@@ -178,28 +107,24 @@ class Primitive:
                 arrays.append(arg)
                 parents.append(None)
         try:
-            out = self.forward(*arrays, **options)
+            out = self.forward(*arrays, **chosen)
         except Exception as error:
-            explain(self, error, arrays, options)
-        residuals = ()
+            describe_failure(self, error, arrays, chosen)
+        residuals: Sequence[Any] = ()
         if self.residuals:
             out, *residuals = result_and_residuals(self, out)
         if not tensors:
-            return out
+            return out  # type: ignore[no-any-return]  # an array: rules and kernels call ops on plain arrays
         if not (mask and self.differentiable and grad_mode.enabled):
             return Tensor(out)
-        if self.variadic:
-            mask = (mask, len(arrays))
-        plan = self.plans.get(mask) or self.make_plan(mask, parents, out)
-        if plan.keep_simple:
-            saved = plan.keep_simple((*arrays, out))
-        else:
-            saved = plan.keep(arrays, out, residuals, options)
-        return Tensor(out, Node(plan, parents, saved, out.shape, out.dtype))
+        key = (mask, len(arrays)) if self.variadic else mask
+        plan = self.plans.get(key) or self.make_plan(key, parents, out)
+        frame = (*arrays, out) if plan.is_short else full_frame(self, arrays, out, residuals, chosen)
+        return Tensor(out, Node(plan, parents, plan.save(frame), out.shape, out.dtype))
 
-    def bind(self, args: tuple, options: dict) -> tuple[tuple, dict]:
+    def bind(self, args: Sequence[Any], options: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         """Sort a call's arguments into arrays and options, as Python would have it: by position or by name."""
-        if self.variadic:
+        if self.arity is None:
             return args, options
         given = list(args[: self.arity])
         options = dict(zip(self.options, args[self.arity :], strict=False)) | options
@@ -213,28 +138,34 @@ class Primitive:
                 f"{self.name}: got {len(args)} positional arguments and the options {sorted(options)}; "
                 f"its form is {self.signature}."
             )
-        return tuple(given), options
+        return given, options
 
     @property
     def signature(self) -> str:
+        """The op's name and parameters, as one would define it."""
         return f"{self.name}{inspect.signature(self.forward)}"
 
-    def make_plan(self, mask, parents: Sequence[Node | None], out: Any) -> Plan:
+    def make_plan(self, key: Any, parents: Sequence[Node | None], out: Any) -> Plan:
+        """The plan for a call in which the arguments with these parents need gradients, entered in the table."""
         check_result(self, out)
-        plan = self.plans[mask] = Plan(self, [i for i, node in enumerate(parents) if node is not None])
+        plan = self.plans[key] = Plan(self, [i for i, node in enumerate(parents) if node is not None])
         return plan
 
     # --- derivative rules ---
 
-    def defvjp(self, **rules: Callable | None) -> None:
+    def defvjp(self, **rules: Rule | None) -> None:
         """State, per argument, how a gradient g of the output becomes the argument's; None: no gradient by nature."""
+        check_rules(self, rules)
         self._enter(self.vjp_rules, rules)
 
-    def defjvp(self, **rules: Callable | None) -> None:
+    def defjvp(self, **rules: Rule | None) -> None:
         """State, per argument, how its tangent becomes the output's. Needed by ops of kind "general" only."""
+        check_rules(self, rules)
         self._enter(self.jvp_rules, rules)
 
-    def defvjp_fused(self, rule: Callable) -> None:
+    vjp, jvp = defvjp, defjvp  # the names of minigrad 0.1
+
+    def defvjp_fused(self, rule: Rule) -> None:
         """One rule giving the gradients of all arguments as a tuple, for kernels that share work between them.
 
         It runs on arrays only; when Tensors flow, or a tangent is pushed, `reference` is differentiated instead.
@@ -243,20 +174,20 @@ class Primitive:
         self.fused_vjp = rule
         self.plans.clear()
 
-    def defvjp_into(self, **rules: Callable) -> None:
+    def defvjp_into(self, **rules: Rule) -> None:
         """Beside a vjp rule: add the gradient into the argument's buffer and return it, `rule(buffer, g, ...)`.
 
         For reads of small parts: n reads of an array of size n then cost 2n and not n squared.
         """
-        self._enter(self.into_rules, rules, given=2)
+        check_rules(self, rules, given=2)
+        self._enter(self.into_rules, rules)
 
-    def _enter(self, table: dict, rules: dict, given: int = 1) -> None:
-        check_rules(self, rules, given)
+    def _enter(self, table: dict[str, Any], rules: dict[str, Any]) -> None:
         table.update(rules)
         self.plans.clear()
 
-    def rule(self, rules: dict, position: int, form: str) -> tuple[Callable | None, tuple[str, ...]]:
-        """The rule for one argument and the names it needs; a rule nobody wrote raises when it is run."""
+    def rule(self, rules: dict[str, Rule | None], position: int, form: str) -> tuple[Rule | None, tuple[str, ...]]:
+        """The rule for one argument and the names it needs; a missing rule raises when it is run."""
         name = self.argument_name(position)
         if form == "jvp" and name not in rules:
             if self.kind == "elementwise":
@@ -268,7 +199,7 @@ class Primitive:
         rule = rules[name]
         if rule is None:
             return None, ()
-        needs = _needs(rule)
+        needs = needs_of(rule)
         if "position" in needs:
             needs = tuple(n for n in needs if n != "position")
             return lambda g, *values: rule(g, position=position, **dict(zip(needs, values, strict=True))), needs
@@ -278,50 +209,51 @@ class Primitive:
         """The name of the argument at this position; `*operands` share one."""
         return self.argument_names[0 if self.variadic else position]
 
-    def linear_rule(self, name: str, position: int) -> tuple[Callable, tuple[str, ...]]:
+    def linear_rule(self, name: str, position: int) -> tuple[Rule, tuple[str, ...]]:
         """The jvp of an op that is linear in this argument: the op itself, with the tangent in its place."""
         others = tuple(n for n in self.argument_names if n != name)
 
-        def push(tangent, *values):
+        def push(tangent: Any, *values: Any) -> Any:
             arguments = list(values[: len(others)])
             arguments.insert(position, tangent)
-            return self(*arguments, **dict(zip(self.options, values[len(others) :], strict=True)))
+            op: Callable[..., Any] = self
+            return op(*arguments, **dict(zip(self.options, values[len(others) :], strict=True)))
 
         return push, (*others, *self.options)
 
-    def _no_rule(self, argument: str, form: str, *_):
+    def _no_rule(self, argument: str, form: str, *_: Any) -> None:
         raise missing_rule(self, argument, form)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"<op {self.signature}>"
 
 
-class Unary(Primitive):
-    """An op of one array and no options: its call written out, for speed, as `Primitive.__call__` does it."""
+class Unary(Primitive[P]):
+    """An op of one array and no options: its call written out, for speed, as `Primitive.call` does it."""
 
-    def __call__(self, x, /):
+    def __call__(self, x):  # type: ignore
         array, node = (x.data, x.node) if isinstance(x, Tensor) else (x, None)
         try:
             out = self.forward(array)
         except Exception as error:
-            explain(self, error, (array,), {})
+            describe_failure(self, error, (array,), {})
         if node is None or not grad_mode.enabled or not self.differentiable:
             return Tensor(out) if isinstance(x, Tensor) else out
         plan = self.plans.get(1) or self.make_plan(1, (node,), out)
-        saved = plan.keep_simple((array, out)) if plan.keep_simple else plan.keep((array,), out, (), {})
-        return Tensor(out, Node(plan, (node,), saved, out.shape, out.dtype))
+        frame = (array, out) if plan.is_short else full_frame(self, (array,), out, (), {})
+        return Tensor(out, Node(plan, (node,), plan.save(frame), out.shape, out.dtype))
 
 
-class Binary(Primitive):
+class Binary(Primitive[P]):
     """An op of two arrays and no options, the stuff of every expression: its call written out likewise."""
 
-    def __call__(self, a, b, /):
+    def __call__(self, a, b):  # type: ignore
         a_array, a_node = (a.data, a.node) if isinstance(a, Tensor) else (a, None)
         b_array, b_node = (b.data, b.node) if isinstance(b, Tensor) else (b, None)
         try:
             out = self.forward(a_array, b_array)
         except Exception as error:
-            explain(self, error, (a_array, b_array), {})
+            describe_failure(self, error, (a_array, b_array), {})
         if a_node is None:
             if b_node is None:
                 return Tensor(out) if isinstance(a, Tensor) or isinstance(b, Tensor) else out
@@ -331,39 +263,57 @@ class Binary(Primitive):
         if not grad_mode.enabled or not self.differentiable:
             return Tensor(out)
         plan = self.plans.get(mask) or self.make_plan(mask, (a_node, b_node), out)
-        if plan.keep_simple:
-            saved = plan.keep_simple((a_array, b_array, out))
-        else:
-            saved = plan.keep((a_array, b_array), out, (), {})
-        return Tensor(out, Node(plan, (a_node, b_node), saved, out.shape, out.dtype))
+        frame = (a_array, b_array, out) if plan.is_short else full_frame(self, (a_array, b_array), out, (), {})
+        return Tensor(out, Node(plan, (a_node, b_node), plan.save(frame), out.shape, out.dtype))
 
 
-def _kind_of_call(forward: Callable, residuals: Sequence[str]) -> type[Primitive]:
+def _class_of(forward: Callable[P, Any], residuals: Sequence[str]) -> type[Primitive[P]]:
     """The class whose call fits the forward's signature.
 
-    Unary and binary ops get a class each, whose call is a copy under the op's name: so Python's own errors, for a
-    missing argument, say "maximum()".
+    Unary and binary ops get a class each, whose call is a copy with the names of the op and of its parameters: so
+    `exp(x=t)` works, and Python's own errors, for a missing argument, say "maximum()".
     """
     parameters = inspect.signature(forward).parameters.values()
     plain = not residuals and all(p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
-    kind = {1: Unary, 2: Binary}.get(len(parameters), Primitive) if plain else Primitive
-    if kind is Primitive:
-        return kind
-    name = forward.__name__.strip("_")
-    code = kind.__call__.__code__.replace(co_name=name, co_qualname=name)
-    return type(kind.__name__, (kind,), {"__call__": FunctionType(code, globals(), name)})
+    kind: Any = {1: Unary, 2: Binary}.get(len(parameters)) if plain else None
+    if kind is None:
+        return Primitive
+    name, names = forward.__name__.strip("_"), [p.name for p in parameters]
+    code = kind.__call__.__code__
+    code = code.replace(
+        co_name=name, co_qualname=name, co_varnames=("self", *names, *code.co_varnames[1 + len(names) :])
+    )
+    made: type[Primitive[P]] = type(kind.__name__, (kind,), {"__call__": FunctionType(code, globals(), name)})
+    return made
 
 
-def primitive(forward: Callable | None = None, **properties) -> Any:
+@overload
+def primitive(forward: Callable[P, Any], /) -> Primitive[P]: ...
+
+
+@overload
+def primitive(
+    *,
+    kind: Kind = ...,
+    symbol: str | None = ...,
+    local: str | None = ...,
+    residuals: Sequence[str] = ...,
+    differentiable: bool = ...,
+    reference: Callable[..., Any] | None = ...,
+    view: bool = ...,
+) -> Callable[[Callable[P, Any]], Primitive[P]]: ...
+
+
+def primitive(forward: Callable[P, Any] | None = None, **properties: Any) -> Any:
     """Make an op of a function on arrays and enter it in the table of ops.
 
     Parameters
     ----------
     forward : function
         Positional parameters are arrays (default None: may be left out), `*operands` any number of them; keyword-only
-        parameters are options. Callers may pass options by position too.
+        parameters are options. Callers may pass options by position too, and arrays by name.
     kind : "elementwise", "linear" or "general"
-        From which jvp rules follow (see the top of this file).
+        From which jvp rules follow, see `Kind`.
     symbol, local : str
         What a picture of the op says: its sign, and its local derivative as text.
     residuals : sequence of str
@@ -371,15 +321,20 @@ def primitive(forward: Callable | None = None, **properties) -> Any:
     differentiable : bool
         False for results that carry no gradient (comparisons, integer results).
     reference : function
-        The same mathematics composed of other ops; used when Tensors flow through a `defvjp_fused` rule.
+        The same mathematics composed of other ops; used when Tensors flow through a fused vjp.
     view : bool
         Whether the result may lie in the memory of the argument, so that a change of one is a change of the other.
+
+    Raises
+    ------
+    ValueError
+        An unknown kind, or a name that another op in the table has already.
     """
     if forward is None:
         return partial(primitive, **properties)
-    op = _kind_of_call(forward, properties.get("residuals", ()))(forward, **properties)
-    if op.kind not in KINDS:
-        raise ValueError(f"{op.name}: kind={op.kind!r}; expected one of {', '.join(map(repr, KINDS))}.")
+    op = _class_of(forward, properties.get("residuals", ()))(forward, **properties)
+    if op.kind not in get_args(Kind):
+        raise ValueError(f"{op.name}: kind={op.kind!r}; expected one of {', '.join(map(repr, get_args(Kind)))}.")
     known = OPS.get(op.name)
     again = known is not None and known.forward.__module__ == forward.__module__ == "__main__"  # a notebook's cell
     if known is not None and not again:
@@ -388,7 +343,7 @@ def primitive(forward: Callable | None = None, **properties) -> Any:
     return op
 
 
-def composite(function: Callable) -> Callable:
+def composite(function: Callable[P, T]) -> Callable[P, T]:
     """Enter a function composed of ops in the table of composites."""
     COMPOSITES[function.__name__] = function
     return function

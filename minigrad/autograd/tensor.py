@@ -1,7 +1,7 @@
-"""Tensor: an array, and, where a gradient is wanted, the node of the record that it came from.
+"""Tensor: an array and, where a gradient is wanted, the node of the graph that it came from.
 
-After this file you know what a Tensor is (two fields: `data` and `node`), what you can do with it, and that its
-operators and methods are the ops of `minigrad.ops` under the names that NumPy and PyTorch gave them.
+After this file you know what a Tensor is, two fields: `data` and `node`; and what can be done with it beside computing:
+take the values out, ask for a gradient, overwrite a leaf. Its operators and methods are ops, see `methods.py`.
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from minigrad.backend import NUMBERS, Array, BatchedArray, as_array, check_dtype, device_of, is_array, to_device
+from minigrad.autograd import methods
 from minigrad.autograd.errors import TAKEN_OUT_IN_A_RULE, GradientError
-from minigrad.autograd.node import IN_RULES, HookHandle, grad_mode, leaf
+from minigrad.autograd.grad_mode import grad_mode
+from minigrad.autograd.methods import TensorMethods
+from minigrad.autograd.node import HookHandle, Node, leaf, note_write, viewed
+from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, is_array, to_device
 
 _hook_number = count()
 
 
-class Tensor:
+class Tensor(TensorMethods):
     """An n-dimensional array that records what is computed from it.
 
     Make one with `minigrad.tensor(data, requires_grad=True)`; compute with operators and ops; call `backward()` on a
@@ -30,6 +33,10 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "_grad", "data", "node")
+
+    data: Array
+    node: Node  # None where no gradient can reach, of which mypy is not told
+    _grad: Tensor | None
     __array_ufunc__ = None  # so that `array * tensor` comes to us
 
     def __init__(self, data: Array, node: Any = None):
@@ -52,18 +59,13 @@ class Tensor:
         return self.data.size
 
     @property
-    def dtype(self) -> np.dtype:
+    def dtype(self) -> np.dtype[Any]:
         return self.data.dtype
 
     @property
     def device(self) -> str:
         """'cpu', or 'cuda:0' and so on."""
         return device_of(self.data)
-
-    @property
-    def T(self) -> Tensor:
-        """The axes in reverse order."""
-        return ops.transpose(self)
 
     def __len__(self) -> int:
         if not self.ndim:
@@ -82,7 +84,7 @@ class Tensor:
 
     # --- out of the tensor ---
 
-    def numpy(self) -> np.ndarray:
+    def numpy(self) -> np.ndarray[Any, Any]:
         """The values as a NumPy array on the host; shares memory where it can, read-only if gradients are recorded."""
         self._may_be_taken_out()
         array = np.asarray(to_device(self.data, "cpu"))
@@ -91,7 +93,7 @@ class Tensor:
             array.flags.writeable = False
         return array
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         if self.node is not None:
             raise TypeError(
                 "turning a tensor that needs gradients into an array would lose them in silence; "
@@ -113,7 +115,7 @@ class Tensor:
         return self.data.item()
 
     def _may_be_taken_out(self) -> None:
-        if grad_mode.enabled is IN_RULES and self.node is not None:
+        if grad_mode.in_rule and self.node is not None:
             raise GradientError(TAKEN_OUT_IN_A_RULE)
 
     def tolist(self) -> Any:
@@ -183,10 +185,6 @@ class Tensor:
         if self.node is not None:
             self.node.name = value
 
-    def backward(self, gradient=None, *, retain_graph: bool | None = None, create_graph: bool = False) -> None:
-        """Add this tensor's gradient to `.grad` of every leaf it was computed from. See `autograd.backward`."""
-        reverse.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
-
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Ask for gradients of this leaf, or no longer; returns the tensor itself."""
         if not self.is_leaf:
@@ -201,9 +199,9 @@ class Tensor:
                     f"only floating-point tensors have gradients, this one is {self.dtype}; use .astype(float)."
                 )
             self.node = leaf(self.data)
-            self.node.keeper, self._grad = weakref.ref(self), None
+            self.node.grad_owner, self._grad = weakref.ref(self), None
         elif not requires_grad:
-            self.node = self._grad = None
+            self.node = self._grad = None  # type: ignore[assignment]
         return self
 
     def detach(self) -> Tensor:
@@ -214,8 +212,8 @@ class Tensor:
         """Keep the gradient of this computed tensor too, in `.grad`."""
         if self.node is None:
             raise ValueError("retain_grad(): this tensor takes no gradient; call requires_grad_() first.")
-        if self.node.keeper is None:
-            self.node.keeper = weakref.ref(self)
+        if self.node.grad_owner is None:
+            self.node.grad_owner = weakref.ref(self)
         return self
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
@@ -243,7 +241,7 @@ class Tensor:
             return self.astype(target)
         if self.device == target or (target == "cuda" and self.device.startswith("cuda")):
             return self
-        return ops.to_device(self, device=target, origin=self.device)
+        return methods.ops.to_device(self, device=target, origin=self.device)
 
     def cpu(self) -> Tensor:
         return self.to("cpu")
@@ -254,7 +252,7 @@ class Tensor:
     def astype(self, dtype: Any) -> Tensor:
         """The values as another dtype. Differentiable between floating-point dtypes."""
         dtype = check_dtype(dtype)
-        return self if dtype == self.dtype else ops.astype(self, dtype=dtype)
+        return self if dtype == self.dtype else methods.ops.astype(self, dtype=dtype)
 
     def copy_(self, value: Any) -> Tensor:
         """Overwrite a leaf's values, as optimizers do. A graph that saved the old ones of a parameter will not go back.
@@ -268,33 +266,36 @@ class Tensor:
             raise ValueError(f"copy_(): expected shape {self.shape}, got {value.shape}.")
         if self.ndim and self.node is not None:
             self.data[...] = value
-            self.touch()
-        else:  # a graph may have saved the old array, and of this tensor nobody keeps the time
+            self.mark_dirty()
+        else:  # a graph may have saved the old array, and writes to this tensor are not tracked
             self.data = value.astype(self.dtype)
         return self
 
-    def touch(self) -> None:
-        """Say that `data` was written to in place; whoever writes to it by hand should.
+    def mark_dirty(self) -> None:
+        """Say that `data` was written to in place. Code that writes to `data` directly has to call this.
 
-        A graph that saved the old values will not go back. Of a tensor that needs no gradient nobody keeps the time.
+        Backward through a graph that saved the old values then raises. Writes to tensors without gradients are not
+        tracked. (PyTorch's `mark_dirty` of a custom function says the same of its inputs.)
         """
         if self.node is not None:
-            saved.whose_memory(self.node).version = saved.note_write(self.data)
+            viewed(self.node).memory = note_write(self.data)
+
+    touch = mark_dirty  # the name of minigrad 0.1
 
     def replace_data(self, array: Array) -> None:
         """Give a leaf another array, of another device or dtype; its gradient is dropped."""
         self.data = array
         if self.node is not None:
-            name, self.node = self.node.name, None
+            name, self.node = self.node.name, None  # type: ignore[assignment]
             self.requires_grad_().name = name
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
-            "tensors are not changed in place: the record of how they were computed would be wrong. "
+            "tensors are not changed in place: the graph of how they were computed would be wrong. "
             "Use y = minigrad.index_update(x, index, value) for a new tensor, or x.copy_(value) for a whole leaf."
         )
 
-    def __deepcopy__(self, memo: dict) -> Tensor:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
             raise ValueError(
                 "only leaves can be copied with the copy module; use clone() or detach() on a computed tensor."
@@ -304,92 +305,6 @@ class Tensor:
         copied.requires_grad_(self.requires_grad)
         copied.name = self.name
         return copied
-
-    # --- operators and methods are ops: see OPERATORS below and METHODS in ops ---
-
-    if TYPE_CHECKING:
-
-        def _operator(self, other: Any) -> Tensor: ...
-
-        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = _operator
-        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rmatmul__ = _operator
-        __lt__ = __le__ = __gt__ = __ge__ = __and__ = __or__ = __xor__ = _operator
-
-        def __getattr__(self, name: str) -> Any: ...
-
-    def __neg__(self):
-        return ops.negative(self)
-
-    def __pos__(self):
-        return self
-
-    def __abs__(self):
-        return ops.abs(self)
-
-    def __eq__(self, other):
-        return ops.equal(self, other) if _comparable(other) else NotImplemented
-
-    def __ne__(self, other):
-        return ops.not_equal(self, other) if _comparable(other) else NotImplemented
-
-    __hash__ = object.__hash__
-
-    def __invert__(self):
-        return ops.logical_not(self) if self.dtype == bool else ops.bitwise_not(self)
-
-    def __getitem__(self, index):
-        return ops.getitem(self, index)
-
-    def __iter__(self):
-        return (self[i] for i in range(len(self)))
-
-    def reshape(self, *shape):
-        return ops.reshape(self, _spread(shape))
-
-    view = reshape
-
-    def transpose(self, *axes):
-        """The axes in the order given, or reversed. (NumPy's meaning; to swap two axes use swapaxes.)"""
-        return ops.transpose(self, _spread(axes) if axes else None)
-
-    def permute(self, *axes):
-        return ops.permute(self, _spread(axes))
-
-    def broadcast_to(self, *shape):
-        return ops.broadcast_to(self, _spread(shape))
-
-    expand = broadcast_to
-
-    def unsqueeze(self, axis):
-        return ops.expand_dims(self, axis)
-
-
-OPERATORS = """
-    add:add sub:subtract mul:multiply truediv:divide floordiv:floor_divide mod:remainder pow:power matmul:matmul
-    and:bitwise_and or:bitwise_or xor:bitwise_xor lt:less le:less_equal gt:greater ge:greater_equal
-""".split()
-
-
-def _operator_method(op: Callable, reflected: bool) -> Callable:
-    return (lambda self, other: op(other, self)) if reflected else (lambda self, other: op(self, other))
-
-
-def _op_method(name: str) -> Callable:
-    def method(self, *args, **options):
-        return getattr(ops, name)(self, *args, **options)
-
-    method.__name__ = name
-    method.__doc__ = f"See `minigrad.{name}`."
-    return method
-
-
-def _spread(values: tuple) -> tuple:
-    """`f(2, 3)` and `f((2, 3))` mean the same."""
-    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
-
-
-def _comparable(value: Any) -> bool:
-    return isinstance(value, (Tensor, *NUMBERS)) or is_array(value)
 
 
 # --- into tensors ---
@@ -406,15 +321,3 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
         data = data if dtype is None else data.astype(dtype)
         return data if device is None else data.to(device)
     return Tensor(as_array(data, dtype, device))
-
-
-from minigrad import ops  # last: ops are made for Tensors, and a Tensor's methods are ops
-from minigrad.autograd import reverse, saved
-
-for _name in ops.METHODS:
-    setattr(Tensor, _name, _op_method(_name))
-for _pair in OPERATORS:
-    _symbol, _name = _pair.split(":")
-    setattr(Tensor, f"__{_symbol}__", _operator_method(getattr(ops, _name), reflected=False))
-    if _symbol not in ("lt", "le", "gt", "ge"):
-        setattr(Tensor, f"__r{_symbol}__", _operator_method(getattr(ops, _name), reflected=True))

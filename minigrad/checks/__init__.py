@@ -1,1 +1,10 @@
-"""What tells whether derivatives are right: `gradients` compares them with finite differences, `anomaly` finds NaN."""
+"""Whether derivatives are right: `finite_differences` compares them with differences, `anomaly` finds the first NaN."""
+
+from minigrad.checks.anomaly import AnomalyError, detect_anomaly
+from minigrad.checks.finite_differences import GradcheckError, gradcheck, gradgradcheck
+
+__all__ = ["AnomalyError", "GradcheckError", "detect_anomaly", "gradcheck", "gradgradcheck"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

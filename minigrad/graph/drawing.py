@@ -154,7 +154,7 @@ def walk(roots: Iterable[Node]) -> list[Node]:
             if parent is not None and parent not in found:
                 found.add(parent)
                 stack.append(parent)
-    return sorted(found, key=lambda node: -node.order)
+    return sorted(found, key=lambda node: node.order)
 
 
 def _nearest(nodes: list[Node], limit: int) -> set[Node]:
@@ -256,7 +256,7 @@ class _Picture:
         rows = [(title, INK), (f"{node.shape} {node.dtype}", MUTED)]
         if self.values and value is not None:
             rows.append((value_text(on_host(value)), MUTED))
-        keeper = node.keeper and node.keeper()
+        keeper = node.grad_owner and node.grad_owner()
         if self.values and keeper is not None and keeper.grad is not None:
             rows.append((f"grad {value_text(on_host(keeper.grad.data))}", MUTED))
         return lines(*rows)

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from minigrad.autograd.arguments import node_of, seed
+from minigrad.autograd.contributions import unbroadcast
+from minigrad.autograd.grad_mode import no_grad
 from minigrad.autograd.node import Node
-from minigrad.autograd.reverse import no_grad, unbroadcast
 from minigrad.autograd.saved import check_versions, restored
 from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, namespace

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.node import Node
+from minigrad.autograd.node import Node, leaf_was_written_since
 from minigrad.backend import Array, is_array, namespace, to_device
 
 UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN"})()
@@ -91,11 +91,11 @@ class Values:
         """Leaves that are alive, and were not written to since they were used."""
         first_use = {parent: node for node in reversed(self.nodes) for parent in node.parents}
         for node in self.nodes:
-            tensor = node.keeper and node.keeper()
-            if node.plan is None and tensor is not None:
-                unchanged = node not in first_use or node.version > first_use[node].order  # the clock runs downwards
-                if unchanged:
-                    self.of.setdefault(node, tensor.data)
+            tensor = node.grad_owner and node.grad_owner()
+            if node.plan is not None or tensor is None:
+                continue
+            if node not in first_use or not leaf_was_written_since(node, first_use[node].order):
+                self.of.setdefault(node, tensor.data)
 
     def _run_again(self) -> None:
         """Results of ops all of whose arguments are known, oldest first."""

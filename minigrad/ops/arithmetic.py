@@ -228,7 +228,7 @@ def _inside(x, low, high):
 
 @composite
 def clip(x, low=None, high=None):
-    """x held between `low` and `high`, elementwise; either may be None. Gradient 1 inside and on the bounds, else 0.
+    """x held between `low` and `high` (None: no bound), elementwise; gradient 1 there, also on the bounds.
 
     With arrays or Tensors as bounds it is `maximum` and `minimum`, and the bounds get gradients too.
     """

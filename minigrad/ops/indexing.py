@@ -151,7 +151,7 @@ def _names_twice(x, index) -> bool:
 
 @composite
 def take(x, indices, axis=None):
-    """The elements (or slices along `axis`) that the integers in `indices` name; of the flattened x for axis None."""
+    """The elements (or slices along `axis`) at the integers in `indices`; of the flattened x for axis None."""
     if axis is None:
         x, axis = x.reshape((-1,)), 0
     axis = check_axis("take", axis, x.ndim)
@@ -170,7 +170,7 @@ def take_along_axis(x, indices, axis):
 
 @composite
 def gather(x, dim, index):
-    """PyTorch's gather: out[i][j] = x[index[i][j]][j] for dim 0; `index` may be smaller than x along the other axes."""
+    """PyTorch's gather: out[i][j] = x[index[i][j]][j] for dim 0; `index` may be smaller along the other axes."""
     index = _integers("gather", index)
     axis = check_axis("gather", dim, x.ndim)
     _check_gather("gather", x.shape, index.shape, axis)

@@ -117,7 +117,7 @@ def _ones(count: int, dtype: np.dtype) -> np.ndarray:
 
 @composite
 def dot(a, b):
-    """numpy.dot: the product of numbers, inner product of vectors, product of matrices (last by second last axis)."""
+    """numpy.dot: the product of numbers, inner product of vectors, matrix product (last by second last axis)."""
     if a.ndim == 0 or b.ndim == 0:
         return a * b
     if b.ndim <= 2:

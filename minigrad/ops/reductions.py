@@ -110,7 +110,7 @@ _norm2.defjvp(x=lambda t, x, out, axis, keepdims: sum(t * _direction(x, out, axi
 
 @composite
 def norm(x, ord=2, axis=None, keepdims=False):
-    """The vector norm over `axis` (None: all): ord 1, 2, inf or any p > 0. At zero the gradient is zero, not NaN."""
+    """The vector norm over `axis` (None: all): ord 1, 2, inf or any p > 0. The gradient at zero is zero."""
     if ord == 2:
         return _norm2(x, axis=axis, keepdims=keepdims)
     if ord == 1:

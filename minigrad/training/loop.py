@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import creation, serialization
-from minigrad.autograd.reverse import enable_grad, no_grad
+from minigrad.autograd.grad_mode import enable_grad, no_grad
 from minigrad.autograd.tensor import Tensor
 from minigrad.data.batching import micro_batches as split
 from minigrad.training.early_stopping import EarlyStopping

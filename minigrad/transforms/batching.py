@@ -14,8 +14,9 @@ from numbers import Integral
 from typing import Any
 
 from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.grad_mode import grad_mode
 from minigrad.autograd.levels import enter_level, leave_level, levels_of
-from minigrad.autograd.node import creation_number, grad_mode
+from minigrad.autograd.node import tick
 from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.backend import Array, Level, bare
 from minigrad.transforms.checkpointing import surrounded_by
@@ -28,7 +29,7 @@ def new_level(size: int) -> Iterator[Level]:
     if grad_mode.replayed is not None:  # a checkpoint's second run: its nodes are those of the first
         level = next(grad_mode.replayed)
     else:
-        level = Level(size, creation_number())
+        level = Level(size, tick())
     if grad_mode.opened is not None:
         grad_mode.opened.append(level)
     with surrounded_by(partial(_opened, level)):

@@ -16,9 +16,9 @@ from functools import partial, wraps
 from typing import Any
 
 from minigrad.autograd.errors import GradientError
-from minigrad.autograd.node import Node, creation_number, grad_mode, recipes
-from minigrad.autograd.reverse import enable_grad, is_grad_enabled
-from minigrad.autograd.saved import restored, whose_memory
+from minigrad.autograd.grad_mode import enable_grad, grad_mode, is_grad_enabled
+from minigrad.autograd.node import Node, leaf_was_written_since, recipes, tick, viewed
+from minigrad.autograd.saved import restored
 from minigrad.autograd.tensor import Tensor
 from minigrad.creation import remember_generators
 from minigrad.transforms.trees import flatten, map_leaves
@@ -111,14 +111,14 @@ class Recipe:
     def run(self, args: tuple, kwargs: dict) -> tuple[Any, list[Node]]:
         """Call the function for the first time; its result, and the nodes it left, oldest first."""
         outside, grad_mode.opened = grad_mode.opened, self.levels
-        start = creation_number()
+        start = tick()
         try:
             out = self.f(*args, **kwargs)
         finally:
             grad_mode.opened = outside
         if outside is not None:
             outside.extend(self.levels)
-        self.done = creation_number()
+        self.done = tick()
         return out, _recorded_since(start, flatten(out)[0])
 
     def take_from(self, nodes: list[Node]) -> None:
@@ -147,7 +147,7 @@ class Recipe:
         grad_mode.opened, grad_mode.replayed = None, iter(self.levels)
         try:
             with self.generators(), _back_in(self.surroundings), enable_grad():
-                start = creation_number()
+                start = tick()
                 fresh = _recorded_since(start, flatten(self.f(*self.args, **self.kwargs))[0])
         finally:
             grad_mode.opened, grad_mode.replayed = outside
@@ -168,7 +168,8 @@ class Recipe:
         for reference in self.nodes:
             node = reference()
             for parent in node.parents if node is not None else ():
-                if parent is not None and (root := whose_memory(parent)).version < self.done:
+                if parent is not None and leaf_was_written_since(parent, self.done):
+                    root = viewed(parent)
                     raise GradientError(
                         f"checkpoint of {self.name}: {root.name or 'a tensor'} {root.shape} was changed in place "
                         "(by an optimizer step or copy_) before the backward pass could run it again; change it after."
@@ -214,7 +215,7 @@ def _recorded_since(start: int, leaves: list) -> list[Node]:
     found: set[Node] = set()
     while stack:
         node = stack.pop()
-        if node not in found and node.order < start and node.plan is not None:
+        if node not in found and node.order > start and node.plan is not None:
             found.add(node)
             stack.extend(parent for parent in node.parents if parent is not None)
-    return sorted(found, key=lambda node: -node.order)
+    return sorted(found, key=lambda node: node.order)

@@ -21,10 +21,10 @@ import numpy as np
 
 from minigrad.autograd import forward, reverse
 from minigrad.autograd.errors import GradientError, ShapeError
+from minigrad.autograd.grad_mode import grad_mode, no_grad, recording
 from minigrad.autograd.levels import levels_of
-from minigrad.autograd.node import Node, creation_number, grad_mode, leaf
+from minigrad.autograd.node import Node, leaf, leaf_was_written_since, nodes_between, tick, viewed
 from minigrad.autograd.primitive import primitive
-from minigrad.autograd.saved import whose_memory
 from minigrad.autograd.tensor import Tensor, array_of, as_tensor
 from minigrad.backend import Array, bare, give_to_all, namespace
 from minigrad.ops.linalg.iterative import ConvergenceError
@@ -101,7 +101,7 @@ class System:
     original: System | None = None
     shape: tuple[int, ...] = ()
     outside: tuple[Node, ...] = ()
-    order: int = field(default_factory=creation_number)
+    order: int = field(default_factory=tick)
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.shape}>"
@@ -152,7 +152,7 @@ class System:
 
     def trace(self, x: Any) -> tuple[Tensor, Tensor]:
         """(v, A v) recorded, for a v with the value of x that is not connected to x, unless x is a Tensor."""
-        with reverse.set_grad_enabled(grad_mode.enabled or True):  # as it is where on, for it may be IN_RULES
+        with recording():
             v = x.clone() if isinstance(x, Tensor) and x.node is not None else _point(array_of(x))
             return v, self(v)
 
@@ -172,7 +172,7 @@ class System:
 
     def solution(self, b: Array, x0: Array | None = None) -> Array:
         """x with A x = b, all of them arrays; ConvergenceError unless its residual, computed anew, is short enough."""
-        with reverse.no_grad():
+        with no_grad():
             apply = self.on_arrays(b)
             allowed = threshold(b, self.rtol, self.atol)
             x, r = (namespace(b).zeros_like(b), b) if x0 is None else (x0, b - apply(x0))
@@ -197,10 +197,11 @@ class System:
 
     def check_unchanged(self) -> None:
         """Raise if what A is made of was written to since: A would be another one in the derivative."""
-        for memory in map(whose_memory, self.outside):
-            if memory.version < self.order:  # the clock runs downwards: smaller is later
+        for node in self.outside:
+            if leaf_was_written_since(node, self.order):
+                root = viewed(node)
                 raise GradientError(
-                    f"derivative through {self.name}: {memory.name or 'a tensor'} {memory.shape}, which A is made of, "
+                    f"derivative through {self.name}: {root.name or 'a tensor'} {root.shape}, which A is made of, "
                     "was changed in place after the solve (by an optimizer step, copy_ or touch); solve again first."
                 )
 
@@ -241,7 +242,7 @@ def right_hand_side(name: str, b: Any) -> Tensor:
 def solution_of(system: System, b: Tensor) -> Tensor:
     """The solution as a Tensor, recorded where b, or what A is made of, needs gradients."""
     outside = _outside(system, b) if grad_mode.enabled else ()
-    system = replace(system, shape=b.shape, outside=outside, order=creation_number())
+    system = replace(system, shape=b.shape, outside=outside, order=tick())
     parts = [b.reshape((-1,)), *(_stand_in(node, b).reshape((-1,)) for node in system.outside)]
     return _linear_solve(concatenate(parts) if len(parts) > 1 else parts[0], system=system)
 
@@ -286,11 +287,11 @@ _linear_solve.defjvp(packed=_on)
 
 def _moved(system: System, x: Any, tangents: Iterable[Any]) -> Any:
     """The tangent of A x, x held fixed, when what A is made of moves along the tangents."""
-    start = creation_number()
+    start = tick()
     _, image = system.trace(x)
     moving = dict(zip(system.outside, tangents, strict=True))
-    for node in reverse.nodes_between(moving, [image.node]):
-        if node.order < start:  # x, from which v may have been copied, is older
+    for node in nodes_between(moving, [image.node]):
+        if node.order > start:  # x, from which v may have been copied, is older
             moving[node] = forward.push_through(node, moving, isinstance(x, Tensor))
     return moving[image.node]
 
@@ -313,13 +314,13 @@ def _point(array: Array) -> Tensor:
 
 def _outside(system: System, b: Tensor) -> tuple[Node, ...]:
     """The nodes from outside that A v is computed from."""
-    start = creation_number()
+    start = tick()
     v, image = system.trace(namespace(b.data).zeros_like(b.data))
     found: dict[Node, None] = {}
     stack, seen = [image.node] if image.node is not None else [], set()
     while stack:
         node = stack.pop()
-        if node.order > start:  # older
+        if node.order < start:  # older
             found[node] = None
         elif node not in seen:
             seen.add(node)

@@ -12,8 +12,8 @@ from typing import Any
 
 from minigrad import backend
 from minigrad.autograd import forward
-from minigrad.autograd.node import Node
-from minigrad.autograd.reverse import nodes_between, set_grad_enabled
+from minigrad.autograd.grad_mode import set_grad_enabled
+from minigrad.autograd.node import Node, nodes_between
 from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, Level
 from minigrad.transforms.batching import new_level

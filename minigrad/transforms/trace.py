@@ -13,6 +13,7 @@ from typing import Any
 
 from minigrad.autograd import forward, reverse
 from minigrad.autograd.errors import GradientError
+from minigrad.autograd.grad_mode import enable_grad, is_grad_enabled
 from minigrad.autograd.node import leaf
 from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.creation import zeros_like
@@ -55,7 +56,7 @@ class Record:
     def _to_be_recorded(self, vectors: Sequence[Tensor | None]) -> bool:
         """Whether the derivative along these vectors may be differentiated itself."""
         tracked = any(v is not None and v.node is not None for v in vectors)
-        return reverse.is_grad_enabled() and (self.connected or tracked)
+        return is_grad_enabled() and (self.connected or tracked)
 
 
 class Trace(Record):
@@ -68,7 +69,7 @@ class Trace(Record):
 
     def __init__(self, f: Callable, args: Sequence, kwargs: dict, argnums: Sequence[int], has_aux: bool = False):
         super().__init__((), ())
-        self.recording = reverse.is_grad_enabled()
+        self.recording = is_grad_enabled()
         self.trees: list[tuple[int, Callable]] = []  # for each argument: how many leaves, and what makes a tree of them
         self.given: list[Tensor] = []
         args = list(args)
@@ -79,7 +80,7 @@ class Trace(Record):
             args[number] = rebuild(points)
             self.inputs += points
             self.trees.append((len(points), rebuild))
-        with reverse.enable_grad():
+        with enable_grad():
             out = f(*args, **kwargs)
         self.out, self.aux = _with_aux(out) if has_aux else (out, None)
         self.outputs = [x if isinstance(x, Tensor) else as_tensor(x) for x in flatten(self.out)[0]]

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from minigrad import Tensor, enable_grad, no_grad, ones_like, tensor, zeros_like
-from minigrad.autograd.reverse import grad, nodes_between
+from minigrad.autograd.node import nodes_between
+from minigrad.autograd.reverse import grad
 from minigrad.backend import Array
 from minigrad.transforms.jacobians import jacobian_matrix
 from minigrad.transforms.trace import Record

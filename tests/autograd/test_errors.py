@@ -160,7 +160,7 @@ def test_a_failed_call_leaves_nothing_behind():
 
 
 @pytest.mark.parametrize(
-    "call", [lambda: mg.maximum(mg.ones(2)), lambda: mg.maximum(mg.ones(2), 1, 2), lambda: mg.exp(x=1)]
+    "call", [lambda: mg.maximum(mg.ones(2)), lambda: mg.maximum(mg.ones(2), 1, 2), lambda: mg.exp(y=1)]
 )
 def test_a_wrong_number_of_arguments_is_said_under_the_ops_name(call):
     with pytest.raises(TypeError, match=r"^(maximum|exp)\(\) "):

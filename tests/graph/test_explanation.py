@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import GradientError, ShapeError, autograd, transforms
-from minigrad.autograd import reverse
+from minigrad.autograd import contributions
 from minigrad.autograd.primitive import OPS
 from minigrad.graph.explanation import explain
 from minigrad.graph.wording import local_text
@@ -422,7 +422,7 @@ def test_the_local_derivative_that_an_op_states_is_the_one_its_rule_computes(nam
     for position, x in enumerate(tensors):
         stated = eval(as_python(local_text(out.node, position, {n: n for n in op.argument_names})), {}, values)
         (found,) = autograd.grad(out, x, np.ones(out.shape), retain_graph=True)
-        expected = reverse.unbroadcast(np.broadcast_to(stated, out.shape), x.shape)
+        expected = contributions.unbroadcast(np.broadcast_to(stated, out.shape), x.shape)
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-9)
 
 

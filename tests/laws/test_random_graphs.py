@@ -17,7 +17,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 import minigrad as mg
 from minigrad import GradientError, autograd, ops
-from minigrad.autograd import reverse
+from minigrad.autograd import contributions, reverse
+from minigrad.autograd.grad_mode import set_grad_enabled
 from minigrad.autograd.primitive import OPS
 from tests.support import naive_engine as naive
 from tests.support.naive_engine import Value
@@ -134,7 +135,7 @@ def wrong_reference(monkeypatch):
 
 
 def unbroadcast_that_forgets_an_axis(monkeypatch):
-    unbroadcast = reverse.unbroadcast
+    unbroadcast = contributions.unbroadcast
 
     def forgetful(gradient, shape):
         """Along the last axis of size 1 it takes the first part and not the sum."""
@@ -143,7 +144,7 @@ def unbroadcast_that_forgets_an_axis(monkeypatch):
                 return unbroadcast(gradient[(..., slice(0, 1), *[slice(None)] * (-axis - 1))], shape)
         return unbroadcast(gradient, shape)
 
-    monkeypatch.setattr(reverse, "unbroadcast", forgetful)
+    monkeypatch.setattr(contributions, "unbroadcast", forgetful)
 
 
 def second_use_that_replaces_the_first(monkeypatch):
@@ -155,12 +156,15 @@ def second_use_that_replaces_the_first(monkeypatch):
 
 
 def second_pass_that_replaces_the_first(monkeypatch):
-    def forget(self, node, *_):
-        keeper = node.keeper and node.keeper()
-        if keeper is not None:
-            keeper.grad = None
+    true_store = contributions.store
 
-    around(monkeypatch, "store", before=forget)
+    def forget_and_store(node, gradient):
+        owner = node.grad_owner and node.grad_owner()
+        if owner is not None:
+            owner.grad = None
+        true_store(node, gradient)
+
+    monkeypatch.setattr(reverse, "store", forget_and_store)
 
 
 def sum_in_place_in_a_buffer_that_others_hold(monkeypatch):
@@ -197,7 +201,7 @@ def graphs_never_freed(monkeypatch):
 
 
 def no_grad_that_records(monkeypatch):
-    monkeypatch.setattr(reverse.set_grad_enabled, "__enter__", lambda self: self.previous.append(True))
+    monkeypatch.setattr(set_grad_enabled, "__enter__", lambda self: self.previous.append((True, False)))
 
 
 def detach_that_does_not(monkeypatch):

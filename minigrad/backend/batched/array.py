@@ -183,7 +183,7 @@ def newest_level(*values: Any) -> Any:
     """The Level that began last among those of the values; None where none is batched."""
     newest: Level | None = None
     for value in values:
-        if value.__class__ is BatchedArray and (newest is None or value.level.order < newest.order):
+        if value.__class__ is BatchedArray and (newest is None or value.level.order > newest.order):
             newest = value.level
     return newest
 
@@ -211,14 +211,14 @@ def elementwise(function, *values: Any, **options: Any) -> BatchedArray:
 
 def enter(x: Any, axis: int, level: Level) -> BatchedArray:
     """x with its `axis` hidden: the examples of `level` stand along it."""
-    if x.__class__ is BatchedArray and x.level.order < level.order:  # a newer level stays outermost
+    if x.__class__ is BatchedArray and x.level.order > level.order:  # a newer level stays outermost
         return BatchedArray(enter(x.array, 1 + axis % x.ndim, level), x.level)
     return BatchedArray(x if axis == 0 else functions.move(x, axis, 0), level)
 
 
 def leave(x: Any, axis: int, level: Level) -> Any:
     """x with the examples of `level` in the open, along a new axis `axis`; repeated where all are the same."""
-    if x.__class__ is BatchedArray and x.level is not level and x.level.order < level.order:
+    if x.__class__ is BatchedArray and x.level is not level and x.level.order > level.order:
         return BatchedArray(leave(x.array, 1 + axis % (x.ndim + 1), level), x.level)
     array = x.array if is_at(x, level) else x[None]
     if array.shape[0] != level.size:
@@ -237,7 +237,7 @@ def sum_examples(x: Any, level: Level) -> Any:
 
 def give_to_all(x: Any, level: Level) -> BatchedArray:
     """x as the same for all examples of `level`: the hidden axis has size 1."""
-    if x.__class__ is BatchedArray and x.level.order < level.order:
+    if x.__class__ is BatchedArray and x.level.order > level.order:
         return BatchedArray(give_to_all(x.array, level), x.level)
     return BatchedArray(x[None], level)
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from minigrad.autograd.arguments import as_list
 from minigrad.autograd.forward import push
-from minigrad.autograd.reverse import enable_grad, grad, no_grad
+from minigrad.autograd.grad_mode import enable_grad, no_grad
+from minigrad.autograd.reverse import grad
 from minigrad.autograd.tensor import Tensor
 from minigrad.creation import tensor
 
