@@ -14,7 +14,7 @@ from minigrad.record import recipes
 from minigrad.transforms.jacobians import jacobian_matrix
 from minigrad.transforms.trace import Trace
 from tests.support.strategies import seeds
-from tests.transforms.test_derivatives import T, close
+from tests.support.transform_makers import T, close
 
 # --- what a function closes over ---
 

@@ -7,7 +7,7 @@ import minigrad as mg
 from minigrad import GradientError, ShapeError, Tensor, nn
 from minigrad.ops.batching import give_to_all, levels_of, sum_examples
 from minigrad.trees import flatten
-from tests.transforms.test_vmap import agree
+from tests.support.transform_makers import agree
 
 # --- axes ---
 
