@@ -53,7 +53,7 @@ def test_a_differentiable_primitive_has_both_rules_for_every_argument(key):
         assert not op.vjp_rules and not op.jvp_rules, f"{op.name} carries no gradient but has rules"
         return
     if op.joint_rule:
-        assert op.twin, f"{op.name}: a joint rule runs on arrays only; it needs a twin for second derivatives"
+        assert op.twin, f"{op.name}: a fused vjp runs on arrays only; second derivatives need a composite reference"
         return
     for name in op.argument_names:
         assert name in op.vjp_rules, f"{op.name} has no vjp rule, not even None, for {name!r}"
@@ -219,7 +219,7 @@ def test_rules_on_float32_arrays_stay_in_float32(key, data):
     if node.plan.joint:
         rule, pick = node.plan.joint
         found = [g for g in rule(gradient, *(pick or tuple)(node.saved)) if g is not None]
-        assert all(g.dtype == np.float32 for g in found), f"the joint rule gave {[str(g.dtype) for g in found]}"
+        assert all(g.dtype == np.float32 for g in found), f"the fused vjp gave {[str(g.dtype) for g in found]}"
         return
     for position, rule, pick, _ in node.plan.steps:
         found = rule(gradient, *(pick or tuple)(node.saved))

@@ -64,7 +64,7 @@ def gradient(f, array):
 
 
 def hessian(f, array):
-    """By rows, through recorded gradients."""
+    """By rows, from a gradient that has a graph."""
     x = tracked(array)
     (g,) = autograd.grad(f(x), x, create_graph=True)
     rows = [autograd.grad(g[place], x, retain_graph=True)[0].numpy() for place in np.ndindex(x.shape)]
