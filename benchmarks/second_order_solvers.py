@@ -68,7 +68,8 @@ def methods_of(name: str) -> list[str]:
     """The methods that `optim.minimize` or `optim.least_squares` knows, from its own table."""
     if not hasattr(optim, name):
         return []
-    table = importlib.import_module(f"minigrad.optim.second_order.{name}").METHODS
+    folder = {"minimize": "minimizers", "least_squares": "fitting"}[name]
+    table = importlib.import_module(f"minigrad.optim.{folder}.{name}").METHODS
     others = ("projected l-bfgs", "hessian-free")  # for bounds, and for models whose loss is known apart
     return [method for method in table if method not in others]
 

@@ -4,8 +4,8 @@
     python examples/train_cnn.py --dataset cifar10 --model cnn --device cuda --epochs 20 --out runs/cifar --resume
 
 The folder given with --out gets the weights (last.safetensors, best.safetensors), metrics.csv, the curves as curves.png
-and the graph as graph.dot (and graph.svg where Graphviz is installed). After this file you know how data, a model,
-an optimizer with its schedule, and `fit` make a script, and what each data set asks for.
+and the graph as graph.dot and graph.svg (the extra `examples` brings a program that draws it). After this file you know
+how data, a model, an optimizer with its schedule, and `fit` make a script, and what each data set asks for.
 
 The test images choose nothing: the settings below were found on a part cut from the training images, the weights
 tested are the last ones, and the test images are looked at once, at the end. With --validate that part is cut off

@@ -9,7 +9,7 @@ x.grad                      # tensor([2., 4.], dtype=float32, device='cpu')
 
 from numpy import float16, float32, float64, int8, int16, int32, int64, uint8
 
-from minigrad.tensor import Tensor, as_tensor
+from minigrad.autograd import Tensor, as_tensor
 from minigrad import autograd, ops
 from minigrad.ops import *  # the public ops are minigrad's public functions
 from minigrad.autograd import enable_grad, is_grad_enabled, no_grad, set_grad_enabled
@@ -36,12 +36,12 @@ from minigrad.creation import (
     zeros,
     zeros_like,
 )
-from minigrad.anomaly import AnomalyError, detect_anomaly
-from minigrad.gradcheck import GradcheckError, gradcheck, gradgradcheck
-from minigrad.errors import GradientError, ShapeError
-from minigrad.forward import push
-from minigrad.primitive import primitive
-from minigrad.record import HookHandle
+from minigrad.checks.anomaly import AnomalyError, detect_anomaly
+from minigrad.checks.gradients import GradcheckError, gradcheck, gradgradcheck
+from minigrad.autograd.errors import GradientError, ShapeError
+from minigrad.autograd.forward import push
+from minigrad.autograd.primitive import primitive
+from minigrad.autograd.node import HookHandle
 from minigrad.transforms import (
     checkpoint,
     ggn_vp,

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
-from minigrad.errors import ShapeError
-from minigrad.tensor import Tensor, array_of
 
 # --- from data ---
 

@@ -18,8 +18,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import check_dtype, is_array, to_device
-from minigrad.tensor import Tensor
 
 PathLike = str | os.PathLike[str]
 STATE_KEY = "minigrad.state"

@@ -10,10 +10,20 @@
 Everything public is named here.
 """
 
+if __name__ != "minigrad.optim":  # a second copy, whose classes would not be those of minigrad.optim
+    raise ImportError(
+        f"{__name__!r} is the folder of the package minigrad.optim; "
+        "import it by that name: `from minigrad import optim`, or `import minigrad.optim`."
+    )
+
 from . import lr_scheduler, swa_utils
-from .adagrad import Adadelta, Adagrad
+from .adadelta import Adadelta
+from .adagrad import Adagrad
 from .adam import Adam, AdamW
-from .adam_kin import Adamax, NAdam, RAdam
+from .adamax import Adamax
+from .closures.model_optimizers import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
+from .fitting.curve_fit import curve_fit
+from .fitting.least_squares import least_squares
 from .gradients import (
     add_gradient_noise_,
     centralize_gradients_,
@@ -23,7 +33,9 @@ from .gradients import (
     get_total_norm,
     gradient_noise_std,
 )
+from .heavy_ball import HeavyBall
 from .lion import Lion
+from .lookahead import Lookahead
 from .lr_scheduler import (
     BatchSizeScheduler,
     ChainedScheduler,
@@ -45,8 +57,11 @@ from .lr_scheduler import (
     SequentialLR,
     StepLR,
 )
-from .momentum import NAGC, NAGSC, HeavyBall, Nesterov
+from .minimizers.minimize import minimize
+from .minimizers.newton_cg import Composite
 from .muon import Muon
+from .nadam import NAdam
+from .nesterov import NAGC, NAGSC, Nesterov
 from .optimizer import Optimizer
 from .proximal import (
     DecoupledDecay,
@@ -57,22 +72,11 @@ from .proximal import (
     StepRegularizer,
     no_decay_groups,
 )
+from .radam import RAdam
 from .rmsprop import RMSprop
-from .second_order import (
-    BFGS,
-    LBFGS,
-    Composite,
-    GaussNewton,
-    LevenbergMarquardt,
-    Newton,
-    OptimizeResult,
-    curve_fit,
-    least_squares,
-    minimize,
-)
 from .sgd import SGD
+from .solve.result import OptimizeResult
 from .swa_utils import AveragedModel, update_bn
-from .wrappers import Lookahead
 
 __all__ = [
     "Adadelta",

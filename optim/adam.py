@@ -11,7 +11,8 @@ from math import sqrt
 from typing import Any
 
 from .adaptive_updates import adam
-from .optimizer import Optimizer, check_flag, check_number, check_pair
+from .optimizer import Optimizer
+from .options import check_flag, check_number, check_pair
 from .updates import Rule
 
 

@@ -22,7 +22,7 @@ from minigrad import Tensor, as_tensor, clip, is_grad_enabled, randn
 from minigrad.backend import Array, device_of, namespace, to_device
 from minigrad.backend.threads import cut, parallel, single_threaded_blas
 
-from .optimizer import check_flag, check_number
+from .options import check_flag, check_number
 
 BLOCK = 131072  # elements whose norm is taken at a time; see pieces.py
 THREADED = 500_000  # from so many elements on, blocks are shared out among threads

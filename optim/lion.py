@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from .adaptive_updates import LION
-from .optimizer import Optimizer, check_number, check_pair
+from .optimizer import Optimizer
+from .options import check_number, check_pair
 from .updates import Rule
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from minigrad.backend import Array
 
-from .optimizer import Optimizer, check_flag, check_number
+from .optimizer import Optimizer
+from .options import check_flag, check_number
 from .updates import Rule
 
 ADJUSTMENTS = {

@@ -7,7 +7,6 @@ about a gradient that is no number) is here.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -17,6 +16,7 @@ from minigrad import Tensor, enable_grad, tensor, zeros_like
 from minigrad.backend import namespace
 
 from .nonfinite import CHOICES, all_finite, described_nonfinite
+from .options import described
 from .pieces import Cohort, make_cohorts
 from .updates import Rule
 
@@ -76,7 +76,7 @@ class Optimizer:
         self._plans: list[_Plan | None] = []
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
-                f"{self._name}: params must be a list of Tensors or of dicts, got {_described(params)}; "
+                f"{self._name}: params must be a list of Tensors or of dicts, got {described(params)}; "
                 "pass model.parameters(), or [tensor]."
             )
         groups = list(params)
@@ -155,7 +155,7 @@ class Optimizer:
         """Optimize more parameters, with options of their own: `{"params": [...], "lr": 0.01}`."""
         if not isinstance(group, dict) or "params" not in group:
             raise TypeError(
-                f'{self._name}: a parameter group is a dict with the key "params", got {_described(group)}. '
+                f'{self._name}: a parameter group is a dict with the key "params", got {described(group)}. '
                 "Give either Tensors or groups, not both."
             )
         params = group["params"]
@@ -300,7 +300,7 @@ class Optimizer:
 
     def _check_parameter(self, p: Any, position: int) -> None:
         if not isinstance(p, Tensor):
-            raise TypeError(f"{self._name}: parameter {position} must be a Tensor, got {_described(p)}.")
+            raise TypeError(f"{self._name}: parameter {position} must be a Tensor, got {described(p)}.")
         if not p.is_leaf:
             raise TypeError(
                 f"{self._name}: parameter {position}, shape {p.shape}, was computed; only leaves, tensors that you "
@@ -341,34 +341,3 @@ class _Plan:
             if not cohort.gather():
                 return False
         return not any(p.grad is not None for p in self.idle) if self.idle else True
-
-
-def check_number(owner: str, name: str, value: Any, low: float, high: float = math.inf, *, high_excluded: bool = False):
-    """Raise unless `value` is a finite number from `low` to `high`; the message says what was given and expected."""
-    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{owner}: {name} must be a number, got {_described(value)}.")
-    fits = low <= value < high if high_excluded else low <= value <= high
-    if not fits or not math.isfinite(value):
-        if high == math.inf:
-            expected = "a finite number" if low == -math.inf else f"a finite number, {low:g} or more"
-        else:
-            expected = f"from {low:g} to {high:g}{', without ' + format(high, 'g') if high_excluded else ''}"
-        raise ValueError(f"{owner}: {name}={value}; expected {expected}.")
-
-
-def check_flag(owner: str, name: str, value: Any) -> None:
-    """Raise TypeError unless `value` is True or False."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{owner}: {name} must be True or False, got {_described(value)}.")
-
-
-def check_pair(owner: str, name: str, value: Any) -> None:
-    """Raise unless `value` is two numbers, each from 0 to below 1."""
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        raise TypeError(f"{owner}: {name} must be a pair of numbers such as (0.9, 0.999), got {value!r}.")
-    for i, number in enumerate(value):
-        check_number(owner, f"{name}[{i}]", number, 0, 1, high_excluded=True)
-
-
-def _described(value: Any) -> str:
-    return f"a {type(value).__name__}" if isinstance(value, (Tensor, np.ndarray, dict, list)) else repr(value)

@@ -19,7 +19,8 @@ from minigrad.backend import namespace
 from minigrad.nn.regularization import Where, is_weight, select_parameters
 
 from .nonfinite import all_finite
-from .optimizer import Optimizer, check_number
+from .optimizer import Optimizer
+from .options import check_number
 
 
 class StepRegularizer:

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from .adaptive_updates import rmsprop
-from .optimizer import Optimizer, check_flag, check_number
+from .optimizer import Optimizer
+from .options import check_flag, check_number
 from .updates import Rule
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from .optimizer import Optimizer, check_flag, check_number
+from .optimizer import Optimizer
+from .options import check_flag, check_number
 from .updates import MOMENTUM, NESTEROV, Rule
 from .updates import SGD as PLAIN
 

@@ -23,7 +23,7 @@ import numpy as np
 from minigrad import Tensor, no_grad, tensor
 from minigrad.nn import Module
 
-from .optimizer import check_number
+from .options import check_number
 
 AvgFn = Callable[[Tensor, Tensor, int], Tensor]
 MultiAvgFn = Callable[[Sequence[Tensor], Sequence[Tensor], int], None]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from minigrad.primitive import OPS, primitive
+from minigrad.autograd.primitive import OPS, primitive
 
 EXAMPLES, DEEP = 60, 40
 """Examples of a property in the default profile, and how many times more the deep profile draws."""

@@ -15,13 +15,13 @@ from typing import Any
 
 import graphviz
 
+from minigrad.autograd.errors import GradientError
+from minigrad.autograd.node import Node
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import is_array
-from minigrad.errors import GradientError
 from minigrad.graph.labels import header, lines, value_text
 from minigrad.graph.rendering import Drawing
 from minigrad.graph.values import on_host
-from minigrad.record import Node
-from minigrad.tensor import Tensor
 
 FONT = "Helvetica,Arial,sans-serif"
 COMMUTATIVE = {"add", "multiply", "maximum", "minimum", "logaddexp"}  # all other ops `f(a, b)` say which is which

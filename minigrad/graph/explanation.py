@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd import no_grad, unbroadcast
+from minigrad.autograd.arguments import node_of, seed
+from minigrad.autograd.node import Node
+from minigrad.autograd.reverse import no_grad, unbroadcast
+from minigrad.autograd.saved import check_versions, restored
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, namespace
-from minigrad.cotangents import node_of, seed
 from minigrad.graph.drawing import names_of, walk
 from minigrad.graph.values import UNKNOWN, Values, on_host
 from minigrad.graph.wording import WIDTH, Names, formula, grad, guarded, is_large, local_text, number_text, sum_text
-from minigrad.primitive import ELEMENTWISE
-from minigrad.record import Node
-from minigrad.saved import check_versions, restored
-from minigrad.tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -162,8 +161,8 @@ def _run_rules(node: Node, gradient: Array) -> Iterator[tuple[int, Array | None,
     """(position, local derivative or None, gradient) of each argument that gets a gradient."""
     plan, saved = node.plan, node.saved if node.saved is not None else restored(node)
     check_versions(node)
-    if plan.joint is not None:
-        rule, pick = plan.joint
+    if plan.fused is not None:
+        rule, pick = plan.fused
         for position, result in enumerate(rule(gradient, *(saved if pick is None else pick(saved)))):
             if result is not None and node.parents[position] is not None:
                 yield position, None, result
@@ -171,7 +170,7 @@ def _run_rules(node: Node, gradient: Array) -> Iterator[tuple[int, Array | None,
     for position, rule, pick, _ in plan.steps:
         values = saved if pick is None else pick(saved)
         ones = namespace(gradient).ones_like(gradient)
-        local = rule(ones, *values) if plan.op.kind == ELEMENTWISE else None
+        local = rule(ones, *values) if plan.op.kind == "elementwise" else None
         yield position, local, rule(gradient, *values)
 
 

@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.autograd.node import Node
 from minigrad.backend import Array, is_array, namespace, to_device
-from minigrad.primitive import ELEMENTWISE
-from minigrad.record import Node
 
 UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN"})()
 """In the place of a number that cannot be found. (None is a value: that of an argument left out.)"""
@@ -141,7 +140,7 @@ def solve(node: Node, out: Array, position: int, arguments: list[Any], candidate
     """A value for one argument with which the op, run again, gives its result to the bit; UNKNOWN if none is found."""
     guesses = [] if node.parents[position] else [array for array in candidates if _fits(array, out.shape)]
     guesses += _solutions(node, out, position, arguments)
-    for guess in guesses if node.plan.op.kind == ELEMENTWISE and out.size else []:
+    for guess in guesses if node.plan.op.kind == "elementwise" and out.size else []:
         if (run_again(node, [guess if value is UNKNOWN else value for value in arguments]) == out).all():
             return guess
     return UNKNOWN

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.autograd.node import Node
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, is_array
 from minigrad.graph.labels import value_text
 from minigrad.graph.values import UNKNOWN, Values, on_host, saved_by_name
-from minigrad.record import Node
-from minigrad.tensor import Tensor
 
 SMALL = 12  # elements: of larger tensors the first numbers and the shape are shown
 WIDTH = 110  # characters: what would be longer is said without the numbers in the middle, or on two lines

@@ -9,59 +9,59 @@ from __future__ import annotations
 import builtins
 import math
 
+from minigrad.autograd.primitive import composite, primitive
 from minigrad.backend import check_dtype, namespace
 from minigrad.backend import to_device as move
-from minigrad.primitive import ELEMENTWISE, LINEAR, composite, primitive
 
 # --- arithmetic ---
 
 
-@primitive(symbol="+", local="1, 1", kind=ELEMENTWISE)
+@primitive(symbol="+", local="1, 1", kind="elementwise")
 def add(a, b):
     """a + b, elementwise with broadcasting."""
     return a + b
 
 
-add.vjp(a=lambda g: g, b=lambda g: g)
+add.defvjp(a=lambda g: g, b=lambda g: g)
 
 
-@primitive(symbol="-", local="1, -1", kind=ELEMENTWISE)
+@primitive(symbol="-", local="1, -1", kind="elementwise")
 def subtract(a, b):
     """a - b, elementwise with broadcasting."""
     return a - b
 
 
-subtract.vjp(a=lambda g: g, b=lambda g: -g)
+subtract.defvjp(a=lambda g: g, b=lambda g: -g)
 
 
-@primitive(symbol="*", local="b, a", kind=ELEMENTWISE)
+@primitive(symbol="*", local="b, a", kind="elementwise")
 def multiply(a, b):
     """a * b, elementwise with broadcasting."""
     return a * b
 
 
-multiply.vjp(a=lambda g, b: g * b, b=lambda g, a: g * a)
+multiply.defvjp(a=lambda g, b: g * b, b=lambda g, a: g * a)
 
 
-@primitive(symbol="/", local="1/b, -a/b^2", kind=ELEMENTWISE)
+@primitive(symbol="/", local="1/b, -a/b^2", kind="elementwise")
 def divide(a, b):
     """a / b, elementwise with broadcasting; integers give floats."""
     return a / b
 
 
-divide.vjp(a=lambda g, b: g / b, b=lambda g, out, b: -g * out / b)
+divide.defvjp(a=lambda g, b: g / b, b=lambda g, out, b: -g * out / b)
 
 
-@primitive(symbol="neg", local="-1", kind=ELEMENTWISE)
+@primitive(symbol="neg", local="-1", kind="elementwise")
 def negative(x):
     """-x, elementwise."""
     return -x
 
 
-negative.vjp(x=lambda g: -g)
+negative.defvjp(x=lambda g: -g)
 
 
-@primitive(symbol="^", local="b a^(b-1), log(a) a^b", kind=ELEMENTWISE)
+@primitive(symbol="^", local="b a^(b-1), log(a) a^b", kind="elementwise")
 def power(a, b):
     """a ** b, elementwise with broadcasting."""
     return a**b
@@ -82,16 +82,16 @@ def _power_exponent(g, out, a):
     return g * out * log(where(a == 0, 1, a))  # 0^b is flat in b
 
 
-power.vjp(a=_power_base, b=_power_exponent)
+power.defvjp(a=_power_base, b=_power_exponent)
 
 
-@primitive(symbol="%", local="1, -floor(a/b)", kind=ELEMENTWISE)
+@primitive(symbol="%", local="1, -floor(a/b)", kind="elementwise")
 def remainder(a, b):
     """a - b * floor(a / b), with the sign of b, as Python's %."""
     return a % b
 
 
-remainder.vjp(a=lambda g: g, b=lambda g, a, b: -g * floor(a / b))
+remainder.defvjp(a=lambda g: g, b=lambda g, a, b: -g * floor(a / b))
 
 
 @primitive(symbol="//", differentiable=False)
@@ -100,31 +100,31 @@ def floor_divide(a, b):
     return a // b
 
 
-@primitive(symbol="| |", local="sign(x)", kind=ELEMENTWISE)
+@primitive(symbol="| |", local="sign(x)", kind="elementwise")
 def abs(x):
     """|x|, elementwise; slope 0 at 0."""
     return namespace(x).absolute(x)
 
 
-abs.vjp(x=lambda g, x: g * sign(x))
+abs.defvjp(x=lambda g, x: g * sign(x))
 
 
-@primitive(symbol="x^2", local="2x", kind=ELEMENTWISE)
+@primitive(symbol="x^2", local="2x", kind="elementwise")
 def square(x):
     """x * x, elementwise."""
     return x * x
 
 
-square.vjp(x=lambda g, x: (g + g) * x)
+square.defvjp(x=lambda g, x: (g + g) * x)
 
 
-@primitive(symbol="1/x", local="-1/x^2", kind=ELEMENTWISE)
+@primitive(symbol="1/x", local="-1/x^2", kind="elementwise")
 def reciprocal(x):
     """1 / x, elementwise."""
     return 1.0 / x
 
 
-reciprocal.vjp(x=lambda g, out: -g * out * out)
+reciprocal.defvjp(x=lambda g, out: -g * out * out)
 
 
 # --- zero almost everywhere ---
@@ -140,50 +140,50 @@ def _no_slope(g):
     return zeros_like(g)
 
 
-@primitive(local="0", kind=ELEMENTWISE)
+@primitive(local="0", kind="elementwise")
 def sign(x):
     """-1, 0 or 1, elementwise; gradient zero."""
     return namespace(x).sign(x)
 
 
-@primitive(local="0", kind=ELEMENTWISE)
+@primitive(local="0", kind="elementwise")
 def floor(x):
     """The largest integer not above x, elementwise; gradient zero."""
     return namespace(x).floor(x)
 
 
-@primitive(local="0", kind=ELEMENTWISE)
+@primitive(local="0", kind="elementwise")
 def ceil(x):
     """The smallest integer not below x, elementwise; gradient zero."""
     return namespace(x).ceil(x)
 
 
-@primitive(local="0", kind=ELEMENTWISE)
+@primitive(local="0", kind="elementwise")
 def trunc(x):
     """The integer part of x, elementwise; gradient zero."""
     return namespace(x).trunc(x)
 
 
-@primitive(local="0", kind=ELEMENTWISE)
+@primitive(local="0", kind="elementwise")
 def round(x):
     """The nearest integer, halves to even, elementwise; gradient zero."""
     return namespace(x).round(x)
 
 
 for _op in (sign, floor, ceil, trunc, round):
-    _op.vjp(x=_no_slope)
+    _op.defvjp(x=_no_slope)
 
 
 # --- choosing ---
 
 
-@primitive(symbol="max", local="1 for the larger", kind=ELEMENTWISE)
+@primitive(symbol="max", local="1 for the larger", kind="elementwise")
 def maximum(a, b):
     """The larger of a and b, elementwise with broadcasting. At a tie each side gets half the gradient."""
     return namespace(a, b).maximum(a, b)
 
 
-@primitive(symbol="min", local="1 for the smaller", kind=ELEMENTWISE)
+@primitive(symbol="min", local="1 for the smaller", kind="elementwise")
 def minimum(a, b):
     """The smaller of a and b, elementwise with broadcasting. At a tie each side gets half the gradient."""
     return namespace(a, b).minimum(a, b)
@@ -193,30 +193,30 @@ def _larger_gets(g, chosen, other):
     return where(chosen > other, g, where(chosen == other, 0.5 * g, zeros_like(g)))
 
 
-maximum.vjp(a=lambda g, a, b: _larger_gets(g, a, b), b=lambda g, a, b: _larger_gets(g, b, a))
-minimum.vjp(a=lambda g, a, b: _larger_gets(g, b, a), b=lambda g, a, b: _larger_gets(g, a, b))
+maximum.defvjp(a=lambda g, a, b: _larger_gets(g, a, b), b=lambda g, a, b: _larger_gets(g, b, a))
+minimum.defvjp(a=lambda g, a, b: _larger_gets(g, b, a), b=lambda g, a, b: _larger_gets(g, a, b))
 
 
-@primitive(symbol="?", local="1 where chosen", kind=ELEMENTWISE)
+@primitive(symbol="?", local="1 where chosen", kind="elementwise")
 def where(condition, a, b):
     """a where the condition holds, b elsewhere, with broadcasting."""
     xp = namespace(condition, a, b)
     return xp.where(condition, a, b)
 
 
-where.vjp(
+where.defvjp(
     condition=None,
     a=lambda g, condition: where(condition, g, zeros_like(g)),
     b=lambda g, condition: where(condition, zeros_like(g), g),
 )
 
 
-@primitive(local="1 inside", kind=ELEMENTWISE)
+@primitive(local="1 inside", kind="elementwise")
 def _clip(x, *, low, high):
     return namespace(x).clip(x, low, high)
 
 
-_clip.vjp(x=lambda g, x, low, high: where(_inside(x, low, high), g, zeros_like(g)))
+_clip.defvjp(x=lambda g, x, low, high: where(_inside(x, low, high), g, zeros_like(g)))
 
 
 def _inside(x, low, high):
@@ -336,21 +336,21 @@ def all(x, *, axis=None, keepdims=False):
 # --- the same values elsewhere, or otherwise ---
 
 
-@primitive(symbol="copy", local="1", kind=ELEMENTWISE)
+@primitive(symbol="copy", local="1", kind="elementwise")
 def clone(x):
     """A recorded copy of x in memory of its own."""
     return x.copy()
 
 
-clone.vjp(x=lambda g: g)
+clone.defvjp(x=lambda g: g)
 
 
-@primitive(symbol="cast", local="1", kind=LINEAR)
+@primitive(symbol="cast", local="1", kind="linear")
 def _cast(x, *, dtype):
     return x.astype(dtype)
 
 
-_cast.vjp(x=lambda g: g)  # the engine brings g back to the argument's dtype
+_cast.defvjp(x=lambda g: g)  # the engine brings g back to the argument's dtype
 
 
 @primitive(symbol="cast", differentiable=False)
@@ -365,13 +365,13 @@ def astype(x, dtype):
     return _cast(x, dtype=dtype) if dtype.kind == "f" else _cast_to_integer(x, dtype=dtype)
 
 
-@primitive(symbol="to", local="1", kind=LINEAR, view=True)
+@primitive(symbol="to", local="1", kind="linear", view=True)
 def to_device(x, *, device, origin):
     """x on another device; the gradient comes back to `origin`, where x lies."""
     return move(x, device)
 
 
-to_device.vjp(x=lambda g, device, origin: to_device(g, device=origin, origin=device))
+to_device.defvjp(x=lambda g, device, origin: to_device(g, device=origin, origin=device))
 
 
 from minigrad.ops.elementary import log  # noqa: E402  (power's derivative in its exponent)

@@ -11,11 +11,11 @@ Images are (N, C, H, W) and weights (out, in/groups, height, width), as in PyTor
 
 from __future__ import annotations
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import kernels
-from minigrad.errors import ShapeError
 from minigrad.ops.shapes import expand_dims, pad, squeeze
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import Tensor
 
 # --- the three ops ---
 
@@ -25,13 +25,13 @@ def _conv2d(x, weight, bias=None, *, stride, padding, dilation, groups):
     return kernels(x, weight, bias).conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
-@primitive(symbol="conv'", local="conv(g, w), conv'(g, g)", kind=LINEAR)
+@primitive(symbol="conv'", local="conv(g, w), conv'(g, g)", kind="linear")
 def conv2d_input_grad(g, weight, *, x_shape, stride, padding, dilation, groups):
     """The gradient of a convolution's input, given that of its output: its adjoint in x."""
     return kernels(g, weight).conv2d_input_grad(g, weight, x_shape, stride, padding, dilation, groups)
 
 
-@primitive(symbol="conv'", local="conv'(g, w), conv(x, g)", kind=LINEAR)
+@primitive(symbol="conv'", local="conv'(g, w), conv(x, g)", kind="linear")
 def conv2d_weight_grad(x, g, *, weight_shape, stride, padding, dilation, groups):
     """The gradient of a convolution's weight, given its input and the gradient of its output."""
     return kernels(x, g).conv2d_weight_grad(x, g, weight_shape, stride, padding, dilation, groups)
@@ -41,7 +41,7 @@ def _geometry(stride, padding, dilation, groups):
     return {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
 
 
-_conv2d.vjp(
+_conv2d.defvjp(
     x=lambda g, weight, x_shape, stride, padding, dilation, groups: conv2d_input_grad(
         g, weight, x_shape=x_shape, **_geometry(stride, padding, dilation, groups)
     ),
@@ -50,7 +50,7 @@ _conv2d.vjp(
     ),
     bias=lambda g: sum_channels(g),
 )
-_conv2d.jvp(
+_conv2d.defjvp(
     x=lambda t, weight, stride, padding, dilation, groups: _conv2d(
         t, weight, None, **_geometry(stride, padding, dilation, groups)
     ),
@@ -59,7 +59,7 @@ _conv2d.jvp(
     ),
     bias=lambda t: t.reshape((1, -1, 1, 1)),
 )
-conv2d_input_grad.vjp(
+conv2d_input_grad.defvjp(
     g=lambda c, weight, stride, padding, dilation, groups: _conv2d(
         c, weight, None, **_geometry(stride, padding, dilation, groups)
     ),
@@ -67,7 +67,7 @@ conv2d_input_grad.vjp(
         c, g, weight_shape=weight_shape, **_geometry(stride, padding, dilation, groups)
     ),
 )
-conv2d_weight_grad.vjp(
+conv2d_weight_grad.defvjp(
     x=lambda c, g, x_shape, stride, padding, dilation, groups: conv2d_input_grad(
         g, c, x_shape=x_shape, **_geometry(stride, padding, dilation, groups)
     ),

@@ -11,226 +11,226 @@ from functools import cache
 
 import numpy as np
 
+from minigrad.autograd.primitive import composite, primitive
 from minigrad.backend import BatchedArray, elementwise, namespace
-from minigrad.primitive import ELEMENTWISE, composite, primitive
 
 # --- exponentials and logarithms ---
 
 
-@primitive(local="exp(x)", kind=ELEMENTWISE)
+@primitive(local="exp(x)", kind="elementwise")
 def exp(x):
     """e^x, elementwise."""
     return namespace(x).exp(x)
 
 
-exp.vjp(x=lambda g, out: g * out)
+exp.defvjp(x=lambda g, out: g * out)
 
 
-@primitive(local="2^x log 2", kind=ELEMENTWISE)
+@primitive(local="2^x log 2", kind="elementwise")
 def exp2(x):
     """2^x, elementwise."""
     return namespace(x).exp2(x)
 
 
-exp2.vjp(x=lambda g, out: g * (out * math.log(2)))
+exp2.defvjp(x=lambda g, out: g * (out * math.log(2)))
 
 
-@primitive(local="exp(x)", kind=ELEMENTWISE)
+@primitive(local="exp(x)", kind="elementwise")
 def expm1(x):
     """e^x - 1, elementwise; accurate near 0."""
     return namespace(x).expm1(x)
 
 
-expm1.vjp(x=lambda g, out: g * (out + 1))
+expm1.defvjp(x=lambda g, out: g * (out + 1))
 
 
-@primitive(local="1/x", kind=ELEMENTWISE)
+@primitive(local="1/x", kind="elementwise")
 def log(x):
     """The natural logarithm, elementwise."""
     return namespace(x).log(x)
 
 
-log.vjp(x=lambda g, x: g / x)
+log.defvjp(x=lambda g, x: g / x)
 
 
-@primitive(local="1/(x log 2)", kind=ELEMENTWISE)
+@primitive(local="1/(x log 2)", kind="elementwise")
 def log2(x):
     """The logarithm to base 2, elementwise."""
     return namespace(x).log2(x)
 
 
-log2.vjp(x=lambda g, x: g / (x * math.log(2)))
+log2.defvjp(x=lambda g, x: g / (x * math.log(2)))
 
 
-@primitive(local="1/(x log 10)", kind=ELEMENTWISE)
+@primitive(local="1/(x log 10)", kind="elementwise")
 def log10(x):
     """The logarithm to base 10, elementwise."""
     return namespace(x).log10(x)
 
 
-log10.vjp(x=lambda g, x: g / (x * math.log(10)))
+log10.defvjp(x=lambda g, x: g / (x * math.log(10)))
 
 
-@primitive(local="1/(1+x)", kind=ELEMENTWISE)
+@primitive(local="1/(1+x)", kind="elementwise")
 def log1p(x):
     """log(1 + x), elementwise; accurate near 0."""
     return namespace(x).log1p(x)
 
 
-log1p.vjp(x=lambda g, x: g / (1 + x))
+log1p.defvjp(x=lambda g, x: g / (1 + x))
 
 
-@primitive(local="softmax of (a, b)", kind=ELEMENTWISE)
+@primitive(local="softmax of (a, b)", kind="elementwise")
 def logaddexp(a, b):
     """log(e^a + e^b), elementwise with broadcasting, without overflow."""
     return namespace(a, b).logaddexp(a, b)
 
 
-logaddexp.vjp(a=lambda g, a, b: g * sigmoid(a - b), b=lambda g, a, b: g * sigmoid(b - a))
+logaddexp.defvjp(a=lambda g, a, b: g * sigmoid(a - b), b=lambda g, a, b: g * sigmoid(b - a))
 
 # --- roots ---
 
 
-@primitive(local="1/(2 sqrt(x))", kind=ELEMENTWISE)
+@primitive(local="1/(2 sqrt(x))", kind="elementwise")
 def sqrt(x):
     """The square root, elementwise."""
     return namespace(x).sqrt(x)
 
 
-sqrt.vjp(x=lambda g, out: g / (out + out))
+sqrt.defvjp(x=lambda g, out: g / (out + out))
 
 
-@primitive(local="-1/(2 x^(3/2))", kind=ELEMENTWISE)
+@primitive(local="-1/(2 x^(3/2))", kind="elementwise")
 def rsqrt(x):
     """1 / sqrt(x), elementwise."""
     return 1 / namespace(x).sqrt(x)
 
 
-rsqrt.vjp(x=lambda g, out: g * (-0.5 * out * out * out))
+rsqrt.defvjp(x=lambda g, out: g * (-0.5 * out * out * out))
 
 # --- trigonometry ---
 
 
-@primitive(local="cos(x)", kind=ELEMENTWISE)
+@primitive(local="cos(x)", kind="elementwise")
 def sin(x):
     """The sine of x in radians, elementwise."""
     return namespace(x).sin(x)
 
 
-sin.vjp(x=lambda g, x: g * cos(x))
+sin.defvjp(x=lambda g, x: g * cos(x))
 
 
-@primitive(local="-sin(x)", kind=ELEMENTWISE)
+@primitive(local="-sin(x)", kind="elementwise")
 def cos(x):
     """The cosine of x in radians, elementwise."""
     return namespace(x).cos(x)
 
 
-cos.vjp(x=lambda g, x: -g * sin(x))
+cos.defvjp(x=lambda g, x: -g * sin(x))
 
 
-@primitive(local="1 + tan(x)^2", kind=ELEMENTWISE)
+@primitive(local="1 + tan(x)^2", kind="elementwise")
 def tan(x):
     """The tangent of x in radians, elementwise."""
     return namespace(x).tan(x)
 
 
-tan.vjp(x=lambda g, out: g * (1 + out * out))
+tan.defvjp(x=lambda g, out: g * (1 + out * out))
 
 
-@primitive(local="1/sqrt(1-x^2)", kind=ELEMENTWISE)
+@primitive(local="1/sqrt(1-x^2)", kind="elementwise")
 def arcsin(x):
     """The inverse sine in radians, elementwise, for |x| <= 1."""
     return namespace(x).arcsin(x)
 
 
-arcsin.vjp(x=lambda g, x: g * rsqrt(1 - x * x))
+arcsin.defvjp(x=lambda g, x: g * rsqrt(1 - x * x))
 
 
-@primitive(local="-1/sqrt(1-x^2)", kind=ELEMENTWISE)
+@primitive(local="-1/sqrt(1-x^2)", kind="elementwise")
 def arccos(x):
     """The inverse cosine in radians, elementwise, for |x| <= 1."""
     return namespace(x).arccos(x)
 
 
-arccos.vjp(x=lambda g, x: -g * rsqrt(1 - x * x))
+arccos.defvjp(x=lambda g, x: -g * rsqrt(1 - x * x))
 
 
-@primitive(local="1/(1+x^2)", kind=ELEMENTWISE)
+@primitive(local="1/(1+x^2)", kind="elementwise")
 def arctan(x):
     """The inverse tangent in radians, elementwise."""
     return namespace(x).arctan(x)
 
 
-arctan.vjp(x=lambda g, x: g / (1 + x * x))
+arctan.defvjp(x=lambda g, x: g / (1 + x * x))
 
 
-@primitive(local="x/(x^2+y^2), -y/(x^2+y^2)", kind=ELEMENTWISE)
+@primitive(local="x/(x^2+y^2), -y/(x^2+y^2)", kind="elementwise")
 def arctan2(y, x):
     """The angle of the point (x, y) in radians, elementwise with broadcasting."""
     return namespace(y, x).arctan2(y, x)
 
 
-arctan2.vjp(y=lambda g, y, x: g * x / (x * x + y * y), x=lambda g, y, x: -g * y / (x * x + y * y))
+arctan2.defvjp(y=lambda g, y, x: g * x / (x * x + y * y), x=lambda g, y, x: -g * y / (x * x + y * y))
 
 
-@primitive(local="cosh(x)", kind=ELEMENTWISE)
+@primitive(local="cosh(x)", kind="elementwise")
 def sinh(x):
     """The hyperbolic sine, elementwise."""
     return namespace(x).sinh(x)
 
 
-sinh.vjp(x=lambda g, x: g * cosh(x))
+sinh.defvjp(x=lambda g, x: g * cosh(x))
 
 
-@primitive(local="sinh(x)", kind=ELEMENTWISE)
+@primitive(local="sinh(x)", kind="elementwise")
 def cosh(x):
     """The hyperbolic cosine, elementwise."""
     return namespace(x).cosh(x)
 
 
-cosh.vjp(x=lambda g, x: g * sinh(x))
+cosh.defvjp(x=lambda g, x: g * sinh(x))
 
 
-@primitive(local="1 - tanh(x)^2", kind=ELEMENTWISE)
+@primitive(local="1 - tanh(x)^2", kind="elementwise")
 def tanh(x):
     """The hyperbolic tangent, elementwise."""
     return namespace(x).tanh(x)
 
 
-tanh.vjp(x=lambda g, out: g * (1 - out * out))
+tanh.defvjp(x=lambda g, out: g * (1 - out * out))
 
 
-@primitive(local="1/sqrt(x^2+1)", kind=ELEMENTWISE)
+@primitive(local="1/sqrt(x^2+1)", kind="elementwise")
 def arcsinh(x):
     """The inverse hyperbolic sine, elementwise."""
     return namespace(x).arcsinh(x)
 
 
-arcsinh.vjp(x=lambda g, x: g * rsqrt(x * x + 1))
+arcsinh.defvjp(x=lambda g, x: g * rsqrt(x * x + 1))
 
 
-@primitive(local="1/sqrt(x^2-1)", kind=ELEMENTWISE)
+@primitive(local="1/sqrt(x^2-1)", kind="elementwise")
 def arccosh(x):
     """The inverse hyperbolic cosine, elementwise, for x >= 1."""
     return namespace(x).arccosh(x)
 
 
-arccosh.vjp(x=lambda g, x: g * rsqrt(x * x - 1))
+arccosh.defvjp(x=lambda g, x: g * rsqrt(x * x - 1))
 
 
-@primitive(local="1/(1-x^2)", kind=ELEMENTWISE)
+@primitive(local="1/(1-x^2)", kind="elementwise")
 def arctanh(x):
     """The inverse hyperbolic tangent, elementwise, for |x| < 1."""
     return namespace(x).arctanh(x)
 
 
-arctanh.vjp(x=lambda g, x: g / (1 - x * x))
+arctanh.defvjp(x=lambda g, x: g / (1 - x * x))
 
 # --- the error function ---
 
 
-@primitive(local="2/sqrt(pi) exp(-x^2)", kind=ELEMENTWISE)
+@primitive(local="2/sqrt(pi) exp(-x^2)", kind="elementwise")
 def erf(x):
     """The error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, elementwise."""
     if type(x) is BatchedArray:
@@ -239,7 +239,7 @@ def erf(x):
     return out.astype(x.dtype, copy=False) if x.dtype.kind == "f" else out  # SciPy makes float32 of float16
 
 
-erf.vjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
+erf.defvjp(x=lambda g, x: g * (2 / math.sqrt(math.pi)) * exp(-x * x))
 
 
 @cache
@@ -267,7 +267,7 @@ def _special(xp):
 # --- activations ---
 
 
-@primitive(local="1 where x > 0", kind=ELEMENTWISE)
+@primitive(local="1 where x > 0", kind="elementwise")
 def relu(x):
     """max(x, 0), elementwise; slope 0 at 0."""
     xp = namespace(x)
@@ -276,25 +276,25 @@ def relu(x):
     return xp.maximum(x, 0)
 
 
-relu.vjp(x=lambda g, out: g * (out > 0))
+relu.defvjp(x=lambda g, out: g * (out > 0))
 
 
-@primitive(local="s(x)(1-s(x))", kind=ELEMENTWISE)
+@primitive(local="s(x)(1-s(x))", kind="elementwise")
 def sigmoid(x):
     """1 / (1 + e^-x), elementwise, without overflow: (1 + tanh(x/2)) / 2."""
     return namespace(x).tanh(x * 0.5) * 0.5 + 0.5
 
 
-sigmoid.vjp(x=lambda g, out: g * (out * (1 - out)))
+sigmoid.defvjp(x=lambda g, out: g * (out * (1 - out)))
 
 
-@primitive(local="s(beta x)", kind=ELEMENTWISE)
+@primitive(local="s(beta x)", kind="elementwise")
 def softplus(x, *, beta=1.0):
     """log(1 + e^(beta x)) / beta, elementwise, without overflow."""
     return namespace(x).logaddexp(x * beta, 0) / beta
 
 
-softplus.vjp(x=lambda g, x, beta: g * sigmoid(x * beta))
+softplus.defvjp(x=lambda g, x, beta: g * sigmoid(x * beta))
 
 
 @composite

@@ -1,13 +1,16 @@
 """Indexing: reading parts of a tensor, writing parts of a new one, and sorting.
 
 After this file you know that reading at an index and adding into zeros at that index are each other's vjp, and how the
-engine keeps many small reads of one large tensor cheap: their gradients are added into one buffer (`vjp_into`).
+engine keeps many small reads of one large tensor cheap: their gradients are added into one buffer (`defvjp_into`).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.backend import (
     BatchedArray,
     bare,
@@ -21,27 +24,24 @@ from minigrad.backend import (
     to_device,
 )
 from minigrad.backend.scatter import add_at
-from minigrad.errors import ShapeError
 from minigrad.ops.shapes import broadcast_to, check_axis, flip
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import Tensor, array_of
 
 # --- reading and its adjoint ---
 
 
-@primitive(symbol="[ ]", local="1 where read", kind=LINEAR, view=True)
+@primitive(symbol="[ ]", local="1 where read", kind="linear", view=True)
 def _getitem(x, *, index):
     return read(x, index)
 
 
-@primitive(symbol="[ ]=", local="1 where written", kind=LINEAR)
+@primitive(symbol="[ ]=", local="1 where written", kind="linear")
 def _put(g, *, index, shape):
     """Zeros of `shape` with g added at `index`; what is written to twice gets the sum."""
     return kernels(g, *arrays_in(index)).put(g, index, shape)
 
 
-_getitem.vjp(x=lambda g, x_shape, index: _put(g, index=index, shape=x_shape))
-_getitem.vjp_into(x=lambda buffer, g, index: _add_into(buffer, g, index))
+_getitem.defvjp(x=lambda g, x_shape, index: _put(g, index=index, shape=x_shape))
+_getitem.defvjp_into(x=lambda buffer, g, index: _add_into(buffer, g, index))
 
 
 def _add_into(buffer, g, index):
@@ -51,7 +51,7 @@ def _add_into(buffer, g, index):
     return buffer
 
 
-_put.vjp(g=lambda g, index: _getitem(g, index=index))
+_put.defvjp(g=lambda g, index: _getitem(g, index=index))
 
 
 @composite
@@ -98,8 +98,8 @@ def _zero_at(g, index):
     return _index_update(g, namespace(array_of(g)).zeros((), g.dtype), index=index)
 
 
-_index_update.vjp(x=_zero_at, value=lambda g, index: _getitem(g, index=index))
-_index_update.jvp(
+_index_update.defvjp(x=_zero_at, value=lambda g, index: _getitem(g, index=index))
+_index_update.defjvp(
     x=_zero_at,
     value=lambda t, x_shape, index: _index_update(_zeros(t, x_shape), t, index=index),
 )

@@ -7,11 +7,11 @@ Source: Ioffe & Szegedy 2015, algorithm 1; the gradient of all three arguments f
 
 from __future__ import annotations
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import composite, primitive
 from minigrad.backend import kernels
-from minigrad.errors import ShapeError
 from minigrad.ops.elementary import rsqrt
 from minigrad.ops.reductions import mean
-from minigrad.primitive import composite, primitive
 
 
 def batch_norm_composed(x, weight=None, bias=None, *, eps, observe=None):
@@ -32,7 +32,10 @@ def scale_and_shift(x, weight, bias):
 
 
 @primitive(
-    symbol="batch norm", local="w/s (g - mean g - y mean(g y))", residuals=("mean", "inv_std"), twin=batch_norm_composed
+    symbol="batch norm",
+    local="w/s (g - mean g - y mean(g y))",
+    residuals=("mean", "inv_std"),
+    reference=batch_norm_composed,
 )
 def _batch_norm(x, weight=None, bias=None, *, eps, observe=None):
     y, mean, variance, inv_std = kernels(x, weight, bias).batch_norm(x, weight, bias, eps)
@@ -41,7 +44,7 @@ def _batch_norm(x, weight=None, bias=None, *, eps, observe=None):
     return y, mean, inv_std
 
 
-_batch_norm.vjp_together(
+_batch_norm.defvjp_fused(
     lambda g, x, weight, mean, inv_std: kernels(x).batch_norm_backward(g, x, weight, mean, inv_std)
 )
 

@@ -11,12 +11,12 @@ import math
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import kernels, namespace
-from minigrad.errors import ShapeError
 from minigrad.ops.convolution import pair
 from minigrad.ops.shapes import expand_dims, squeeze
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import array_of
 
 # --- max ---
 
@@ -27,34 +27,34 @@ def _max_pool2d(x, *, kernel, stride, padding):
     return kernels(x).max_pool2d(x, kernel, stride, padding)
 
 
-@primitive(symbol="max pool'", local="1 at the winners", kind=LINEAR)
+@primitive(symbol="max pool'", local="1 at the winners", kind="linear")
 def _max_pool2d_scatter(g, *, index, x_shape, kernel, stride, padding):
     """Each number of g put where the winner of its window stood."""
     return kernels(g, index).max_pool2d_scatter(g, index, x_shape, kernel, stride, padding)
 
 
-@primitive(symbol="max pool", local="1 at the winners", kind=LINEAR)
+@primitive(symbol="max pool", local="1 at the winners", kind="linear")
 def _max_pool2d_gather(t, *, index, kernel, stride, padding):
     """The number of t where the winner of each window stood."""
     return kernels(t, index).max_pool2d_gather(t, index, kernel, stride, padding)
 
 
-_max_pool2d.vjp(
+_max_pool2d.defvjp(
     x=lambda g, index, x_shape, kernel, stride, padding: _max_pool2d_scatter(
         g, index=index, x_shape=x_shape, kernel=kernel, stride=stride, padding=padding
     )
 )
-_max_pool2d.jvp(
+_max_pool2d.defjvp(
     x=lambda t, index, kernel, stride, padding: _max_pool2d_gather(
         t, index=index, kernel=kernel, stride=stride, padding=padding
     )
 )
-_max_pool2d_scatter.vjp(
+_max_pool2d_scatter.defvjp(
     g=lambda c, index, kernel, stride, padding: _max_pool2d_gather(
         c, index=index, kernel=kernel, stride=stride, padding=padding
     )
 )
-_max_pool2d_gather.vjp(
+_max_pool2d_gather.defvjp(
     t=lambda c, index, t_shape, kernel, stride, padding: _max_pool2d_scatter(
         c, index=index, x_shape=t_shape, kernel=kernel, stride=stride, padding=padding
     )
@@ -63,22 +63,22 @@ _max_pool2d_gather.vjp(
 # --- average ---
 
 
-@primitive(symbol="avg pool", local="1/n", kind=LINEAR)
+@primitive(symbol="avg pool", local="1/n", kind="linear")
 def _avg_pool2d(x, *, kernel, stride, padding, count_include_pad):
     return kernels(x).avg_pool2d(x, kernel, stride, padding, count_include_pad)
 
 
-@primitive(symbol="avg pool'", local="1/n", kind=LINEAR)
+@primitive(symbol="avg pool'", local="1/n", kind="linear")
 def _avg_pool2d_input_grad(g, *, x_shape, kernel, stride, padding, count_include_pad):
     return kernels(g).avg_pool2d_input_grad(g, x_shape, kernel, stride, padding, count_include_pad)
 
 
-_avg_pool2d.vjp(
+_avg_pool2d.defvjp(
     x=lambda g, x_shape, kernel, stride, padding, count_include_pad: _avg_pool2d_input_grad(
         g, x_shape=x_shape, kernel=kernel, stride=stride, padding=padding, count_include_pad=count_include_pad
     )
 )
-_avg_pool2d_input_grad.vjp(
+_avg_pool2d_input_grad.defvjp(
     g=lambda c, kernel, stride, padding, count_include_pad: _avg_pool2d(
         c, kernel=kernel, stride=stride, padding=padding, count_include_pad=count_include_pad
     )

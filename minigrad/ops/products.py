@@ -12,16 +12,16 @@ from itertools import chain
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import kernels, namespace
-from minigrad.errors import ShapeError
 from minigrad.ops.shapes import broadcast_to, check_axis, diagonal, transpose
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import Tensor
 
 # --- matmul ---
 
 
-@primitive(symbol="@", local="b', a'", kind=LINEAR)
+@primitive(symbol="@", local="b', a'", kind="linear")
 def matmul(a, b):
     """a @ b: the last axis of a against the second last of b (a vector's only one); batch axes broadcast."""
     if not (getattr(a, "ndim", 0) and getattr(b, "ndim", 0)):
@@ -66,7 +66,7 @@ def _matmul_right(g, a, b_shape):
     return right if len(b_shape) > 1 else right[..., 0]
 
 
-matmul.vjp(a=_matmul_left, b=_matmul_right)
+matmul.defvjp(a=_matmul_left, b=_matmul_right)
 
 
 @primitive(symbol="linear", local="w', x', 1")
@@ -90,12 +90,12 @@ def _rows(x):
     return x if x.ndim == 2 else x.reshape((math.prod(x.shape[:-1]), x.shape[-1]))
 
 
-linear.vjp(
+linear.defvjp(
     x=lambda g, weight: product(g, weight),
     weight=lambda g, x: product(_rows(g).T, _rows(x)),
     bias=lambda g: sum_rows(g),
 )
-linear.jvp(
+linear.defjvp(
     x=lambda t, weight: product(t, weight.T),
     weight=lambda t, x: product(x, t.T),
     bias=lambda t: t,  # the engine repeats it over the batch
@@ -177,8 +177,8 @@ def _einsum_push(t, operands, position, terms, result):
     return _einsum(*operands[:position], t, *operands[position + 1 :], terms=terms, result=result)
 
 
-_einsum.vjp(operands=_einsum_pull)
-_einsum.jvp(operands=_einsum_push)
+_einsum.defvjp(operands=_einsum_pull)
+_einsum.defjvp(operands=_einsum_push)
 
 
 @composite

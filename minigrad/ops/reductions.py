@@ -12,13 +12,13 @@ import math
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import bare, namespace
-from minigrad.errors import ShapeError
 from minigrad.ops.arithmetic import abs as absolute
 from minigrad.ops.arithmetic import square, where
 from minigrad.ops.shapes import concatenate, flip
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import array_of
 
 # --- axes ---
 
@@ -52,16 +52,16 @@ def count(shape: tuple[int, ...], axis) -> int:
 # --- sums ---
 
 
-@primitive(local="1", kind=LINEAR)
+@primitive(local="1", kind="linear")
 def sum(x, *, axis=None, keepdims=False):
     """The sum over `axis` (an int, a tuple, or None for all)."""
     return x.sum(axis=axis, keepdims=keepdims)
 
 
-sum.vjp(x=lambda g, x_shape, axis: spread(g, axis, x_shape))
+sum.defvjp(x=lambda g, x_shape, axis: spread(g, axis, x_shape))
 
 
-@primitive(local="1/n", kind=LINEAR)
+@primitive(local="1/n", kind="linear")
 def mean(x, *, axis=None, keepdims=False):
     """The mean over `axis`. Of nothing it is NaN, as in NumPy."""
     if x.ndim and (x.dtype.kind != "f" or x.dtype.itemsize < 4 or not x.size):
@@ -69,7 +69,7 @@ def mean(x, *, axis=None, keepdims=False):
     return x.sum(axis=axis, keepdims=keepdims) / count(x.shape, axis)
 
 
-mean.vjp(x=lambda g, x_shape, axis: spread(g / (count(x_shape, axis) or 1), axis, x_shape))
+mean.defvjp(x=lambda g, x_shape, axis: spread(g / (count(x_shape, axis) or 1), axis, x_shape))
 
 
 @composite
@@ -104,8 +104,8 @@ def _direction(x, out, axis):
     return x / where(length == 0, 1, length)
 
 
-_norm2.vjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _direction(x, out, axis))
-_norm2.jvp(x=lambda t, x, out, axis, keepdims: sum(t * _direction(x, out, axis), axis=axis, keepdims=keepdims))
+_norm2.defvjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _direction(x, out, axis))
+_norm2.defjvp(x=lambda t, x, out, axis, keepdims: sum(t * _direction(x, out, axis), axis=axis, keepdims=keepdims))
 
 
 @composite
@@ -148,11 +148,11 @@ def _product_of_others(x, axis):
     return (left * right).reshape(moved.shape).transpose(back)
 
 
-prod.vjp(x=lambda g, x, axis: keep_axes(g, axis, x.shape) * _product_of_others(x, axis))
-prod.jvp(x=lambda t, x, axis, keepdims: sum(t * _product_of_others(x, axis), axis=axis, keepdims=keepdims))
+prod.defvjp(x=lambda g, x, axis: keep_axes(g, axis, x.shape) * _product_of_others(x, axis))
+prod.defjvp(x=lambda t, x, axis, keepdims: sum(t * _product_of_others(x, axis), axis=axis, keepdims=keepdims))
 
 
-@primitive(local="1 up to here", kind=LINEAR)
+@primitive(local="1 up to here", kind="linear")
 def cumsum(x, *, axis):
     """Running sums along `axis`."""
     _need_axis("cumsum", axis)
@@ -164,7 +164,7 @@ def _need_axis(op: str, axis) -> None:
         raise TypeError(f"{op}: axis=None; give the axis to run along, and flatten first if all is meant: x.ravel().")
 
 
-cumsum.vjp(x=lambda g, axis: flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis))
+cumsum.defvjp(x=lambda g, axis: flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis))
 
 
 @primitive(local="product of the others up to here")
@@ -202,8 +202,8 @@ def _cumprod_jacobian(x):
     return where(xp.arange(n)[:, None] <= xp.arange(n), running, 0).swapaxes(-1, -2)
 
 
-cumprod.vjp(x=_cumprod_vjp)
-cumprod.jvp(x=_cumprod_jvp)
+cumprod.defvjp(x=_cumprod_vjp)
+cumprod.defjvp(x=_cumprod_jvp)
 
 # --- extremes ---
 
@@ -227,8 +227,8 @@ def _winners(g, x, out, axis):
 
 
 for _op in (max, min):
-    _op.vjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _winners(g, x, out, axis))
-    _op.jvp(x=lambda t, x, out, axis, keepdims: sum(t * _winners(t, x, out, axis), axis=axis, keepdims=keepdims))
+    _op.defvjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _winners(g, x, out, axis))
+    _op.defjvp(x=lambda t, x, out, axis, keepdims: sum(t * _winners(t, x, out, axis), axis=axis, keepdims=keepdims))
 
 
 @composite

@@ -12,15 +12,15 @@ from itertools import pairwise
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import namespace
-from minigrad.errors import ShapeError
-from minigrad.primitive import LINEAR, composite, primitive
-from minigrad.tensor import array_of
 
 # --- rearranging ---
 
 
-@primitive(local="1", kind=LINEAR, view=True)
+@primitive(local="1", kind="linear", view=True)
 def reshape(x, *, shape):
     """x in another shape of the same size; one entry may be -1, to be worked out."""
     try:
@@ -29,10 +29,10 @@ def reshape(x, *, shape):
         raise ShapeError(f"reshape: {x.size} elements of shape {x.shape} do not fit into shape {shape}.") from None
 
 
-reshape.vjp(x=lambda g, x_shape: g.reshape(x_shape))
+reshape.defvjp(x=lambda g, x_shape: g.reshape(x_shape))
 
 
-@primitive(local="1", kind=LINEAR, view=True)
+@primitive(local="1", kind="linear", view=True)
 def transpose(x, *, axes=None):
     """x with its axes in the order `axes`, or reversed for None (NumPy's meaning)."""
     if axes is not None and sorted(a % x.ndim if x.ndim else a for a in axes) != list(range(x.ndim)):
@@ -44,7 +44,7 @@ def _transpose_back(g, axes):
     return g.transpose(None if axes is None else tuple(int(i) for i in np.argsort([a % g.ndim for a in axes])))
 
 
-transpose.vjp(x=lambda g, axes: g.transpose() if axes is None else _transpose_back(g, axes))
+transpose.defvjp(x=lambda g, axes: g.transpose() if axes is None else _transpose_back(g, axes))
 
 
 @composite
@@ -117,22 +117,22 @@ def ravel(x):
     return reshape(x, shape=(-1,))
 
 
-@primitive(local="1", kind=LINEAR, view=True)
+@primitive(local="1", kind="linear", view=True)
 def flip(x, *, axis=None):
     """x in reverse order along `axis` (an int, a tuple, or None for all)."""
     return namespace(x).flip(x, axis)
 
 
-flip.vjp(x=lambda g, axis: flip(g, axis=axis))
+flip.defvjp(x=lambda g, axis: flip(g, axis=axis))
 
 
-@primitive(local="1", kind=LINEAR)
+@primitive(local="1", kind="linear")
 def roll(x, *, shift, axis=None):
     """x shifted along `axis`, what leaves at one end entering at the other; of the flattened x for None."""
     return namespace(x).roll(x, shift, axis)
 
 
-roll.vjp(
+roll.defvjp(
     x=lambda g, shift, axis: roll(
         g, shift=tuple(-s for s in shift) if isinstance(shift, (tuple, list)) else -shift, axis=axis
     )
@@ -141,13 +141,13 @@ roll.vjp(
 # --- repeating ---
 
 
-@primitive(local="1", kind=LINEAR, view=True)
+@primitive(local="1", kind="linear", view=True)
 def broadcast_to(x, *, shape):
     """x repeated to `shape`, by NumPy's broadcasting."""
     return namespace(x).broadcast_to(x, shape)
 
 
-broadcast_to.vjp(x=lambda g: g)  # the engine sums it back, as it does for every op that broadcasts
+broadcast_to.defvjp(x=lambda g: g)  # the engine sums it back, as it does for every op that broadcasts
 
 
 @composite
@@ -181,8 +181,8 @@ def _pad_constant(x, *, widths, value=0):
     return namespace(x).pad(x, widths, constant_values=value) if widths else x.copy()
 
 
-_pad_constant.vjp(x=lambda g, x_shape, widths: g[_inside(widths, x_shape)])
-_pad_constant.jvp(x=lambda t, widths: _pad_constant(t, widths=widths))
+_pad_constant.defvjp(x=lambda g, x_shape, widths: g[_inside(widths, x_shape)])
+_pad_constant.defjvp(x=lambda t, widths: _pad_constant(t, widths=widths))
 
 
 def _inside(widths, shape):
@@ -231,8 +231,8 @@ def _place(t, arrays_shapes, position, axis):
     return _pad_constant(t, widths=tuple((before, after) if i == axis else (0, 0) for i in range(t.ndim)))
 
 
-_concatenate.vjp(arrays=_part)
-_concatenate.jvp(arrays=_place)
+_concatenate.defvjp(arrays=_part)
+_concatenate.defjvp(arrays=_place)
 
 
 @composite
@@ -283,22 +283,22 @@ def split(x, indices_or_sections, axis=0):
 # --- triangles and diagonals ---
 
 
-@primitive(local="1 below", kind=LINEAR)
+@primitive(local="1 below", kind="linear")
 def tril(x, *, k=0):
     """x with zeros above its k-th diagonal, over the last two axes."""
     return namespace(x).tril(x, k)
 
 
-tril.vjp(x=lambda g, k: tril(g, k=k))
+tril.defvjp(x=lambda g, k: tril(g, k=k))
 
 
-@primitive(local="1 above", kind=LINEAR)
+@primitive(local="1 above", kind="linear")
 def triu(x, *, k=0):
     """x with zeros below its k-th diagonal, over the last two axes."""
     return namespace(x).triu(x, k)
 
 
-triu.vjp(x=lambda g, k: triu(g, k=k))
+triu.defvjp(x=lambda g, k: triu(g, k=k))
 
 
 @composite

@@ -10,13 +10,13 @@ import math
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import primitive
 from minigrad.backend import namespace, read
-from minigrad.errors import ShapeError
 from minigrad.ops.arithmetic import where
 from minigrad.ops.elementary import exp
 from minigrad.ops.indexing import check_range
 from minigrad.ops.reductions import keep_axes, sum
-from minigrad.primitive import primitive
 
 
 @primitive(local="softmax(x)")
@@ -34,8 +34,8 @@ def _share_of_sum(x, out, axis):
     return exp(x - where(whole == -math.inf, 0, whole))
 
 
-logsumexp.vjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _share_of_sum(x, out, axis))
-logsumexp.jvp(x=lambda t, x, out, axis, keepdims: sum(t * _share_of_sum(x, out, axis), axis=axis, keepdims=keepdims))
+logsumexp.defvjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _share_of_sum(x, out, axis))
+logsumexp.defjvp(x=lambda t, x, out, axis, keepdims: sum(t * _share_of_sum(x, out, axis), axis=axis, keepdims=keepdims))
 
 
 @primitive(local="s (g - g.s)")
@@ -49,8 +49,8 @@ def _softmax_rule(g, out, axis):  # the Jacobian diag(s) - s s' is symmetric: on
     return out * (g - sum(g * out, axis=axis, keepdims=True))
 
 
-softmax.vjp(x=_softmax_rule)
-softmax.jvp(x=_softmax_rule)
+softmax.defvjp(x=_softmax_rule)
+softmax.defjvp(x=_softmax_rule)
 
 
 @primitive(local="g - softmax(x) sum(g)")
@@ -61,8 +61,8 @@ def log_softmax(x, *, axis=-1):
     return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
 
 
-log_softmax.vjp(x=lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True))
-log_softmax.jvp(x=lambda t, out, axis: t - sum(exp(out) * t, axis=axis, keepdims=True))
+log_softmax.defvjp(x=lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True))
+log_softmax.defjvp(x=lambda t, out, axis: t - sum(exp(out) * t, axis=axis, keepdims=True))
 
 
 def _cross_entropy_composed(scores, target):
@@ -71,7 +71,7 @@ def _cross_entropy_composed(scores, target):
 
 
 @primitive(
-    symbol="cross-entropy", local="softmax(x) - truth", residuals=("probabilities",), twin=_cross_entropy_composed
+    symbol="cross-entropy", local="softmax(x) - truth", residuals=("probabilities",), reference=_cross_entropy_composed
 )
 def softmax_cross_entropy(scores, target):
     """-log softmax(scores)[target], row by row: scores (N, C), target (N,) integers; result (N,)."""
@@ -96,4 +96,4 @@ def _softmax_minus_truth(g, probabilities, target):
     return difference, None
 
 
-softmax_cross_entropy.vjp_together(_softmax_minus_truth)
+softmax_cross_entropy.defvjp_fused(_softmax_minus_truth)

@@ -13,13 +13,13 @@ from functools import partial, wraps
 from numbers import Integral
 from typing import Any
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.levels import enter_level, leave_level, levels_of
+from minigrad.autograd.node import creation_number, grad_mode
+from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.backend import Array, Level, bare
-from minigrad.errors import ShapeError
-from minigrad.ops.batching import enter_level, leave_level, levels_of
-from minigrad.record import creation_number, grad_mode
-from minigrad.tensor import Tensor, as_tensor
 from minigrad.transforms.checkpointing import surrounded_by
-from minigrad.trees import flatten, spread_prefix
+from minigrad.transforms.trees import flatten, spread_prefix
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial, wraps
 from typing import Any
 
-from minigrad.autograd import enable_grad, is_grad_enabled
+from minigrad.autograd.errors import GradientError
+from minigrad.autograd.node import Node, creation_number, grad_mode, recipes
+from minigrad.autograd.reverse import enable_grad, is_grad_enabled
+from minigrad.autograd.saved import restored, whose_memory
+from minigrad.autograd.tensor import Tensor
 from minigrad.creation import remember_generators
-from minigrad.errors import GradientError
-from minigrad.record import Node, creation_number, grad_mode, recipes
-from minigrad.saved import restored, whose_memory
-from minigrad.tensor import Tensor
-from minigrad.trees import flatten, map_leaves
+from minigrad.transforms.trees import flatten, map_leaves
 
 
 def checkpoint(f: Callable) -> Callable:

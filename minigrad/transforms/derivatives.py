@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.creation import ones_like
-from minigrad.errors import ShapeError
-from minigrad.tensor import Tensor, as_tensor
 from minigrad.transforms.trace import Trace, normal_argnums, scalar_of
-from minigrad.trees import flatten, flatten_like
+from minigrad.transforms.trees import flatten, flatten_like
 
 
 def grad(f: Callable, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Callable:

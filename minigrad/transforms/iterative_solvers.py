@@ -13,14 +13,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.tensor import Tensor, array_of, as_tensor
 from minigrad.backend import Array, namespace
-from minigrad.errors import ShapeError
 from minigrad.ops.linalg import iterative
 from minigrad.ops.linalg.iterative import ConvergenceError
 from minigrad.ops.linalg.matrices import check_matrix, check_system, t
 from minigrad.ops.linalg.operators import column_norm
 from minigrad.ops.shapes import concatenate
-from minigrad.tensor import Tensor, array_of, as_tensor
 from minigrad.transforms.derivatives import vjp
 from minigrad.transforms.linear_solve import Apply, Solver, System, right_hand_side, solution_of
 

@@ -10,15 +10,15 @@ from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from typing import Any
 
+from minigrad.autograd.errors import GradientError
+from minigrad.autograd.levels import enter_level, leave_level
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, namespace
-from minigrad.errors import GradientError
 from minigrad.ops import concatenate, moveaxis
-from minigrad.ops.batching import enter_level, leave_level
-from minigrad.tensor import Tensor
 from minigrad.transforms.batching import new_level
 from minigrad.transforms.together import push_together
 from minigrad.transforms.trace import Record, Trace, normal_argnums
-from minigrad.trees import flatten
+from minigrad.transforms.trees import flatten
 
 
 def jacobian(

@@ -19,18 +19,18 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import autograd, forward
+from minigrad.autograd import forward, reverse
+from minigrad.autograd.errors import GradientError, ShapeError
+from minigrad.autograd.levels import levels_of
+from minigrad.autograd.node import Node, creation_number, grad_mode, leaf
+from minigrad.autograd.primitive import primitive
+from minigrad.autograd.saved import whose_memory
+from minigrad.autograd.tensor import Tensor, array_of, as_tensor
 from minigrad.backend import Array, bare, give_to_all, namespace
-from minigrad.errors import GradientError, ShapeError
-from minigrad.ops.batching import levels_of
 from minigrad.ops.linalg.iterative import ConvergenceError
 from minigrad.ops.linalg.matrices import some
 from minigrad.ops.linalg.operators import column_norm, threshold
 from minigrad.ops.shapes import concatenate
-from minigrad.primitive import primitive
-from minigrad.record import Node, creation_number, grad_mode, leaf
-from minigrad.saved import whose_memory
-from minigrad.tensor import Tensor, array_of, as_tensor
 
 Apply = Callable[[Array], Array]
 Solver = Callable[[Apply, Array, Array], Array]  # (v -> A v, right-hand side, how long its residual may be) -> x
@@ -152,7 +152,7 @@ class System:
 
     def trace(self, x: Any) -> tuple[Tensor, Tensor]:
         """(v, A v) recorded, for a v with the value of x that is not connected to x, unless x is a Tensor."""
-        with autograd.set_grad_enabled(grad_mode.enabled or True):  # as it is where on, for it may be IN_RULES
+        with reverse.set_grad_enabled(grad_mode.enabled or True):  # as it is where on, for it may be IN_RULES
             v = x.clone() if isinstance(x, Tensor) and x.node is not None else _point(array_of(x))
             return v, self(v)
 
@@ -172,7 +172,7 @@ class System:
 
     def solution(self, b: Array, x0: Array | None = None) -> Array:
         """x with A x = b, all of them arrays; ConvergenceError unless its residual, computed anew, is short enough."""
-        with autograd.no_grad():
+        with reverse.no_grad():
             apply = self.on_arrays(b)
             allowed = threshold(b, self.rtol, self.atol)
             x, r = (namespace(b).zeros_like(b), b) if x0 is None else (x0, b - apply(x0))
@@ -215,7 +215,7 @@ class System:
             )
 
 
-class _WalkWithin(autograd._Pass):
+class _WalkWithin(reverse._Pass):
     """A backward pass that ends at the nodes `border`, though some of them may come from others of them."""
 
     def __init__(self, border: set[Node | None], create_graph: bool, captured: dict[Node, Any]):
@@ -280,8 +280,8 @@ def _on(tangent, out, system):
     return replace(system, x0=None).solve_for(b_tangent)
 
 
-_linear_solve.vjp(packed=_back)
-_linear_solve.jvp(packed=_on)
+_linear_solve.defvjp(packed=_back)
+_linear_solve.defjvp(packed=_on)
 
 
 def _moved(system: System, x: Any, tangents: Iterable[Any]) -> Any:
@@ -289,7 +289,7 @@ def _moved(system: System, x: Any, tangents: Iterable[Any]) -> Any:
     start = creation_number()
     _, image = system.trace(x)
     moving = dict(zip(system.outside, tangents, strict=True))
-    for node in autograd.nodes_between(moving, [image.node]):
+    for node in reverse.nodes_between(moving, [image.node]):
         if node.order < start:  # x, from which v may have been copied, is older
             moving[node] = forward.push_through(node, moving, isinstance(x, Tensor))
     return moving[image.node]

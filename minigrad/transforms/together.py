@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minigrad import backend, forward
-from minigrad.autograd import nodes_between, set_grad_enabled
+from minigrad import backend
+from minigrad.autograd import forward
+from minigrad.autograd.node import Node
+from minigrad.autograd.reverse import nodes_between, set_grad_enabled
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, Level
-from minigrad.primitive import ELEMENTWISE
-from minigrad.record import Node
-from minigrad.tensor import Tensor
 from minigrad.transforms.batching import new_level
 
 
@@ -35,7 +35,7 @@ def push_together(outputs: Sequence[Tensor], source: Tensor, directions: Array) 
 
 
 def _pushed(node: Node, moving: dict, level: Level) -> Array | None:
-    if node.plan.op.kind == ELEMENTWISE and node.shape.__class__ is tuple:  # that is, not inside another vmap
+    if node.plan.op.kind == "elementwise" and node.shape.__class__ is tuple:  # that is, not inside another vmap
         return forward.push_through(node, moving, False, level.size)
     entered = {p: backend.enter(moving[p], 0, level) for p in node.parents if moving.get(p) is not None}
     tangent = forward.push_through(node, entered, False)

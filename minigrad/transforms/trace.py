@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minigrad import autograd, forward
+from minigrad.autograd import forward, reverse
+from minigrad.autograd.errors import GradientError
+from minigrad.autograd.node import leaf
+from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.creation import zeros_like
-from minigrad.errors import GradientError
-from minigrad.record import leaf
-from minigrad.tensor import Tensor, as_tensor
-from minigrad.trees import flatten, form, map_leaves
+from minigrad.transforms.trees import flatten, form, map_leaves
 
 
 class Record:
@@ -38,7 +38,7 @@ class Record:
         found: Sequence[Tensor | None] = [None] * len(self.inputs)
         if pairs and self.inputs:
             ys, vs = zip(*pairs, strict=True)
-            found = autograd.grad(
+            found = reverse.grad(
                 ys, self.inputs, vs, retain_graph=keep or create_graph, create_graph=create_graph, allow_unused=True
             )
         return [zeros_like(x.detach()) if g is None else g for g, x in zip(found, self.inputs, strict=True)]
@@ -55,7 +55,7 @@ class Record:
     def _to_be_recorded(self, vectors: Sequence[Tensor | None]) -> bool:
         """Whether the derivative along these vectors may be differentiated itself."""
         tracked = any(v is not None and v.node is not None for v in vectors)
-        return autograd.is_grad_enabled() and (self.connected or tracked)
+        return reverse.is_grad_enabled() and (self.connected or tracked)
 
 
 class Trace(Record):
@@ -68,7 +68,7 @@ class Trace(Record):
 
     def __init__(self, f: Callable, args: Sequence, kwargs: dict, argnums: Sequence[int], has_aux: bool = False):
         super().__init__((), ())
-        self.recording = autograd.is_grad_enabled()
+        self.recording = reverse.is_grad_enabled()
         self.trees: list[tuple[int, Callable]] = []  # for each argument: how many leaves, and what makes a tree of them
         self.given: list[Tensor] = []
         args = list(args)
@@ -79,7 +79,7 @@ class Trace(Record):
             args[number] = rebuild(points)
             self.inputs += points
             self.trees.append((len(points), rebuild))
-        with autograd.enable_grad():
+        with reverse.enable_grad():
             out = f(*args, **kwargs)
         self.out, self.aux = _with_aux(out) if has_aux else (out, None)
         self.outputs = [x if isinstance(x, Tensor) else as_tensor(x) for x in flatten(self.out)[0]]

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import GradientError, ShapeError, Tensor, autograd, nn, optim
-from minigrad.primitive import ELEMENTWISE, LINEAR
 from tests.support.op_cases import CASES, SUBJECTS
 
 few = settings(max_examples=max(settings.default.max_examples // 6, 2))
@@ -315,7 +314,7 @@ def test_an_error_in_a_hook_comes_through_and_leaves_the_engine_as_it_was():
 # --- ops of the user's own, half done ---
 
 
-@pytest.mark.parametrize("kind", [ELEMENTWISE, LINEAR, "general"])
+@pytest.mark.parametrize("kind", ["elementwise", "linear", "general"])
 def test_an_op_without_rules_works_until_its_derivative_is_asked_for(new_op, kind):
     @new_op(kind=kind)
     def twice(x):
@@ -326,10 +325,10 @@ def test_an_op_without_rules_works_until_its_derivative_is_asked_for(new_op, kin
     np.testing.assert_array_equal(twice(x).detach().numpy(), [2, 4])
     (g,) = autograd.grad(y, other, retain_graph=True)  # does not lead through it
     np.testing.assert_array_equal(g.numpy(), [1, 1])
-    with pytest.raises(GradientError, match=r"twice has no vjp rule for its argument 'x'.*twice\.vjp\(x="):
+    with pytest.raises(GradientError, match=r"twice has no vjp rule for its argument 'x'.*twice\.defvjp\(x="):
         y.backward()
-    if kind != LINEAR:  # a linear op is its own jvp
-        with pytest.raises(GradientError, match=r"twice has no jvp rule for its argument 'x'.*twice\.jvp\(x="):
+    if kind != "linear":  # a linear op is its own jvp
+        with pytest.raises(GradientError, match=r"twice has no jvp rule for its argument 'x'.*twice\.defjvp\(x="):
             mg.push(y, x, np.ones(2))
 
 
@@ -338,7 +337,7 @@ def test_an_op_that_gives_integers_cannot_be_differentiable(new_op):
     def signs(x):
         return (x > 0).astype(int)
 
-    signs.vjp(x=lambda g: g)
+    signs.defvjp(x=lambda g: g)
     with pytest.raises(TypeError, match=r"signs: its forward returned int64.*differentiable=False"):
         signs(leaf(1.0))
     assert signs(mg.tensor(1.0)).item() == 1
@@ -363,11 +362,11 @@ LOSING_RULES = {
 
 @pytest.mark.parametrize("name", LOSING_RULES)
 def test_a_rule_that_takes_numbers_out_of_tensors_gives_no_second_derivative(new_op, name):
-    @new_op(kind=ELEMENTWISE)
+    @new_op(kind="elementwise")
     def cube(x):
         return x**3
 
-    cube.vjp(x=LOSING_RULES[name])
+    cube.defvjp(x=LOSING_RULES[name])
     x = leaf(0.5)
     cube(x).backward()
     np.testing.assert_allclose(x.grad.item(), 0.75, rtol=1e-12)
@@ -382,7 +381,7 @@ def test_a_rule_that_takes_numbers_out_of_tensors_gives_no_second_derivative(new
 def test_a_rule_may_look_at_tensors_branch_on_them_and_hold_them_constant_in_words(new_op):
     seen = []
 
-    @new_op(kind=ELEMENTWISE)
+    @new_op(kind="elementwise")
     def cube(x):
         return x**3
 
@@ -392,7 +391,7 @@ def test_a_rule_may_look_at_tensors_branch_on_them_and_hold_them_constant_in_wor
             return g * (3 * x * x)
         raise AssertionError("the wrong branch")
 
-    cube.vjp(x=rule)
+    cube.defvjp(x=rule)
     x = leaf(0.5)
     (g,) = autograd.grad(cube(x), x, create_graph=True)
     (gg,) = autograd.grad(g, x)
@@ -413,8 +412,8 @@ def cube_with_residual(new_op):
     def cube(x, y=None):
         return x**3 + (0 if y is None else y), 3 * x * x, x > 0
 
-    cube.vjp(x=lambda g, slope, positive: g * slope * (2 * positive - 1), y=lambda g: g)
-    cube.jvp(x=lambda t, slope, positive: t * slope * (2 * positive - 1), y=lambda t: t)
+    cube.defvjp(x=lambda g, slope, positive: g * slope * (2 * positive - 1), y=lambda g: g)
+    cube.defjvp(x=lambda t, slope, positive: t * slope * (2 * positive - 1), y=lambda t: t)
     return cube
 
 
@@ -426,7 +425,7 @@ def test_a_rule_that_uses_a_residual_gives_the_first_derivative_and_refuses_the_
     ):
         g, _ = first()
         assert g.item() in (0.75, 1.75)
-        with pytest.raises(GradientError, match=r"cube has no second derivative.*'slope'.*twin.*bools or integers"):
+        with pytest.raises(GradientError, match=r"no second derivative.*'slope'.*reference.*bools or integers"):
             autograd.grad(g, x)
 
 
@@ -443,8 +442,8 @@ def test_a_residual_of_integers_or_bools_counts_as_constant(new_op):
         positive = x > 0
         return np.where(positive, x**3, -(x**3)), positive
 
-    cubed_size.vjp(x=lambda g, x, positive: g * (3 * x * x) * (2 * positive - 1.0))
-    cubed_size.jvp(x=lambda t, x, positive: t * (3 * x * x) * (2 * positive - 1.0))
+    cubed_size.defvjp(x=lambda g, x, positive: g * (3 * x * x) * (2 * positive - 1.0))
+    cubed_size.defjvp(x=lambda t, x, positive: t * (3 * x * x) * (2 * positive - 1.0))
     mg.gradgradcheck(cubed_size, leaf(0.5, -0.7))
 
 

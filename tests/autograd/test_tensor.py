@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import DeviceError, Tensor
-from minigrad.tensor import as_tensor
+from minigrad.autograd.tensor import as_tensor
 from tests.support.strategies import FLOATS, INTEGERS, arrays, indices, shapes, uniform
 
 # --- making ---

@@ -15,9 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import Tensor, anomaly, autograd, forward
-from minigrad.anomaly import AnomalyError, detect_anomaly
-from minigrad.primitive import ELEMENTWISE, OPS, Binary, Primitive, Unary
+from minigrad import Tensor, autograd
+from minigrad.autograd import forward, reverse
+from minigrad.autograd.primitive import OPS, Binary, Primitive, Unary
+from minigrad.checks import anomaly
+from minigrad.checks.anomaly import AnomalyError, detect_anomaly
 from tests.support import strict_backend
 from tests.support.anomaly_troubles import TROUBLES, leaf
 from tests.support.op_cases import CASES, SUBJECTS
@@ -55,7 +57,7 @@ BREAK = {
     "infinities count as NaN": ("_not_finite", lambda value: true_trouble(value) and "NaN"),
     "every infinity is excused": ("_holding", lambda what, values: list(values)),
     "forwards are not watched": ("_watched_forward", lambda op, run: run),
-    "backward passes are not watched": ("_WatchedPass", autograd._Pass),
+    "backward passes are not watched": ("_WatchedPass", reverse._Pass),
     "pushes are not watched": ("_watched_push", forward.push_through),
     "places are not noted": ("_node_with_place", anomaly.Node),
     "places are a line off": ("_Place", lambda code, at, line, through: true_place(code, at, line + 1, through)),
@@ -88,11 +90,11 @@ def line_of(words: str) -> int:
 
 @pytest.mark.parametrize("guilty", ["a", "b"])
 def test_of_two_arguments_that_are_one_tensor_the_right_one_is_named(new_op, guilty):
-    @new_op(kind=ELEMENTWISE)
+    @new_op(kind="elementwise")
     def both(a, b):
         return a + b
 
-    both.vjp(**{name: (lambda g: g * np.float32(np.nan)) if name == guilty else (lambda g: g) for name in "ab"})
+    both.defvjp(**{name: (lambda g: g * np.float32(np.nan)) if name == guilty else (lambda g: g) for name in "ab"})
     x = leaf(1.0)
     with pytest.raises(AnomalyError, match=f"its argument '{guilty}'"), detect_anomaly():
         both(x, x).backward()
@@ -108,8 +110,8 @@ def test_an_in_place_rule_is_watched(new_op, first):
         buffer[:1] += g / x[:1]
         return buffer
 
-    head.vjp(x=lambda g: NotImplemented)
-    head.vjp_into(x=into)
+    head.defvjp(x=lambda g: NotImplemented)
+    head.defvjp_into(x=into)
     x = leaf(0.0, 1.0)
     with pytest.raises(AnomalyError, match="head, backward: Inf") as caught, detect_anomaly():
         y = head(x)  # the call of an in-place rule
@@ -122,18 +124,18 @@ def test_a_joint_rule_tells_its_arguments_apart(new_op):
     def joined(a, b, c):
         return a + b + c
 
-    joined.vjp_together(lambda g: (g, g, g / 0.0))
+    joined.defvjp_fused(lambda g: (g, g, g / 0.0))
     x, y = leaf(1.0), leaf(1.0)
     with pytest.raises(AnomalyError, match="its argument 'c'"), detect_anomaly():
         joined(x, y, x).backward()
 
 
 def test_what_a_rule_does_on_the_way_to_a_finite_gradient_is_its_own_affair(new_op):
-    @new_op(kind=ELEMENTWISE)
+    @new_op(kind="elementwise")
     def safe(x):
         return np.where(x > 0, np.log(x), 0.0).astype(x.dtype)
 
-    safe.vjp(x=lambda g, x: g * mg.where(x > 0, 1 / x, 0.0))
+    safe.defvjp(x=lambda g, x: g * mg.where(x > 0, 1 / x, 0.0))
     for create_graph in (False, True):
         x = leaf(0.0, 2.0)
         with detect_anomaly():
@@ -234,8 +236,8 @@ SMOOTH = [mg.sin, mg.tanh, mg.sigmoid, mg.square, lambda x: x * x, lambda x: x +
     bad=st.sampled_from([np.nan, np.inf]),
 )
 def test_a_poisoned_op_anywhere_in_a_chain_is_the_one_that_is_named(before, after, phase, create_graph, bad):
-    poison = Primitive(lambda x: x * (bad if phase == "forward" else 1.0), kind=ELEMENTWISE)
-    poison.vjp(x=lambda g: g * bad)
+    poison = Primitive(lambda x: x * (bad if phase == "forward" else 1.0), kind="elementwise")
+    poison.defvjp(x=lambda g: g * bad)
     OPS["poison"], poison.name = poison, "poison"
     try:
         x = leaf(0.3, -0.4, dtype="f8")
@@ -255,7 +257,7 @@ def test_a_poisoned_op_anywhere_in_a_chain_is_the_one_that_is_named(before, afte
 
 # --- opening, closing, and what stays ---
 
-PLAIN_PASS = autograd._Pass
+PLAIN_PASS = reverse._Pass
 
 
 def everything_in_the_engine() -> dict:
@@ -346,11 +348,11 @@ def test_a_block_watches_its_own_thread_and_outlives_those_of_others(untouched):
 def test_an_op_made_inside_of_a_block_is_watched_backward_at_once_and_forward_from_the_next_block_on(new_op):
     with detect_anomaly():
 
-        @new_op(kind=ELEMENTWISE)
+        @new_op(kind="elementwise")
         def late(x):
             return x / 0.0
 
-        late.vjp(x=lambda g: g / 0.0)
+        late.defvjp(x=lambda g: g / 0.0)
         y = late(leaf(1.0))
         with pytest.raises(AnomalyError, match="late, backward"):
             y.backward()

@@ -38,10 +38,8 @@ NEVER_REACHES = {
 }
 """For each package or module, those that none of its imports, nor theirs, lead to."""
 
-NEVER_IMPORTS = {
-    "minigrad.ops": ("minigrad.autograd.reverse", "minigrad.autograd.forward"),
-}
-"""The same for the imports in the files themselves: an op knows nothing of the passes over the graph."""
+PASSES = ("minigrad.autograd.reverse", "minigrad.autograd.forward")
+"""Backward and forward: the passes over the graph."""
 
 STOREYS = dict.fromkeys(PACKAGES, 6) | {"minigrad.nn": 7}
 """For each package, how many of its direct children may stand on one another."""
@@ -61,8 +59,15 @@ def test_every_package_is_installed():
 
 
 def test_the_rules_speak_of_packages_and_modules_that_exist():
-    named = {name for rules in (NEVER_REACHES, NEVER_IMPORTS) for pair in rules.items() for name in (pair[0], *pair[1])}
-    assert not sorted(name for name in (named | CIRCLES.keys()) if name not in FILES)
+    named = {name for package, others in NEVER_REACHES.items() for name in (package, *others)}
+    assert not sorted(name for name in named | CIRCLES.keys() | STOREYS.keys() | set(PASSES) if name not in FILES)
+
+
+def test_no_test_imports_from_another():
+    """What two tests need stands in tests/support."""
+    for module, targets in module_graph(modules({"tests": ROOT / "tests"})).items():
+        found = {name for name in targets if name.rpartition(".")[2].startswith("test_")}
+        assert not found, f"{module} imports {found}"
 
 
 def test_kernels_know_nothing_of_the_engine():
@@ -79,11 +84,10 @@ def test_imports_go_one_way(package):
             assert not found, f"{module} leads to {min(found)}"
 
 
-@pytest.mark.parametrize("package", NEVER_IMPORTS)
-def test_some_imports_are_not_made_directly(package):
-    for module in (name for name in GRAPH if inside(name, package)):
-        found = {name for name in GRAPH[module] if name in NEVER_IMPORTS[package]}
-        assert not found, f"{module} imports {found}"
+def test_ops_do_not_know_backward():
+    """They use tensors and primitives, but none imports a pass over the graph."""
+    for module in (name for name in GRAPH if inside(name, "minigrad.ops")):
+        assert not GRAPH[module] & set(PASSES), f"{module} imports {GRAPH[module] & set(PASSES)}"
 
 
 def test_only_the_front_door_names_nn_and_optim():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import graph
-from minigrad.errors import GradientError
+from minigrad.autograd.errors import GradientError
 from minigrad.graph.rendering import Drawing
 
 # --- a reader of DOT, small and strict ---
@@ -244,8 +244,8 @@ def test_gradients_that_were_recorded_can_be_drawn_too():
 
 
 def test_every_op_of_the_table_has_a_symbol_that_can_be_drawn():
+    from minigrad.autograd.primitive import OPS
     from minigrad.graph.labels import lines
-    from minigrad.primitive import OPS
 
     for op in OPS.values():
         assert rows({"label": lines((op.symbol, "black"), (op.local or "", "black"))})[0] == op.symbol

@@ -10,7 +10,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import Tensor, nn
-from minigrad.trees import flatten, flatten_like, map_leaves
+from minigrad.transforms.trees import flatten, flatten_like, map_leaves
 
 jax = pytest.importorskip("jax")
 jnp, lax = jax.numpy, jax.lax

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import autograd, forward
-from minigrad.primitive import Primitive
+from minigrad import autograd
+from minigrad.autograd import forward, reverse
+from minigrad.autograd.primitive import Primitive
 from minigrad.transforms.together import push_together
 from tests.support.law_cases import FLOWS, HOMOGENEOUS, IDENTITIES
 from tests.support.op_cases import CASES, SUBJECTS, floats
@@ -276,8 +277,8 @@ WRONG_RULES = {  # of a b c in its argument a
 def right_but_for_its_derivative(b, c):
     """b c, whose derivative in b holds c constant."""
     op = Primitive(lambda b, c: b * c)
-    op.vjp(b=lambda g, c: g * held(c), c=lambda g, b: g * b)
-    op.jvp(b=lambda g, c: g * c, c=lambda g, b: g * b)
+    op.defvjp(b=lambda g, c: g * held(c), c=lambda g, b: g * b)
+    op.defjvp(b=lambda g, c: g * c, c=lambda g, b: g * b)
     return op(b, c)
 
 
@@ -294,8 +295,8 @@ def test_a_wrong_rule_breaks_the_law(law, random):
     op = Primitive(lambda a, b, c: a * b * c)
     right = {"a": lambda g, b, c: g * b * c, "b": lambda g, a, c: g * a * c, "c": lambda g, a, b: g * a * b}
     wrong = {form: right | {"a": rule} for form, rule in WRONG_RULES[law].items()}
-    op.vjp(**wrong.get("vjp", right))
-    op.jvp(**wrong.get("jvp", right))
+    op.defvjp(**wrong.get("vjp", right))
+    op.defjvp(**wrong.get("jvp", right))
     breaks(law, lambda xs: [op(*xs)], random)
 
 
@@ -308,14 +309,14 @@ def test_a_wrong_rule_breaks_the_law(law, random):
     ids=["of leibniz", "of compositions"],
 )
 def test_an_engine_that_forgets_the_first_of_two_uses_breaks_the_law(law, forgets, random, monkeypatch):
-    arrive = autograd._Pass.arrive
+    arrive = reverse._Pass.arrive
 
     def forgetful(self, node, *gradient):
         if forgets(node) and node in self.pending:
             self.pending[node] = self.pending[node] * 0
         arrive(self, node, *gradient)
 
-    monkeypatch.setattr(autograd._Pass, "arrive", forgetful)
+    monkeypatch.setattr(reverse._Pass, "arrive", forgetful)
     breaks(law, lambda xs: [xs[0] * xs[1] + mg.sin(xs[2])], random)
 
 

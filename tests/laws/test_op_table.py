@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import Tensor, autograd, ops
-from minigrad.primitive import ELEMENTWISE, LINEAR, OPS, Primitive
+from minigrad.autograd.primitive import OPS, Primitive
 from tests.support.op_cases import CASES, SUBJECTS, every_case, every_differentiable_case, floats, named, results
 from tests.support.strategies import INTEGERS, TOLERANCE, directions, laid_out, layouts, seeds
 
@@ -52,12 +52,12 @@ def test_a_differentiable_primitive_has_both_rules_for_every_argument(key):
     if not op.differentiable:
         assert not op.vjp_rules and not op.jvp_rules, f"{op.name} carries no gradient but has rules"
         return
-    if op.joint_rule:
-        assert op.twin, f"{op.name}: a fused vjp runs on arrays only; second derivatives need a composite reference"
+    if op.fused_vjp:
+        assert op.reference, f"{op.name}: a fused vjp needs a composite reference for second derivatives"
         return
     for name in op.argument_names:
         assert name in op.vjp_rules, f"{op.name} has no vjp rule, not even None, for {name!r}"
-        follows = op.kind in (ELEMENTWISE, LINEAR)
+        follows = op.kind in ("elementwise", "linear")
         assert follows or name in op.jvp_rules, f"{op.name} has no jvp rule, not even None, for {name!r}"
 
 
@@ -216,8 +216,8 @@ def test_rules_on_float32_arrays_stay_in_float32(key, data):
         return
     node = ys[0].node
     gradient = np.asarray(data.draw(directions(node.shape)), np.float32)
-    if node.plan.joint:
-        rule, pick = node.plan.joint
+    if node.plan.fused:
+        rule, pick = node.plan.fused
         found = [g for g in rule(gradient, *(pick or tuple)(node.saved)) if g is not None]
         assert all(g.dtype == np.float32 for g in found), f"the fused vjp gave {[str(g.dtype) for g in found]}"
         return
@@ -244,7 +244,7 @@ def test_an_op_that_is_not_differentiable_carries_no_gradient(key, data):
 # --- what `kind` promises ---
 
 
-@named(key for key in SUBJECTS if key[0] == "OPS" and SUBJECTS[key].kind == LINEAR)
+@named(key for key in SUBJECTS if key[0] == "OPS" and SUBJECTS[key].kind == "linear")
 @few
 @given(st.data())
 def test_a_linear_op_is_linear_in_each_argument(key, data):
@@ -262,7 +262,7 @@ def test_a_linear_op_is_linear_in_each_argument(key, data):
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10, err_msg=f"not linear in argument {i}")
 
 
-@named(key for key in SUBJECTS if key[0] == "OPS" and SUBJECTS[key].kind == ELEMENTWISE)
+@named(key for key in SUBJECTS if key[0] == "OPS" and SUBJECTS[key].kind == "elementwise")
 @few
 @given(st.data())
 def test_an_elementwise_op_has_a_diagonal_jacobian(key, data):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.primitive import OPS
+from minigrad.autograd.primitive import OPS
 from tests.mutation import __main__ as command
 from tests.mutation import checks, equivalent
 from tests.mutation.checks import Check, first_failure
@@ -37,8 +37,8 @@ def cube(new_op):
     def cube(x):
         return x * x * x
 
-    cube.vjp(x=cube_rule)
-    cube.jvp(x=cube_rule)
+    cube.defvjp(x=cube_rule)
+    cube.defjvp(x=cube_rule)
     return cube
 
 
@@ -57,7 +57,7 @@ def test_every_op_that_has_rules_has_mutants():
     ruled = {
         name
         for name, op in OPS.items()
-        if op.forward.__module__.startswith("minigrad.") and (any(op.vjp_rules.values()) or op.joint_rule)
+        if op.forward.__module__.startswith("minigrad.") and (any(op.vjp_rules.values()) or op.fused_vjp)
     }
     assert mutated == ruled
 

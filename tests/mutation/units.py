@@ -15,14 +15,17 @@ from dataclasses import dataclass
 from functools import cache
 from types import CodeType, FunctionType
 
+from minigrad.autograd.primitive import COMPOSITES, OPS, Primitive
 from minigrad.backend import cpu, scatter
-from minigrad.primitive import COMPOSITES, OPS, Primitive
 
 WHOLE_KERNELS = {
     cpu.batch_norm_backward: ["batch_norm"],
     scatter.add_at: ["getitem"],
 }
 """Kernels that are a rule's mathematics themselves, with the ops whose rules they serve."""
+
+RULES_STAND_IN = ("minigrad.ops.", "minigrad.autograd.levels")
+"""The modules that define ops: plain functions there are what rules are written with."""
 
 RESULT_KERNELS = {
     cpu.channel_sum: ["conv2d"],
@@ -93,10 +96,10 @@ def rules(op: Primitive) -> Iterator[tuple[str, FunctionType]]:
         for argument, rule in entries.items():
             if rule is not None:
                 yield f"{table}[{argument}]", rule
-    if op.joint_rule:
-        yield "joint", op.joint_rule
-    if op.twin:
-        yield "twin", op.twin
+    if op.fused_vjp:
+        yield "fused", op.fused_vjp
+    if op.reference:
+        yield "reference", op.reference
 
 
 def _add(found: dict[int, Unit], function: FunctionType, op: str, place: str, results_only: bool = False) -> None:
@@ -119,7 +122,7 @@ def helpers(function: FunctionType) -> list[FunctionType]:
     named = (function.__globals__.get(name) for name in sorted(_names(function.__code__)))
     plain = [inspect.unwrap(value) for value in named if callable(value) and not isinstance(value, (Primitive, type))]
     composites = set(COMPOSITES.values())
-    return [f for f in plain if isinstance(f, FunctionType) and f.__module__.startswith("minigrad.ops.")
+    return [f for f in plain if isinstance(f, FunctionType) and f.__module__.startswith(RULES_STAND_IN)
             and f not in composites and f is not function]  # fmt: skip
 
 

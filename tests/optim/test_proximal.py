@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 import minigrad as mg
 from minigrad import nn, optim
-from minigrad.early_stopping import EarlyStopping
 from minigrad.serialization import load_state, save_state
+from minigrad.training.early_stopping import EarlyStopping
 from tests.support import strict_backend
 from tests.support.regularization_makers import Net, Weights, amounts, arrays, assert_close, batch, finite, weights
 

@@ -12,7 +12,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import Tensor, autograd, nn
-from minigrad.anomaly import AnomalyError, detect_anomaly
+from minigrad.checks.anomaly import AnomalyError, detect_anomaly
 
 
 def leaf(*values, dtype="f4"):

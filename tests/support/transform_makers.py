@@ -4,7 +4,7 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.trees import flatten, form
+from minigrad.transforms.trees import flatten, form
 
 
 def T(values, **options):

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.early_stopping import EarlyStopping
 from minigrad.serialization import load_state, save_state
+from minigrad.training.early_stopping import EarlyStopping
 from tests.support.regularization_makers import Weights, arrays
 
 # --- early stopping ---

@@ -14,7 +14,8 @@ from minigrad import nn, optim
 from minigrad.data import ArrayDataset, DataLoader
 from minigrad.nn.functional import cross_entropy, mse_loss
 from minigrad.serialization import CheckpointError, load, load_metadata
-from minigrad.training import COLUMNS, TrainingError, evaluate, fit
+from minigrad.training import TrainingError, evaluate, fit
+from minigrad.training.history import COLUMNS
 
 rng = np.random.default_rng(0)
 CENTRES = 2 * rng.standard_normal((3, 8)).astype("f4")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import GradientError, checkpoint, nn
-from minigrad.record import recipes
+from minigrad.autograd.node import recipes
 from tests.support.transform_makers import T, close
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.trees import flatten, form, map_leaves
+from minigrad.transforms.trees import flatten, form, map_leaves
 from tests.support.transform_makers import T, close
 
 Pair = namedtuple("Pair", "first second")

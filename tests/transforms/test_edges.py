@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import GradientError, ShapeError, Tensor
-from minigrad.record import recipes
+from minigrad.autograd.node import recipes
 from minigrad.transforms.jacobians import jacobian_matrix
 from minigrad.transforms.trace import Trace
 from tests.support.strategies import seeds

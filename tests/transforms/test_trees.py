@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigrad.trees import flatten, flatten_like, form, map_leaves, spread_prefix
+from minigrad.transforms.trees import flatten, flatten_like, form, map_leaves, spread_prefix
 
 Point = namedtuple("Point", "x y")
 

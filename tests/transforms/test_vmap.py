@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.ops.batching import give_to_all, levels_of
+from minigrad.autograd.levels import give_to_all, levels_of
 from tests.support.op_cases import CASES, SUBJECTS, every_case, every_differentiable_case, floats, results
 from tests.support.strategies import seeds, shapes
 from tests.support.transform_makers import agree

@@ -5,8 +5,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import GradientError, ShapeError, Tensor, nn
-from minigrad.ops.batching import give_to_all, levels_of, sum_examples
-from minigrad.trees import flatten
+from minigrad.autograd.levels import give_to_all, levels_of, sum_examples
+from minigrad.transforms.trees import flatten
 from tests.support.transform_makers import agree
 
 # --- axes ---

@@ -1,4 +1,4 @@
-"""The array kernels as whole-batch array code, for CuPy; on NumPy arrays it is the twin that the tests compare with."""
+"""The kernels as whole-batch array code, for CuPy; on NumPy arrays it is what the tests compare the CPU's with."""
 
 from minigrad.backend.gpu.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from minigrad.backend.gpu.normalization import batch_norm, batch_norm_backward, channel_sum

@@ -12,8 +12,10 @@ one's size is positive.
 
 from __future__ import annotations
 
+from minigrad.autograd.errors import GradientError
+from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import namespace
-from minigrad.errors import GradientError
 from minigrad.ops.linalg.matrices import (
     LinAlgError,
     attempt,
@@ -30,8 +32,6 @@ from minigrad.ops.linalg.matrices import (
 from minigrad.ops.linalg.solving import solve_triangular
 from minigrad.ops.products import matmul
 from minigrad.ops.shapes import concatenate, tril
-from minigrad.primitive import composite, primitive
-from minigrad.tensor import array_of
 
 NO_CONVERGENCE = "could not be decomposed: the iteration did not converge."
 SVDVALS = "svdvals. (At or close to a singular matrix, third and higher derivatives of det go through these vectors.)"
@@ -76,8 +76,8 @@ def _cholesky_push(da, out):
     return out @ _phi(solve_triangular(out, t(half), lower=True))
 
 
-cholesky.vjp(a=_cholesky_pull)
-cholesky.jvp(a=_cholesky_push)
+cholesky.defvjp(a=_cholesky_pull)
+cholesky.defjvp(a=_cholesky_push)
 
 # --- QR ---
 
@@ -113,8 +113,8 @@ def _qr_pull(g, out, a_shape):
     return t(solve_triangular(r, t(gq + q @ mirrored)))
 
 
-_qr.vjp(a=_qr_pull)
-_qr.jvp(a=_qr_push)
+_qr.defvjp(a=_qr_pull)
+_qr.defjvp(a=_qr_push)
 
 
 def _full_rank(op, q, r):
@@ -217,8 +217,8 @@ def _nonzero(x, axis):
     return (array_of(x) != 0).any(axis=axis)
 
 
-_eigh.vjp(a=_eigh_pull)
-_eigh.jvp(a=_eigh_push)
+_eigh.defvjp(a=_eigh_pull)
+_eigh.defjvp(a=_eigh_push)
 
 
 @composite
@@ -256,8 +256,8 @@ def _eigvalsh_push(da, a):
     return (v * (symmetric_part(da) @ v)).sum(axis=-2)
 
 
-eigvalsh.vjp(a=_eigvalsh_pull)
-eigvalsh.jvp(a=_eigvalsh_push)
+eigvalsh.defvjp(a=_eigvalsh_pull)
+eigvalsh.defjvp(a=_eigvalsh_push)
 
 # --- singular values ---
 
@@ -317,8 +317,8 @@ def _svd_pull(g, out, a_shape):
     return ga
 
 
-_svd.vjp(a=_svd_pull)
-_svd.jvp(a=_svd_push)
+_svd.defvjp(a=_svd_pull)
+_svd.defjvp(a=_svd_push)
 
 
 @composite
@@ -360,5 +360,5 @@ def _svdvals_push(da, a):
     return (u * (da @ t(vh))).sum(axis=-2)
 
 
-svdvals.vjp(a=_svdvals_pull)
-svdvals.jvp(a=_svdvals_push)
+svdvals.defvjp(a=_svdvals_pull)
+svdvals.defjvp(a=_svdvals_push)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from minigrad.autograd.errors import GradientError
+from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import bare, namespace
-from minigrad.errors import GradientError
 from minigrad.ops.arithmetic import where, zeros_like
 from minigrad.ops.linalg.factors import NO_CONVERGENCE, qr, rank_is_short, svd
 from minigrad.ops.linalg.matrices import (
@@ -25,8 +27,6 @@ from minigrad.ops.linalg.solving import inv, solve, solve_triangular, with_colum
 from minigrad.ops.products import matmul
 from minigrad.ops.reductions import prod
 from minigrad.ops.shapes import concatenate
-from minigrad.primitive import composite, primitive
-from minigrad.tensor import array_of
 
 # --- determinants ---
 
@@ -44,8 +44,8 @@ def det(a):
     return namespace(a).linalg.det(a)
 
 
-det.vjp(a=lambda g, a: g[..., None, None] * _cofactors(a))
-det.jvp(a=lambda da, a: (da * _cofactors(a)).sum(axis=(-2, -1)))
+det.defvjp(a=lambda g, a: g[..., None, None] * _cofactors(a))
+det.defjvp(a=lambda da, a: (da * _cofactors(a)).sum(axis=(-2, -1)))
 
 
 @primitive(symbol="cofactors", local="second minors")
@@ -96,8 +96,8 @@ def _is_far_from_singular(a) -> bool:
     return not some(s[..., -1:] <= 1e-3 * s[..., :1])
 
 
-_cofactors.vjp(a=lambda g, a, out: _cofactors_along(g, a, out))
-_cofactors.jvp(a=_cofactors_along)
+_cofactors.defvjp(a=lambda g, a, out: _cofactors_along(g, a, out))
+_cofactors.defjvp(a=_cofactors_along)
 
 
 @primitive(symbol="slogdet", local="a^-T")
@@ -114,7 +114,7 @@ def _log_slope(a):
         raise GradientError(f"slogdet: log|det| has no derivative here: {error}") from error
 
 
-_slogdet.vjp(a=lambda g, a: g[..., 1, None, None] * _log_slope(a))
+_slogdet.defvjp(a=lambda g, a: g[..., 1, None, None] * _log_slope(a))
 
 
 def _slogdet_push(da, a):
@@ -122,7 +122,7 @@ def _slogdet_push(da, a):
     return concatenate([zeros_like(log), log], axis=-1)
 
 
-_slogdet.jvp(a=_slogdet_push)
+_slogdet.defjvp(a=_slogdet_push)
 
 
 @composite
@@ -217,8 +217,8 @@ def _pinv_push(da, a, out):
     return dout
 
 
-pinv.vjp(a=_pinv_pull)
-pinv.jvp(a=_pinv_push)
+pinv.defvjp(a=_pinv_pull)
+pinv.defjvp(a=_pinv_push)
 
 # --- powers and the exponential ---
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
 from minigrad.backend import Array, bare, namespace
-from minigrad.errors import ShapeError
 from minigrad.ops.linalg.lsmr import LeastSquaresSolution, lsmr
 from minigrad.ops.linalg.matrices import LinAlgError, finite, identity, some
 from minigrad.ops.linalg.operators import (

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from math import hypot, inf, isfinite
 from typing import Any, NamedTuple
 
+from minigrad.autograd.errors import ShapeError
 from minigrad.backend import Array, namespace
-from minigrad.errors import ShapeError
 from minigrad.ops.linalg.matrices import check_matrix, t
 from minigrad.ops.linalg.operators import Operator, check_plain, column_norm, floats
 from minigrad.ops.products import matmul

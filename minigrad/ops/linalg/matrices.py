@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.backend import bare, is_array, namespace
-from minigrad.errors import ShapeError
 from minigrad.ops.arithmetic import where
 from minigrad.ops.shapes import concatenate
-from minigrad.tensor import Tensor, array_of
 
 LinAlgError = np.linalg.LinAlgError
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, is_array, namespace
-from minigrad.errors import ShapeError
 from minigrad.ops.linalg.matrices import check_matrix, check_system
 from minigrad.ops.products import matmul
-from minigrad.tensor import Tensor
 
 Operator = Any  # an array (n, n), or a function v -> A v
 

@@ -7,10 +7,10 @@ adjoint one of the transposed matrix.
 
 from __future__ import annotations
 
+from minigrad.autograd.primitive import composite, primitive
 from minigrad.backend import namespace
 from minigrad.ops.linalg.matrices import attempt, check_matrix, check_system, identity, t
 from minigrad.ops.shapes import tril, triu
-from minigrad.primitive import composite, primitive
 
 SINGULAR = (
     "is singular, so it has no inverse. Look at its rank (svdvals), or say what is meant instead: "
@@ -28,8 +28,8 @@ def inv(a):
     return attempt("inv", lambda: namespace(a).linalg.inv(a), a, SINGULAR)
 
 
-inv.vjp(a=lambda g, out: -(t(out) @ g @ t(out)))
-inv.jvp(a=lambda da, out: -(out @ da @ out))
+inv.defvjp(a=lambda g, out: -(t(out) @ g @ t(out)))
+inv.defjvp(a=lambda da, out: -(out @ da @ out))
 
 
 @primitive(symbol="solve", local="-a^-1 (.) x, a^-1")
@@ -46,8 +46,8 @@ def _same_batch(op, a, b):
     return [x if x.shape[:-2] == batch else namespace(x).broadcast_to(x, (*batch, *x.shape[-2:])) for x in (a, b)]
 
 
-_solve.vjp(a=lambda g, a, out: -(_solve(t(a), g) @ t(out)), b=lambda g, a: _solve(t(a), g))
-_solve.jvp(a=lambda da, a, out: -_solve(a, da @ out), b=lambda db, a: _solve(a, db))
+_solve.defvjp(a=lambda g, a, out: -(_solve(t(a), g) @ t(out)), b=lambda g, a: _solve(t(a), g))
+_solve.defjvp(a=lambda da, a, out: -_solve(a, da @ out), b=lambda db, a: _solve(a, db))
 
 
 @composite
@@ -92,13 +92,13 @@ def _triangle_back(g, a, lower, unit_diagonal):
     return _solve_triangular(t(a), g, lower=not lower, unit_diagonal=unit_diagonal)
 
 
-_solve_triangular.vjp(
+_solve_triangular.defvjp(
     a=lambda g, a, out, lower, unit_diagonal: _of_triangle(
         -(_triangle_back(g, a, lower, unit_diagonal) @ t(out)), lower, unit_diagonal
     ),
     b=_triangle_back,
 )
-_solve_triangular.jvp(
+_solve_triangular.defjvp(
     a=lambda da, a, out, lower, unit_diagonal: (
         -_solve_triangular(a, _of_triangle(da, lower, unit_diagonal) @ out, lower=lower, unit_diagonal=unit_diagonal)
     ),

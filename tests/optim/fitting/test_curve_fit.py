@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 import minigrad as mg
 from minigrad.optim import curve_fit
-from minigrad.optim.second_order.covariance import covariance, deviations
+from minigrad.optim.fitting.covariance import covariance, deviations
 from tests.support import strict_backend
 
 seeds = st.integers(0, 2**32 - 1)

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 import minigrad as mg
 from minigrad.optim import least_squares
-from minigrad.optim.second_order.least_squares import METHODS
+from minigrad.optim.fitting.least_squares import METHODS
 
 WITH_MATRIX = [name for name, method in METHODS.items() if method.scaling]
 

@@ -10,13 +10,13 @@ from numpy.testing import assert_allclose
 
 import minigrad as mg
 from minigrad.optim import least_squares
-from minigrad.optim.second_order.box import Box, BoxedModel
-from minigrad.optim.second_order.damping import LargestColumns, ScaledModel
-from minigrad.optim.second_order.least_squares import METHODS
-from minigrad.optim.second_order.linear_model import LinearModel, column_norms
-from minigrad.optim.second_order.matrix_free import ProductModel
-from minigrad.optim.second_order.residuals import Residuals
-from minigrad.optim.second_order.robust import LOSSES, RobustResiduals
+from minigrad.optim.fitting.bounded_model import Box, BoxedModel
+from minigrad.optim.fitting.least_squares import METHODS
+from minigrad.optim.fitting.linear_model import LinearModel, column_norms
+from minigrad.optim.fitting.matrix_free import ProductModel
+from minigrad.optim.fitting.robust_loss import LOSSES, RobustResiduals
+from minigrad.optim.fitting.trust import LargestColumns, ScaledModel
+from minigrad.optim.solve.residuals import Residuals
 from tests.support import strict_backend
 
 BOUNDED = [name for name, method in METHODS.items() if method.takes_bounds]

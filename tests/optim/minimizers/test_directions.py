@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad.optim import minimize
-from minigrad.optim.second_order.bfgs import BFGS, damped, update_inverse
-from minigrad.optim.second_order.conjugate_gradient import ConjugateGradient
-from minigrad.optim.second_order.lbfgs import LBFGS, Pair, two_loops
-from minigrad.optim.second_order.line_search import ExactQuadratic, StrongWolfe
-from minigrad.optim.second_order.objective import Objective
+from minigrad.optim.minimizers.bfgs import BFGS, damped, update_inverse
+from minigrad.optim.minimizers.lbfgs import LBFGS, Pair, two_loops
+from minigrad.optim.minimizers.line_search import ExactQuadratic, StrongWolfe
+from minigrad.optim.minimizers.nonlinear_cg import ConjugateGradient
+from minigrad.optim.solve.objective import Objective
 
 
 def rosenbrock(x):

@@ -6,10 +6,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.optim.second_order.descent import OneStep
-from minigrad.optim.second_order.line_search import Armijo, ExactQuadratic, Fixed, StrongWolfe, line_search
-from minigrad.optim.second_order.objective import Objective
-from minigrad.optim.second_order.vectors import dot, norm
+from minigrad.optim.minimizers.descent_loop import OneStep
+from minigrad.optim.minimizers.line_search import Armijo, ExactQuadratic, Fixed, StrongWolfe, line_search
+from minigrad.optim.solve.objective import Objective
+from minigrad.optim.solve.vectors import dot, norm
 
 
 class Given(OneStep):

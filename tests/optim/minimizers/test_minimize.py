@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.optim import OptimizeResult, minimize
-from minigrad.optim.second_order.conjugate_gradient import ConjugateGradient
-from minigrad.optim.second_order.line_search import ExactQuadratic
-from minigrad.optim.second_order.methods import Method
+from minigrad.optim.minimizers.line_search import ExactQuadratic
+from minigrad.optim.minimizers.methods import Method
+from minigrad.optim.minimizers.nonlinear_cg import ConjugateGradient
 from tests.support import strict_backend
 from tests.support.problems import mgh
 

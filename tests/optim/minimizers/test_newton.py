@@ -9,15 +9,15 @@ import pytest
 
 import minigrad as mg
 from minigrad.nn import functional as F
-from minigrad.optim.second_order.minimize import minimize
-from minigrad.optim.second_order.newton import REPAIRS, Newton
-from minigrad.optim.second_order.newton_cg import (
+from minigrad.optim.minimizers.minimize import minimize
+from minigrad.optim.minimizers.newton import REPAIRS, Newton
+from minigrad.optim.minimizers.newton_cg import (
     Composite,
     NewtonCG,
     gauss_newton_products,
 )
-from minigrad.optim.second_order.newton_methods import NEWTON_METHODS
-from minigrad.optim.second_order.objective import Objective
+from minigrad.optim.minimizers.newton_methods import NEWTON_METHODS
+from minigrad.optim.solve.objective import Objective
 from tests.support import strict_backend
 from tests.support.problems.mgh import PROBLEMS, solved
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigrad.optim.second_order.line_search import quadratic_share
-from minigrad.optim.second_order.newton import REPAIRS, Spectrum, modified_cholesky, solve_positive
-from minigrad.optim.second_order.newton_cg import negative_curvature, steihaug
-from minigrad.optim.second_order.objective import Objective
-from minigrad.optim.second_order.trust_region import TrustRegion, share_of_promise
+from minigrad.optim.minimizers.newton import REPAIRS, Spectrum, modified_cholesky, solve_positive
+from minigrad.optim.minimizers.newton_cg import negative_curvature, steihaug
+from minigrad.optim.minimizers.trust_region import TrustRegion, share_of_promise
+from minigrad.optim.solve.interpolation import quadratic_share
+from minigrad.optim.solve.objective import Objective
 
 # --- the subproblem of a trust region ---
 

@@ -9,8 +9,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import optim
-from minigrad.optim.second_order.least_squares import METHODS as FITS
-from minigrad.optim.second_order.minimize import METHODS
+from minigrad.optim.fitting.least_squares import METHODS as FITS
+from minigrad.optim.minimizers.minimize import METHODS
 
 NAN = float("nan")
 

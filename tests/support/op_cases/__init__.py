@@ -7,7 +7,7 @@ engine and this one, and fails for an op without a case or a case without an op.
 import pytest
 
 import minigrad.ops
-from minigrad.primitive import COMPOSITES, OPS
+from minigrad.autograd.primitive import COMPOSITES, OPS
 from tests.support.op_cases import elementwise, indexing, linalg, products, reductions, shapes
 from tests.support.op_cases.case import Call, Case, is_variable
 
@@ -30,7 +30,7 @@ def subjects() -> dict:
     ours = {
         ("OPS", name): op
         for name, op in OPS.items()
-        if op.forward.__module__.startswith("minigrad.") and op.forward.__module__ != "minigrad.ops.batching"
+        if op.forward.__module__.startswith("minigrad.") and op.forward.__module__ != "minigrad.autograd.levels"
     }
     return ours | {("COMPOSITES", name): function for name, function in COMPOSITES.items()}
 

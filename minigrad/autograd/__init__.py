@@ -1,0 +1,22 @@
+"""The engine: tensors, the graph that they leave behind, and derivatives taken along it.
+
+Read in this order: `tensor` (what a tensor is), `node` (what is remembered of an op), `primitive` (what an op is),
+`reverse` (backward), `forward` (forward mode). Beside them: `saved` (what a node keeps for its rules), `arguments`
+(what a derivative is handed), `levels` (the border of `vmap`), `definitions` and `errors` (mistakes, said in words).
+"""
+
+from minigrad.autograd.tensor import Tensor, as_tensor
+from minigrad.autograd.reverse import backward, enable_grad, grad, is_grad_enabled, no_grad, set_grad_enabled
+from minigrad.autograd.forward import push
+
+__all__ = [
+    "Tensor",
+    "as_tensor",
+    "backward",
+    "enable_grad",
+    "grad",
+    "is_grad_enabled",
+    "no_grad",
+    "push",
+    "set_grad_enabled",
+]

@@ -1,0 +1,103 @@
+"""Mistakes in the definition of an op, found and said in words.
+
+After this file you know what an op's author promises: a forward gives one array, and after it the residuals it names; a
+rule takes the gradient first and then names what it needs; it gives an array of its argument's shape; one rule for all
+arguments gives a tuple. What can be checked when an op is defined is checked then, the rest when it is first run.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from minigrad.autograd.errors import GradientError
+from minigrad.backend import Array, DeviceError, is_array
+
+
+def check_rules(op: Any, rules: Mapping[str, Callable | None], given: int = 1) -> None:
+    """Raise unless rules are for arguments, take the gradient first, and ask only for what there is.
+
+    given : how many parameters stand before those that a rule asks for by name
+    """
+    suffix, extra = ("_shapes", ["position"]) if op.variadic else ("_shape", [])
+    shapes = [argument + suffix for argument in op.argument_names]
+    frame = [*op.argument_names, "out", *op.residuals, *op.options, *shapes, *extra]
+    for argument, rule in rules.items():
+        if argument not in op.argument_names:
+            raise TypeError(f"{op.name}: a rule for {argument!r}; the arguments are {op.argument_names}.")
+        names = tuple(inspect.signature(rule).parameters) if rule else ("g",) * given
+        for name in names[given:]:
+            if name not in frame:
+                raise TypeError(f"{op.name}: a rule asks for {name!r}; it may ask for {', '.join(frame)}.")
+        if len(names) < given or (names[0] in op.argument_names and names[0] not in ("g", "t")):
+            raise TypeError(
+                f"{op.name}: the rule for {argument!r} takes ({', '.join(names)}); its first parameter is the gradient "
+                f"that arrives, as in {argument}=lambda g, {argument}: ..."
+            )
+
+
+def missing_rule(op: Any, argument: str, form: str) -> GradientError:
+    """What to say where a rule is asked for that nobody wrote."""
+    given, hint = ("t", "") if form == "jvp" else ("g", "")
+    if form == "jvp" and argument in op.vjp_rules:
+        hint = " Where each number of the result depends on one number of each argument, kind='elementwise' is enough."
+    return GradientError(
+        f"{op.name} has no {form} rule for its argument {argument!r}: state one with "
+        f"{op.name}.def{form}({argument}=lambda {given}, ...: ...), or None if it has no gradient by nature.{hint}"
+    )
+
+
+def check_result(op: Any, out: Any) -> None:
+    """Raise unless a forward gave an array of floats. Asked when an op is recorded for the first time."""
+    if not is_array(out):
+        hint = "; name what it returns beside its result in residuals=(...)" if isinstance(out, tuple) else ""
+        raise TypeError(f"{op.name}: its forward is to return one array, it returned {type(out).__name__}{hint}.")
+    if out.dtype.kind != "f":
+        raise TypeError(
+            f"{op.name}: its forward returned {out.dtype}, and only floating-point numbers have gradients; "
+            "declare it with @primitive(differentiable=False)."
+        )
+
+
+def result_and_residuals(op: Any, results: Any) -> tuple:
+    """What a forward with residuals returned, if it is a result and as many residuals as were named."""
+    if isinstance(results, tuple) and len(results) == 1 + len(op.residuals):
+        return results
+    given = f"{len(results)} values" if isinstance(results, tuple) else type(results).__name__
+    raise TypeError(
+        f"{op.name}: its forward is to return its result and, as further values of a tuple, the residuals "
+        f"{', '.join(op.residuals)}; it returned {given}."
+    )
+
+
+def one_for_each(op: Any, gradients: Any, count: int) -> list:
+    """What one rule for all arguments returned, if it is a gradient (or None) for each."""
+    if isinstance(gradients, (tuple, list)) and len(gradients) == count:
+        return list(gradients)
+    given = len(gradients) if isinstance(gradients, (tuple, list)) else f"one {type(gradients).__name__}"
+    raise GradientError(
+        f"{op.name}: its defvjp_fused rule is to return a tuple of {count} gradients, one for each of "
+        f"{', '.join(op.argument_names)} (None where there is none); it returned {given}."
+    )
+
+
+def need_reference(op: Any) -> None:
+    """Raise unless an op with one rule for all arguments has a form that can be differentiated."""
+    if op.reference is None:
+        raise GradientError(
+            f"{op.name} has no second derivative: its gradients come from one rule that runs on arrays only "
+            f"(defvjp_fused). Give it a composite reference, "
+            f"the same function composed of ops: @primitive(reference={op.name}_composed)."
+        )
+
+
+def explain_rule(op: Any, error: Exception, position: int, shape: tuple[int, ...], gradient: Array) -> None:
+    """Add to the error of a vjp rule a note that says which rule it was and what is expected of it."""
+    if not isinstance(error, (GradientError, DeviceError)):
+        error.add_note(
+            f"minigrad: in the vjp rule of {op.name} for its argument {op.argument_name(position)!r} {shape}, given a "
+            f"gradient {gradient.shape}. A rule returns an array of the argument's shape, or of one that broadcasting "
+            "made of it. It is written with operators and minigrad's ops, never with NumPy's functions, because for "
+            "second derivatives it runs on Tensors."
+        )

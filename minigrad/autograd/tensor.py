@@ -1,0 +1,420 @@
+"""Tensor: an array, and, where a gradient is wanted, the node of the record that it came from.
+
+After this file you know what a Tensor is (two fields: `data` and `node`), what you can do with it, and that its
+operators and methods are the ops of `minigrad.ops` under the names that NumPy and PyTorch gave them.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minigrad.backend import NUMBERS, Array, BatchedArray, as_array, check_dtype, device_of, is_array, to_device
+from minigrad.autograd.errors import TAKEN_OUT_IN_A_RULE, GradientError
+from minigrad.autograd.node import IN_RULES, HookHandle, grad_mode, leaf
+
+_hook_number = count()
+
+
+class Tensor:
+    """An n-dimensional array that records what is computed from it.
+
+    Make one with `minigrad.tensor(data, requires_grad=True)`; compute with operators and ops; call `backward()` on a
+    single number, and find the gradients in `.grad` of the tensors you made.
+
+    Tensors are not changed in place: `x[i] = v` is refused, and `x += y` makes a new tensor.
+    """
+
+    __slots__ = ("__weakref__", "_grad", "data", "node")
+    __array_ufunc__ = None  # so that `array * tensor` comes to us
+
+    def __init__(self, data: Array, node: Any = None):
+        self.data = data if node is not None or type(data) is np.ndarray or is_array(data) else as_array(data)
+        self.node = node
+
+    # --- what it is ---
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def device(self) -> str:
+        """'cpu', or 'cuda:0' and so on."""
+        return device_of(self.data)
+
+    @property
+    def T(self) -> Tensor:
+        """The axes in reverse order."""
+        return ops.transpose(self)
+
+    def __len__(self) -> int:
+        if not self.ndim:
+            raise TypeError("len() of a 0-d tensor: it holds a single number and has no first axis.")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        if isinstance(self.data, BatchedArray):  # inside vmap there is not one value to show
+            values = repr(self.data)
+        else:
+            values = np.array2string(self.detach().numpy(), separator=", ", prefix="tensor(", threshold=100)
+        facts = [values, f"dtype={self.dtype}", f"device={self.device!r}"]
+        if self.node is not None:
+            facts.append("requires_grad=True" if self.is_leaf else f"grad_fn=<{self.grad_fn.op.name}>")
+        return f"tensor({', '.join(facts)})"
+
+    # --- out of the tensor ---
+
+    def numpy(self) -> np.ndarray:
+        """The values as a NumPy array on the host; shares memory where it can, read-only if gradients are recorded."""
+        self._may_be_taken_out()
+        array = np.asarray(to_device(self.data, "cpu"))
+        if self.node is not None:
+            array = array.view()
+            array.flags.writeable = False
+        return array
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        if self.node is not None:
+            raise TypeError(
+                "turning a tensor that needs gradients into an array would lose them in silence; "
+                "use tensor.detach().numpy() if that is meant, or a minigrad op instead of a NumPy function."
+            )
+        if self.device != "cpu":
+            raise TypeError(
+                f'this tensor lies on {self.device}; bring it over with tensor.to("cpu") or tensor.numpy().'
+            )
+        return np.array(self.data, dtype=dtype, copy=copy)
+
+    def item(self) -> float | int | bool:
+        """The only value, as a Python number."""
+        if self.size != 1:
+            raise ValueError(
+                f"item(): a tensor of shape {self.shape} holds {self.size} values; only one can be a number."
+            )
+        self._may_be_taken_out()
+        return self.data.item()
+
+    def _may_be_taken_out(self) -> None:
+        if grad_mode.enabled is IN_RULES and self.node is not None:
+            raise GradientError(TAKEN_OUT_IN_A_RULE)
+
+    def tolist(self) -> Any:
+        """The values as nested Python lists."""
+        return self.numpy().tolist()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu":
+            raise TypeError(f"only a tensor of integers can be an index; this one holds {self.dtype}.")
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"the truth of a tensor of shape {self.shape} is ambiguous; use (x != 0).any() or .all().")
+        return bool(self.data.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else repr(self)
+
+    # --- gradients ---
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients can reach this tensor."""
+        return self.node is not None
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether it was made rather than computed."""
+        return self.node is None or self.node.plan is None
+
+    @property
+    def grad_fn(self) -> Any:
+        """The record of the op that made it; None for a leaf."""
+        return None if self.is_leaf else self.node
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward` collected here; None before. Kept by leaves, and after `retain_grad()`."""
+        return None if self.node is None else getattr(self, "_grad", None)
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is None and self.node is None:
+            return
+        if self.node is None:
+            raise ValueError("this tensor takes no gradient; call requires_grad_() first.")
+        fits = isinstance(value, Tensor) and value.shape == self.shape and value.dtype == self.dtype
+        if value is not None and not fits:
+            given = f"{value.dtype} of shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"a gradient must be a {self.dtype} Tensor of shape {self.shape}, got {given}.")
+        self._grad = value
+
+    @property
+    def name(self) -> str | None:
+        """A name for pictures and messages. Kept on the record, so only tensors that need gradients have one."""
+        return None if self.node is None else self.node.name
+
+    @name.setter
+    def name(self, value: str | None) -> None:
+        if self.node is not None:
+            self.node.name = value
+
+    def backward(self, gradient=None, *, retain_graph: bool | None = None, create_graph: bool = False) -> None:
+        """Add this tensor's gradient to `.grad` of every leaf it was computed from. See `autograd.backward`."""
+        reverse.backward(self, gradient, retain_graph=retain_graph, create_graph=create_graph)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Ask for gradients of this leaf, or no longer; returns the tensor itself."""
+        if not self.is_leaf:
+            if requires_grad:
+                return self
+            raise ValueError(
+                "this tensor was computed, so its gradient is part of the graph; use detach() to cut it off."
+            )
+        if requires_grad and self.node is None:
+            if self.dtype.kind != "f":
+                raise TypeError(
+                    f"only floating-point tensors have gradients, this one is {self.dtype}; use .astype(float)."
+                )
+            self.node = leaf(self.data)
+            self.node.keeper, self._grad = weakref.ref(self), None
+        elif not requires_grad:
+            self.node = self._grad = None
+        return self
+
+    def detach(self) -> Tensor:
+        """The same values, cut off from the record; shares memory."""
+        return Tensor(self.data)
+
+    def retain_grad(self) -> Tensor:
+        """Keep the gradient of this computed tensor too, in `.grad`."""
+        if self.node is None:
+            raise ValueError("retain_grad(): this tensor takes no gradient; call requires_grad_() first.")
+        if self.node.keeper is None:
+            self.node.keeper = weakref.ref(self)
+        return self
+
+    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
+        """Call `hook(gradient)` whenever this tensor's gradient is complete; what it returns, if anything, replaces it.
+
+        Returns a handle whose `remove()` takes the hook off again.
+        """
+        if self.node is None:
+            raise ValueError("register_hook(): this tensor takes no gradient; call requires_grad_() first.")
+        if not callable(hook):
+            raise TypeError(f"register_hook(): expected a function of the gradient, got {type(hook).__name__}.")
+        node, key = self.node, next(_hook_number)
+        node.hooks = (node.hooks or {}) | {key: hook}
+
+        def remove() -> None:
+            node.hooks = {k: h for k, h in (node.hooks or {}).items() if k != key} or None
+
+        return HookHandle(remove)
+
+    # --- moving, converting, overwriting ---
+
+    def to(self, target: Any) -> Tensor:
+        """To a device ('cpu', 'cuda', 'cuda:1') or dtype; the tensor itself where nothing changes. Differentiable."""
+        if not isinstance(target, str) or target in np.sctypeDict:
+            return self.astype(target)
+        if self.device == target or (target == "cuda" and self.device.startswith("cuda")):
+            return self
+        return ops.to_device(self, device=target, origin=self.device)
+
+    def cpu(self) -> Tensor:
+        return self.to("cpu")
+
+    def cuda(self) -> Tensor:
+        return self.to("cuda")
+
+    def astype(self, dtype: Any) -> Tensor:
+        """The values as another dtype. Differentiable between floating-point dtypes."""
+        dtype = check_dtype(dtype)
+        return self if dtype == self.dtype else ops.astype(self, dtype=dtype)
+
+    def copy_(self, value: Any) -> Tensor:
+        """Overwrite a leaf's values, as optimizers do. A graph that saved the old ones of a parameter will not go back.
+
+        A tensor that needs no gradient is given a new array; graphs and arrays that hold the old one keep it.
+        """
+        if not self.is_leaf:
+            raise ValueError("copy_(): only leaves can be overwritten; this tensor was computed.")
+        value = as_tensor(value, device=self.device).data
+        if value.shape != self.shape:
+            raise ValueError(f"copy_(): expected shape {self.shape}, got {value.shape}.")
+        if self.ndim and self.node is not None:
+            self.data[...] = value
+            self.touch()
+        else:  # a graph may have saved the old array, and of this tensor nobody keeps the time
+            self.data = value.astype(self.dtype)
+        return self
+
+    def touch(self) -> None:
+        """Say that `data` was written to in place; whoever writes to it by hand should.
+
+        A graph that saved the old values will not go back. Of a tensor that needs no gradient nobody keeps the time.
+        """
+        if self.node is not None:
+            saved.whose_memory(self.node).version = saved.note_write(self.data)
+
+    def replace_data(self, array: Array) -> None:
+        """Give a leaf another array, of another device or dtype; its gradient is dropped."""
+        self.data = array
+        if self.node is not None:
+            name, self.node = self.node.name, None
+            self.requires_grad_().name = name
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError(
+            "tensors are not changed in place: the record of how they were computed would be wrong. "
+            "Use y = minigrad.index_update(x, index, value) for a new tensor, or x.copy_(value) for a whole leaf."
+        )
+
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        if not self.is_leaf:
+            raise ValueError(
+                "only leaves can be copied with the copy module; use clone() or detach() on a computed tensor."
+            )
+        copied = object.__new__(type(self))
+        Tensor.__init__(copied, self.data.copy())
+        copied.requires_grad_(self.requires_grad)
+        copied.name = self.name
+        return copied
+
+    # --- operators and methods are ops: see OPERATORS below and METHODS in ops ---
+
+    if TYPE_CHECKING:
+
+        def _operator(self, other: Any) -> Tensor: ...
+
+        __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __matmul__ = _operator
+        __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rmatmul__ = _operator
+        __lt__ = __le__ = __gt__ = __ge__ = __and__ = __or__ = __xor__ = _operator
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def __neg__(self):
+        return ops.negative(self)
+
+    def __pos__(self):
+        return self
+
+    def __abs__(self):
+        return ops.abs(self)
+
+    def __eq__(self, other):
+        return ops.equal(self, other) if _comparable(other) else NotImplemented
+
+    def __ne__(self, other):
+        return ops.not_equal(self, other) if _comparable(other) else NotImplemented
+
+    __hash__ = object.__hash__
+
+    def __invert__(self):
+        return ops.logical_not(self) if self.dtype == bool else ops.bitwise_not(self)
+
+    def __getitem__(self, index):
+        return ops.getitem(self, index)
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def reshape(self, *shape):
+        return ops.reshape(self, _spread(shape))
+
+    view = reshape
+
+    def transpose(self, *axes):
+        """The axes in the order given, or reversed. (NumPy's meaning; to swap two axes use swapaxes.)"""
+        return ops.transpose(self, _spread(axes) if axes else None)
+
+    def permute(self, *axes):
+        return ops.permute(self, _spread(axes))
+
+    def broadcast_to(self, *shape):
+        return ops.broadcast_to(self, _spread(shape))
+
+    expand = broadcast_to
+
+    def unsqueeze(self, axis):
+        return ops.expand_dims(self, axis)
+
+
+OPERATORS = """
+    add:add sub:subtract mul:multiply truediv:divide floordiv:floor_divide mod:remainder pow:power matmul:matmul
+    and:bitwise_and or:bitwise_or xor:bitwise_xor lt:less le:less_equal gt:greater ge:greater_equal
+""".split()
+
+
+def _operator_method(op: Callable, reflected: bool) -> Callable:
+    return (lambda self, other: op(other, self)) if reflected else (lambda self, other: op(self, other))
+
+
+def _op_method(name: str) -> Callable:
+    def method(self, *args, **options):
+        return getattr(ops, name)(self, *args, **options)
+
+    method.__name__ = name
+    method.__doc__ = f"See `minigrad.{name}`."
+    return method
+
+
+def _spread(values: tuple) -> tuple:
+    """`f(2, 3)` and `f((2, 3))` mean the same."""
+    return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
+
+
+def _comparable(value: Any) -> bool:
+    return isinstance(value, (Tensor, *NUMBERS)) or is_array(value)
+
+
+# --- into tensors ---
+
+
+def array_of(value: Any) -> Array:
+    """The array in a Tensor; an array as it is. For rules, which run on either."""
+    return value.data if isinstance(value, Tensor) else value
+
+
+def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor:
+    """`data` as a Tensor, the same one if it is one already; arrays are not copied."""
+    if isinstance(data, Tensor):
+        data = data if dtype is None else data.astype(dtype)
+        return data if device is None else data.to(device)
+    return Tensor(as_array(data, dtype, device))
+
+
+from minigrad import ops  # last: ops are made for Tensors, and a Tensor's methods are ops
+from minigrad.autograd import reverse, saved
+
+for _name in ops.METHODS:
+    setattr(Tensor, _name, _op_method(_name))
+for _pair in OPERATORS:
+    _symbol, _name = _pair.split(":")
+    setattr(Tensor, f"__{_symbol}__", _operator_method(getattr(ops, _name), reflected=False))
+    if _symbol not in ("lt", "le", "gt", "ge"):
+        setattr(Tensor, f"__r{_symbol}__", _operator_method(getattr(ops, _name), reflected=True))

@@ -1,0 +1,87 @@
+"""Early stopping: watch a figure, keep the weights it was best with, and say when to stop.
+
+After this file you know that early stopping is bookkeeping, and that what it gives back is not the last model but the
+best.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minigrad.autograd.tensor import Tensor
+
+
+class EarlyStopping:
+    """Keep a model's best weights; stop when `patience` looks in a row have brought nothing better.
+
+    >>> stopping = EarlyStopping(model, patience=5)
+    >>> while not stopping.exhausted:
+    ...     train_for_an_epoch()
+    ...     stopping.step(validation_loss())
+    >>> stopping.restore()
+
+    Limiting the number of steps keeps the weights near where they began: for a quadratic loss it is a form of L2
+    regularization (Goodfellow, Bengio & Courville 2016, "Deep learning", section 7.8). `training.fit` has it built in.
+
+    Parameters
+    ----------
+    model : Module
+    patience : int, optional
+        None: never stop, but keep the best weights.
+    mode : {"min", "max"}
+        Whether the figure is to fall, as a loss, or to rise, as an accuracy.
+    min_delta : float
+        By how much a figure has to be better than the best to count.
+
+    Attributes
+    ----------
+    best : float
+        The best figure so far; infinite before the first.
+    since : int
+        Looks since then.
+    weights : dict of Tensor, or None
+        A copy of the model's state from then.
+    """
+
+    def __init__(self, model: Any, patience: int | None = None, mode: str = "min", min_delta: float = 0.0):
+        if mode not in ("min", "max"):
+            raise ValueError(f"EarlyStopping: mode={mode!r}; expected 'min' or 'max'.")
+        if patience is not None and (not isinstance(patience, int) or patience < 1):
+            raise ValueError(f"EarlyStopping: patience={patience!r}; expected a whole number, 1 or more, or None.")
+        if not min_delta >= 0:
+            raise ValueError(f"EarlyStopping: min_delta={min_delta}; expected 0 or more.")
+        self.model, self.patience, self.mode, self.min_delta = model, patience, mode, min_delta
+        self.best = math.inf if mode == "min" else -math.inf
+        self.since = 0
+        self.weights: dict[str, Tensor] | None = None
+
+    def step(self, figure: float) -> bool:
+        """Look at a figure; whether it is the best so far, in which case the weights are kept. NaN never is."""
+        gain = self.best - float(figure) if self.mode == "min" else float(figure) - self.best
+        if not gain > self.min_delta:
+            self.since += 1
+            return False
+        self.best, self.since = float(figure), 0
+        self.weights = {name: Tensor(t.data.copy()) for name, t in self.model.state_dict().items()}
+        return True
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it is time to stop."""
+        return self.patience is not None and self.since >= self.patience
+
+    def restore(self) -> None:
+        """Put the best weights back; before the first look there is nothing to do."""
+        if self.weights is not None:
+            self.model.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on, for `serialization.save_state`."""
+        return {"best": self.best, "since": self.since, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a `state_dict`."""
+        if set(state) != {"best", "since", "weights"}:
+            raise ValueError(f"EarlyStopping.load_state_dict: got {sorted(state)}; expected best, since, weights.")
+        self.best, self.since, self.weights = state["best"], state["since"], state["weights"]

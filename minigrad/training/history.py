@@ -1,0 +1,82 @@
+"""The figures of a run: losses and accuracies, added up batch by batch and kept epoch by epoch.
+
+After this file you know why means are taken over samples and not over batches: the last batch of an epoch is smaller.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from minigrad.autograd.tensor import Tensor
+
+COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
+
+
+class History:
+    """The figures of a run, one row an epoch.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One an epoch, with the keys `epoch` (from 1), `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`, `lr`
+        and `seconds`; None where there is no such figure.
+    best_epoch : int or None
+        The epoch that was best by the validation's accuracy (or loss, without classes), else by the training loss.
+    interrupted : bool
+        Whether Ctrl-C ended the run.
+    stopped_early : bool
+        Whether it ended because nothing got better for `patience` epochs.
+    """
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]] = (), best_epoch: int | None = None):
+        self.rows = [dict(row) for row in rows]
+        self.best_epoch = best_epoch
+        self.interrupted = self.stopped_early = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, column: str) -> list[Any]:
+        """One column, such as `history["val_accuracy"]`, as a list."""
+        if column not in COLUMNS:
+            raise KeyError(f"{column!r}: a history has the columns {', '.join(COLUMNS)}.")
+        return [row[column] for row in self.rows]
+
+    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+        """Write the rows as a table with a header; what is None is left empty."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, COLUMNS)
+            table.writeheader()
+            table.writerows(self.rows)
+        return path
+
+    def __repr__(self) -> str:
+        last = "".join(f", {k}={v:.4g}" for k, v in self.rows[-1].items() if v is not None) if self.rows else ""
+        return f"History({len(self)} epochs{last})"
+
+
+class Totals:
+    """Loss and accuracy over the samples seen so far."""
+
+    def __init__(self, loss: float = 0.0, correct: int = 0, samples: int = 0, classified: int = 0):
+        self.loss, self.correct, self.samples, self.classified = loss, correct, samples, classified
+
+    def add(self, loss: float, output: Tensor, target: Tensor) -> None:
+        """Count a batch: its mean loss, and, where outputs are scores of classes, how many are right."""
+        size = len(target) if target.ndim else 1
+        self.loss += loss * size
+        self.samples += size
+        if output.ndim >= 2 and target.dtype.kind in "iu" and target.ndim == output.ndim - 1:
+            self.correct += int((output.detach().argmax(axis=1) == target).sum())
+            self.classified += target.size
+
+    def means(self) -> tuple[float, float | None]:
+        """(loss, accuracy), the accuracy None if nothing was classified."""
+        accuracy = self.correct / self.classified if self.classified else None
+        return self.loss / max(self.samples, 1), accuracy

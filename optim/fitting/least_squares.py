@@ -1,0 +1,254 @@
+"""least_squares: the x at which the sum of the squares of residuals is least.
+
+After this file you know how a call becomes a fit: the residuals, perhaps weighted by a robust loss, a model of them at
+each point, a rule of how far to trust it, and limits; and what the result tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..solve.callbacks import Callback
+from ..solve.residuals import ResidualPoint, Residuals
+from ..solve.result import OptimizeResult, Reason
+from ..solve.variables import Variables
+from .bounded_model import Box, BoxedModel, read_box, spread
+from .covariance import covariance
+from .fit_loop import Limits, fit
+from .gauss_newton import LineSearch
+from .linear_model import LinearModel
+from .matrix_free import Products
+from .robust_loss import LOSSES, RobustResiduals
+from .trust import Columns, Damping, Fixed, LargestColumns, Radius, ScaledModel, Unscaled
+
+
+class FitMethod(NamedTuple):
+    """How lengths are measured, and how far the model is trusted; each made anew for a run. scaling None: no matrix."""
+
+    scaling: Callable | None
+    trust: Callable
+    takes_bounds: bool = True
+
+
+METHODS = {
+    "lm": FitMethod(LargestColumns, Radius),
+    "levenberg": FitMethod(Unscaled, Damping),
+    "marquardt": FitMethod(Columns, Damping),
+    "gauss-newton": FitMethod(Columns, LineSearch, takes_bounds=False),
+    "matrix-free": FitMethod(None, Damping, takes_bounds=False),
+}
+"""The methods by name; see `least_squares`."""
+
+ALIASES = {"levenberg-marquardt": "lm", "gn": "gauss-newton"}
+
+UNBOUNDED = (-float("inf"), float("inf"))
+
+
+def least_squares(
+    fun: Callable,
+    x0: Any,
+    jac: Callable | bool | None = None,
+    bounds: Any = UNBOUNDED,
+    method: str = "lm",
+    *,
+    ftol: float | None = 1e-12,
+    xtol: float | None = 1e-10,
+    gtol: float | None = 1e-10,
+    x_scale: Any = None,
+    loss: str | Callable = "linear",
+    f_scale: float = 1.0,
+    max_nfev: int | None = None,
+    args: tuple = (),
+    callback: Callable | None = None,
+    verbose: int = 0,
+) -> OptimizeResult:
+    """The x near `x0` at which half the sum of squares of `fun(x, *args)` is least, locally.
+
+    Parameters
+    ----------
+    fun : callable
+        From x, Tensors in the form of x0, to the residuals: a Tensor of any shape, or a tuple, list or dict of them.
+        The Jacobian comes from the engine.
+    x0 : array, Tensor, number, or a tuple, list or dict of them
+        Where to start.
+    jac : callable or True, optional
+        The Jacobian (m, n), if you have it; True where `fun` returns (residuals, jacobian). The functions then get
+        arrays where x0 held arrays, and may be plain NumPy.
+    bounds : (lower, upper), optional
+        Each a number or in the form of x0; or an object with `lb` and `ub`.
+    method : str
+        "lm" : Levenberg-Marquardt as Moré's trust region (1978), which every default here is chosen for
+        "levenberg" : damping by lambda |p|^2 (1944)
+        "marquardt" : damping by lambda |D p|^2, D^2 = diag(J'J) (1963)
+        "gauss-newton" : no damping, a line search
+        "matrix-free" : damping by lambda |p|^2, steps by LSMR; memory linear in the number of parameters
+        Bounds go with the first three.
+    ftol : float or None
+        Stop when a step brings, and is expected to bring, a relative fall of the cost below this. None: no such test.
+    xtol : float or None
+        Stop when steps are shorter than this, relative to x (lengths measured as the method measures them).
+    gtol : float or None
+        Stop when the cosine of the angle between the residuals and each column of J is smaller. All three are MINPACK's
+        tests; none is taken below four times the rounding unit.
+    x_scale : number, array in the form of x0, or "jac", optional
+        The size that a change of each variable has. "jac", which "lm" does by itself: from the columns of J.
+    loss : str or callable
+        "linear", "soft_l1", "huber", "cauchy" or "arctan"; or a function of z = (r / f_scale)^2 (m,) that gives rho(z),
+        rho'(z) and rho''(z) as the rows of (3, m).
+    f_scale : float
+        Residuals that are larger count as outliers for a robust loss.
+    max_nfev : int, optional
+        Evaluations allowed, 200 (n + 1) by default.
+    args : tuple
+        Further arguments of `fun` and `jac`.
+    callback : callable, optional
+        Called after each step, with the x reached; or, where its parameter is called `intermediate_result`, with an
+        OptimizeResult of x, fun, cost and nit. It stops the fit by raising StopIteration or returning True.
+    verbose : int
+        1: print how the fit ended; 2: also a line for each step.
+
+    Returns
+    -------
+    OptimizeResult
+        x : the solution, in the form of x0
+        cost, fun : half the sum of squares (or the robust cost), and the residuals (m,)
+        jac : the Jacobian there (m, n), its rows weighted where the loss is robust; None for "matrix-free"
+        grad, optimality : the gradient (n,), and the largest of its components that bounds leave free
+        active_mask : (n,) -1, 0 or 1: at the lower bound, free, at the upper one
+        cov : (n, n) covariance, s^2 (J'J)^-1 with s^2 = 2 cost / (m - n); infinite where J lacks rank or m <= n
+        nfev, njev, nit : evaluations of residuals and of Jacobians, and steps
+        success, status, message : whether x is a solution, a number, and the reason in words
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments that do not fit. Troubles of the function on the way, such as NaN, are told by `success`,
+        `message`.
+    """
+    method = ALIASES.get(str(method).lower(), str(method).lower())
+    chosen = _chosen(method)
+    plain = Residuals(fun, x0, args, jac)
+    problem: Any = plain if _is_linear(loss, f_scale) else RobustResiduals(plain, loss, f_scale)
+    box = read_box(bounds, plain.variables, "least_squares")
+    model_at = _models(chosen, method, x_scale, box, plain.variables)
+    watcher = _Watcher(problem, callback, verbose)
+    limits = _limits(plain, ftol, xtol, gtol, max_nfev)
+    with np.errstate(all="ignore"):  # what is not finite is looked for, and told in words
+        last, nit, reason = fit(problem, model_at, chosen.trust(), limits, watcher)
+        result = _result(last, nit, reason, box, with_matrix=chosen.scaling is not None)
+    if verbose:
+        print(f"{method}: {result.message}; {nit} steps, {result.nfev} evaluations, cost {result.cost:.6g}", flush=True)
+    return result
+
+
+# --- what was asked for ---
+
+
+def _chosen(method: str) -> FitMethod:
+    if method not in METHODS:
+        hint = " ('lm' takes bounds too)" if method in ("trf", "dogbox") else ""
+        raise ValueError(f"least_squares: no method {method!r}; there are {', '.join(METHODS)}{hint}.")
+    return METHODS[method]
+
+
+def _is_linear(loss: str | Callable, f_scale: float) -> bool:
+    if (isinstance(loss, str) and loss not in LOSSES) or not (isinstance(loss, str) or callable(loss)):
+        raise ValueError(f"least_squares: loss={loss!r}; expected one of {', '.join(LOSSES)}, or a function.")
+    if not f_scale > 0:
+        raise ValueError(f"least_squares: f_scale={f_scale!r}; expected a positive number, the size of an outlier.")
+    return loss == "linear"
+
+
+def _models(chosen: FitMethod, name: str, x_scale: Any, box: Box, variables: Variables) -> Any:
+    """What makes the linear model at a point."""
+    if not box.is_everything and not chosen.takes_bounds:
+        raise ValueError(f"least_squares: method {name!r} knows no bounds; use method='lm', or leave the bounds out.")
+    if chosen.scaling is None:
+        if x_scale is not None:
+            raise ValueError(f"least_squares: method {name!r} takes no x_scale; scale the variables inside of fun.")
+        return Products()
+    return ScaledModel(
+        _scaling(chosen, x_scale, variables), LinearModel if box.is_everything else partial(BoxedModel, box)
+    )
+
+
+def _scaling(chosen: FitMethod, x_scale: Any, variables: Variables) -> Any:
+    if x_scale is None:
+        return chosen.scaling()  # type: ignore[misc]
+    if isinstance(x_scale, str):
+        if x_scale != "jac":
+            raise ValueError(f"least_squares: x_scale={x_scale!r}; expected numbers, or 'jac'.")
+        return LargestColumns()
+    scale = spread(x_scale, variables, "least_squares: x_scale")
+    if not bool(((scale > 0) & (scale < float("inf"))).all()):
+        raise ValueError("least_squares: x_scale must hold positive numbers, the size that a change of each has.")
+    return Fixed(scale)
+
+
+def _limits(problem: Residuals, ftol: Any, xtol: Any, gtol: Any, max_nfev: Any) -> Limits:
+    least = 4 * problem.variables.eps
+    for name, tolerance in (("ftol", ftol), ("xtol", xtol), ("gtol", gtol)):
+        if tolerance is not None and not tolerance >= 0:
+            raise ValueError(
+                f"least_squares: {name}={tolerance!r}; expected a number from 0 on, or None for no such test."
+            )
+    if max_nfev is None:
+        max_nfev = 200 * (problem.variables.size + 1)
+    if not max_nfev > 0:
+        raise ValueError(f"least_squares: max_nfev={max_nfev!r}; expected a positive number of evaluations.")
+    ftol, xtol, gtol = (-1.0 if t is None else max(float(t), least) for t in (ftol, xtol, gtol))
+    return Limits(ftol, xtol, gtol, max_nfev)
+
+
+# --- what comes back ---
+
+
+def _result(last: ResidualPoint, nit: int, reason: Reason, box: Box, with_matrix: bool) -> OptimizeResult:
+    problem = last.problem
+    m, n = last.unweighted.size, last.x.size
+    jac, grad, cov, message = None, None, None, reason.message
+    if last.is_finite:
+        jac = last.J if with_matrix else None
+        grad = last.g
+    if jac is not None:
+        cov, rank = covariance(jac)
+        if rank == n:
+            cov = cov * (2 * last.cost / (m - n)) if m > n else problem.variables.xp.full_like(cov, float("inf"))
+        if rank < n and reason.success:
+            message += f"; the Jacobian has rank {rank} of {n} there, so x is one of many that fit as well"
+    optimality = float("nan") if grad is None else float(abs(box.projected(last.x, grad)).max())
+    return OptimizeResult(
+        x=problem.variables.given(last.x),
+        cost=last.cost,
+        fun=last.unweighted,
+        jac=jac,
+        grad=grad,
+        optimality=optimality,
+        active_mask=box.active(last.x),
+        cov=cov,
+        nfev=problem.nfev,
+        njev=problem.njev,
+        nit=nit,
+        success=reason.success,
+        status=reason.status,
+        message=message,
+    )
+
+
+class _Watcher:
+    """What looks on at a fit: the printed line, and the user's callback, which may stop it."""
+
+    def __init__(self, problem: Any, callback: Callable | None, verbose: int):
+        self.problem, self.lines = problem, verbose >= 2
+        self.callback = Callback(callback, problem.variables, "least_squares")
+        if self.lines:
+            print("step  evaluations              cost", flush=True)
+
+    def __call__(self, here: ResidualPoint, nit: int) -> bool:
+        if self.lines:
+            print(f"{nit:4d}  {self.problem.nfev:11d}  {here.cost:16.9g}", flush=True)
+        return self.callback(here.x, fun=here.unweighted.copy(), cost=here.cost, nit=nit)

@@ -1,0 +1,5 @@
+"""Minimizing a function of many variables: the methods of `optim.minimize`, each a direction times a step rule.
+
+Read `descent_loop` first, then `line_search` and `trust_region` (how far to go), then the directions from the simplest
+on: `steepest_descent`, `nonlinear_cg`, `bfgs`, `lbfgs`, `lbfgsb`, `newton`, `newton_cg`. `minimize` puts them together.
+"""

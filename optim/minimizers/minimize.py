@@ -1,0 +1,199 @@
+"""`minimize`: a function of many variables, downhill, by the method of your choice.
+
+After this file you know which methods there are, each a direction times a step rule, and what a run gives back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..solve.callbacks import Callback
+from ..solve.objective import Objective, Point
+from ..solve.result import OptimizeResult
+from .bfgs import BFGS
+from .descent_loop import Limits, descend
+from .lbfgs import LBFGS
+from .lbfgsb import ProjectedLBFGS, ProjectedSearch, read_bounds
+from .line_search import line_search
+from .methods import Method, Options
+from .newton_methods import NEWTON_METHODS
+from .nonlinear_cg import ConjugateGradient
+from .steepest_descent import SteepestDescent
+
+METHODS: dict[str, Method] = {
+    "gradient descent": Method(
+        lambda options: SteepestDescent(unscaled=options.get("line_search") == "fixed"),
+        lambda options: line_search(options, "armijo"),
+    ),
+    "cg": Method(
+        lambda options: ConjugateGradient(options.get("beta", "hz"), options.get("memory", 20)),
+        lambda options: line_search(options, "strong wolfe", c2=0.4),
+    ),
+    "bfgs": Method(
+        lambda options: BFGS(options.get("damping", False)),
+        lambda options: line_search(options, "strong wolfe"),
+    ),
+    "l-bfgs": Method(
+        lambda options: LBFGS(options.get("memory", 20)),
+        lambda options: line_search(options, "strong wolfe"),
+    ),
+    "projected l-bfgs": Method(
+        lambda options: ProjectedLBFGS(options.get("memory", 20)),
+        lambda options: ProjectedSearch(),
+    ),
+    **NEWTON_METHODS,
+}
+"""Every method by its name, in small letters. "projected l-bfgs" is what "l-bfgs" becomes when there are bounds."""
+
+ALIASES = {"lbfgs": "l-bfgs", "l-bfgs-b": "l-bfgs", "gd": "gradient descent", "steepest descent": "gradient descent"}
+ALIASES |= {"trust-region": "trust-exact", "newton-tr": "trust-exact", "hf": "hessian-free"}
+SYNONYMS = {"maxfun": "maxfev", "maxcor": "memory", "disp": "verbose"}
+"""SciPy's names of options, and ours."""
+
+MANY = 1000
+"""From so many variables on, the method chosen for you keeps no matrix."""
+
+
+def minimize(
+    fun: Callable,
+    x0: Any,
+    args: tuple = (),
+    method: str | Method | None = None,
+    jac: Callable | bool | None = None,
+    hess: Callable | None = None,
+    hessp: Callable | None = None,
+    bounds: Any = None,
+    tol: float | None = None,
+    callback: Callable | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> OptimizeResult:
+    """The x near `x0` at which `fun(x, *args)` is least, locally.
+
+    Parameters
+    ----------
+    fun : callable
+        From x, Tensors in the form of x0, to one number. Its derivatives come from the engine.
+    x0 : array, Tensor, number, or a tuple, list or dict of them
+        Where to start.
+    args : tuple
+        Further arguments of `fun`, `jac`, `hess` and `hessp`.
+    method : str or Method, optional
+        A name in `METHODS` or SciPy's name for it, in letters of any size; or a pair of your own. If not given: BFGS;
+        L-BFGS between bounds and for 1000 variables or more.
+    jac : callable or True, optional
+        The gradient, if you have it, in the form of x0; True where `fun` returns (value, gradient). The functions then
+        get arrays where x0 held arrays, and may be plain NumPy.
+    hess, hessp : callable, optional
+        `hess(x, *args)`, the (n, n) Hessian, and `hessp(x, v, *args)`, its product with a vector, for methods that use
+        them.
+    bounds : optional
+        For "l-bfgs": a pair (lowest, highest) for each number, None for no bound; or an object with `lb` and `ub`; for
+        a dict x0 a dict of pairs.
+    tol : float, optional
+        `options["gtol"]` by another name.
+    callback : callable, optional
+        Called after each iteration, with the x reached; or, where its parameter is called `intermediate_result`, with
+        an OptimizeResult of x and fun. It stops the run by raising StopIteration or returning True.
+    options : mapping, optional
+        gtol : stop where no component of the gradient is larger (default about 1e-9 in float64, 1e-4 in float32)
+        maxiter : iterations allowed (default 200 for each variable, at least 2000)
+        maxfev : evaluations allowed (default: no limit); the search under way is finished
+        verbose (or disp) : print a line for each iteration
+        return_all : keep every iterate, in `result.allvecs`
+        line_search : "strong wolfe", "armijo", "exact" (for a quadratic along the line), "fixed", or a step rule of
+            your own; with "fixed", `step_length`
+        memory : steps that L-BFGS, and the preconditioner of conjugate gradients, remember (20)
+        beta : "hz", "pr+" or "fr", for conjugate gradients
+        damping : for BFGS, mix in a step without curvature rather than leave it out
+
+    Returns
+    -------
+    OptimizeResult
+        x (in the form of x0), fun, jac (the gradient, in that form), nfev, njev, nhev, nit, success, status, message,
+        method; hess_inv from the quasi-Newton methods: a matrix for BFGS, an operator for L-BFGS.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments that do not fit. Troubles of the function on the way, such as NaN, are told by `success` and
+        `message`. An exception that the function raises passes through.
+    """
+    given = {SYNONYMS.get(name, name): value for name, value in (options or {}).items() if value is not None}
+    if tol is not None:
+        given.setdefault("gtol", tol)
+    objective = Objective(fun, x0, args, jac, hess, hessp)
+    name, chosen = choose(method, objective, bounds)
+    asked = Options(given)
+    direction, step_rule = chosen.direction(asked), chosen.step_rule(asked)
+    watcher = Watcher(objective, callback, asked.get("verbose", False), asked.get("return_all", False))
+    limits = Limits(
+        gtol=asked.get("gtol", objective.eps ** (4 / 7)),
+        maxiter=asked.get("maxiter", max(2000, 200 * objective.variables.size)),
+        max_nfev=asked.get("maxfev", math.inf),
+    )
+    asked.check(f"minimize: method {name!r}")
+    with np.errstate(all="ignore"):  # what overflows is looked at, and answered by a shorter step
+        last, iterations, reason = descend(objective, direction, step_rule, limits, watcher)
+    result = OptimizeResult(
+        x=objective.variables.given(last.x),
+        fun=last.f,
+        jac=objective.variables.given(last.g) if last.is_finite else None,
+        nfev=objective.nfev,
+        njev=objective.njev,
+        nhev=objective.nhev,
+        nit=iterations,
+        success=reason.success,
+        status=reason.status,
+        message=reason.message,
+        method=name,
+    )
+    if hasattr(direction, "hess_inv"):
+        result["hess_inv"] = direction.hess_inv
+    if watcher.return_all:
+        result["allvecs"] = watcher.iterates
+    if watcher.verbose:
+        print(f"{name}: {reason.message}; {iterations} iterations, {objective.nfev} evaluations", flush=True)
+    return result
+
+
+def choose(method: str | Method | None, objective: Objective, bounds: Any) -> tuple[str, Method]:
+    """The name and the pair that the user means; sets the objective's bounds."""
+    if isinstance(method, tuple):
+        name, chosen = "your own", Method(*method)
+    else:
+        if method is None:
+            name = "bfgs" if bounds is None and objective.variables.size < MANY else "l-bfgs"
+        else:
+            name = ALIASES.get(str(method).lower(), str(method).lower())
+        if name not in METHODS:
+            raise ValueError(f"minimize: no method {method!r}; there are {', '.join(METHODS)}.")
+        chosen = METHODS[name]
+    if bounds is None:
+        return name, chosen
+    if name not in ("l-bfgs", "projected l-bfgs"):
+        raise ValueError(f"minimize: method {name!r} knows no bounds; use method='l-bfgs', or leave the bounds out.")
+    objective.lower, objective.upper = read_bounds(bounds, objective.variables, "minimize")
+    objective.variables.start = objective.variables.start.clip(objective.lower, objective.upper)
+    return "projected l-bfgs", METHODS["projected l-bfgs"]
+
+
+class Watcher:
+    """What looks on at a run: the printed line, the list of iterates, and the user's callback, which may stop it."""
+
+    def __init__(self, objective: Objective, callback: Callable | None, verbose: bool, return_all: bool):
+        self.objective, self.verbose, self.return_all = objective, verbose, return_all
+        self.callback = Callback(callback, objective.variables, "minimize")
+        self.iterates = [objective.variables.given(objective.variables.start)] if return_all else []
+        if verbose:
+            print("iteration  evaluations          function   largest slope", flush=True)
+
+    def __call__(self, here: Point, iteration: int) -> bool:
+        if self.return_all:
+            self.iterates.append(self.objective.variables.given(here.x))
+        if self.verbose:
+            print(f"{iteration:9d}  {self.objective.nfev:11d}  {here.f:16.9g}  {here.steepness:14.3e}", flush=True)
+        return self.callback(here.x, fun=here.f, nit=iteration)
