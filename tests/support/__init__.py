@@ -8,6 +8,7 @@ strict_backend, strict_linalg, cupy_names.txt : a stand-in for CuPy that refuses
 device_agreement : whether a device gives the CPU's results
 problems/ : published problems for solvers, with certified answers
 optim_zoo, optim_makers, closure_models, regularization_makers : optimizers by their formulas, and models for them
-*_makers : small tensors, models and comparisons for the tests of one package
+kernel_cases, nn_cases, nn_peers : arrays and layers in tables, and comparisons of modules with PyTorch's
+*_makers, makers : small tensors, models and comparisons for the tests of one package
 imports : who imports whom
 """
