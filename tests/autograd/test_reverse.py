@@ -7,11 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import GradientError, ShapeError, autograd
-
-
-def leaf(*values, dtype="f8"):
-    return mg.tensor(np.asarray(values if len(values) > 1 else values[0], dtype), requires_grad=True)
-
+from tests.support.makers import leaf
 
 # --- backward ---
 

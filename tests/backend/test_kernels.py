@@ -5,139 +5,33 @@ linear is held to its adjoint; what could depend on the number of threads is run
 """
 
 import itertools
-import os
-import threading
-import time
-import weakref
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad.backend import cpu, gpu, threads
-from minigrad.backend.cpu import batch_last, convolution, normalization, pooling
+from minigrad.backend.cpu import convolution, normalization, pooling
+from tests.support.kernel_cases import (
+    NONE,
+    ONE,
+    agree,
+    all_results,
+    any_dtype,
+    convolution_cases,
+    few,
+    inner,
+    many,
+    normalization_cases,
+    pooling_cases,
+    random_array,
+)
 
-TOLERANCE = {np.float16: 2e-2, np.float32: 2e-5, np.float64: 1e-12}
-ONE, NONE = (1, 1), (0, 0)
-
-few, many = settings(deadline=None, max_examples=25), settings(deadline=None, max_examples=100)
-
-
-@pytest.fixture(autouse=True, params=["tuned blocks", "tiny blocks", "batch last"])
-def path(request, monkeypatch):
-    """Small cases fit one block of the tuned size; a tiny size sends them down the paths of large ones.
-
-    "batch last" also sends every convolution that can go there down the path of few channels and large batches.
-    """
-    if request.param != "tuned blocks":
-        for module in (batch_last, convolution, normalization, pooling):
-            monkeypatch.setattr(module, "BLOCK_BYTES", 700)
-    if request.param == "batch last":
-        monkeypatch.setattr(batch_last, "pays", lambda x_shape, weight_shape, groups: groups == 1 and x_shape[0] > 0)
-    return request.param
+pytestmark = pytest.mark.usefixtures("path")
 
 
-@pytest.fixture
-def restore_threads():
-    before = threads.get_num_threads()
-    yield
-    threads.set_num_threads(before)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# What is drawn
-
-
-def pairs(low, high):
-    return st.tuples(st.integers(low, high), st.integers(low, high))
-
-
-@st.composite
-def arrays(draw, shape, dtype, integers=False):
-    """A read-only array of this shape in some memory layout: kernels must take any, and change none."""
-    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    if integers:
-        values = random.integers(-2, 3, shape).astype(dtype)
-    else:
-        values = random.uniform(-1, 1, shape).astype(dtype)
-    layout = draw(st.sampled_from(["plain", "channels last", "batch last", "reversed", "strided", "broadcast"]))
-    if layout == "batch last":
-        values = np.moveaxis(np.ascontiguousarray(np.moveaxis(values, 0, -1)), -1, 0)
-    if layout == "channels last":
-        values = np.moveaxis(np.ascontiguousarray(np.moveaxis(values, 1, -1)), -1, 1)
-    elif layout == "reversed":
-        values = np.ascontiguousarray(values[..., ::-1])[..., ::-1]
-    elif layout == "strided":
-        wide = np.zeros((*shape[:-1], 2 * shape[-1]), dtype)
-        wide[..., ::2] = values
-        values = wide[..., ::2]
-    elif layout == "broadcast" and shape[0]:
-        values = np.broadcast_to(values[:1], shape)
-    values.flags.writeable = False
-    return values
-
-
-dtypes = st.sampled_from([np.float32, np.float64])
-any_dtype = st.sampled_from([np.float16, np.float32, np.float64])
-
-
-@st.composite
-def convolution_cases(draw, dtypes=dtypes):
-    dtype, groups = draw(dtypes), draw(st.sampled_from([1, 1, 2, 3]))
-    depth, outputs = draw(st.integers(1, 3)), groups * draw(st.integers(1, 3))
-    kernel, stride, padding, dilation = draw(pairs(1, 3)), draw(pairs(1, 3)), draw(pairs(0, 3)), draw(pairs(1, 2))
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
-    size = [draw(st.integers(max(1, r - 2 * p), 9)) for r, p in zip(reach, padding, strict=True)]
-    size[1] += draw(st.sampled_from([0, 30]))  # wide images are gathered plane by plane
-    out = [(n + 2 * p - r) // s + 1 for n, p, r, s in zip(size, padding, reach, stride, strict=True)]
-    batch = draw(st.integers(0, 4))
-    x = draw(arrays((batch, groups * depth, *size), dtype))
-    g = draw(arrays((batch, outputs, *out), dtype))
-    w = draw(arrays((outputs, depth, *kernel), dtype))
-    bias = draw(st.none() | arrays((outputs, 1), dtype))
-    return x, w, None if bias is None else bias[:, 0], g, (stride, padding, dilation, groups)
-
-
-@st.composite
-def pooling_cases(draw, dtypes=dtypes, integers=False):
-    dtype, kernel, stride = draw(dtypes), draw(pairs(1, 3)), draw(pairs(1, 3))
-    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    size = [draw(st.integers(max(1, k - 2 * p), 9)) for k, p in zip(kernel, padding, strict=True)]
-    out = [(n + 2 * p - k) // s + 1 for n, p, k, s in zip(size, padding, kernel, stride, strict=True)]
-    batch, channels = draw(st.integers(0, 3)), draw(st.integers(1, 4))
-    x = draw(arrays((batch, channels, *size), dtype, integers))
-    g = draw(arrays((batch, channels, *out), dtype))
-    return x, g, (kernel, stride, padding)
-
-
-@st.composite
-def normalization_cases(draw, dtypes=dtypes):
-    dtype, spatial = draw(dtypes), draw(st.lists(st.integers(1, 6), max_size=2))
-    shape = (draw(st.integers(2, 5)), draw(st.integers(1, 5)), *spatial)
-    x, g = draw(arrays(shape, dtype)), draw(arrays(shape, dtype))
-    weight, bias = (draw(st.none() | arrays((shape[1], 1), dtype)) for _ in range(2))
-    return x, g, *(None if a is None else a[:, 0] for a in (weight, bias))
-
-
-def agree(ours, theirs, scale=1.0):
-    __tracebackhide__ = True
-    assert ours.shape == theirs.shape
-    assert ours.dtype == theirs.dtype
-    tolerance = TOLERANCE[ours.dtype.type] * max(1.0, scale)
-    np.testing.assert_allclose(ours.astype(float), theirs.astype(float), rtol=tolerance, atol=tolerance)
-
-
-def inner(a, b):
-    return float(np.sum(a.astype(np.float64) * b))
-
-
-def random_array(*shape, dtype=np.float32, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Convolution
+# --- convolution ---
 
 
 def naive_conv2d(x, w, bias, stride, padding, dilation, groups):
@@ -200,8 +94,7 @@ def test_conv2d_of_the_usual_shapes_agrees_between_backends(channels, outputs, k
     agree(cpu.conv2d_weight_grad(x, g, w.shape, *how), gpu.conv2d_weight_grad(x, g, w.shape, *how), scale=100)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Pooling
+# --- pooling ---
 
 
 def naive_max_pool2d(x, kernel, stride, padding):
@@ -268,8 +161,7 @@ def test_avg_pool2d_agrees_between_backends_and_with_its_adjoint(case, count_inc
     assert inner(y, g) == pytest.approx(inner(x, dx), rel=1e-2 if x.dtype == np.float16 else 1e-5, abs=0.05)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Batch normalisation
+# --- batch normalisation ---
 
 
 @many
@@ -329,34 +221,7 @@ def test_batch_norm_of_blocks_with_outlying_beginnings_keeps_its_variance():
     np.testing.assert_allclose(var, x.astype(np.float64).var(axis=(0, 2, 3)), rtol=2e-6)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Every kernel: empty batches, memory layout, threads
-
-
-def all_results(batch=6):
-    """Every CPU kernel's results on one case large enough for several blocks."""
-    x = random_array(batch, 20, 24, 8).transpose(0, 3, 1, 2)
-    w, bias = random_array(12, 8, 3, 3, seed=1), random_array(12, seed=2)
-    pool = ((2, 2), (2, 2), NONE)
-    depthwise = (ONE, ONE, ONE, 8)
-    results = {}
-    for how in ((ONE, ONE, ONE, 1), ((2, 2), ONE, ONE, 1)):
-        y = results["conv2d", how] = cpu.conv2d(x, w, bias, *how)
-        results["conv2d_input_grad", how] = cpu.conv2d_input_grad(y, w, x.shape, *how)
-        results["conv2d_weight_grad", how] = cpu.conv2d_weight_grad(x, y, w.shape, *how)
-    results["depthwise"] = cpu.conv2d(x, w[:8, :1], None, *depthwise)
-    results["depthwise_weight_grad"] = cpu.conv2d_weight_grad(x, x, (8, 1, 3, 3), *depthwise)
-    results["max_pool2d"], index = cpu.max_pool2d(x, *pool)
-    results["index"] = index
-    results["max_pool2d_scatter"] = cpu.max_pool2d_scatter(results["max_pool2d"], index, x.shape, *pool)
-    results["max_pool2d_gather"] = cpu.max_pool2d_gather(x, index, *pool)
-    results["avg_pool2d"] = cpu.avg_pool2d(x, *pool, True)
-    results["avg_pool2d_input_grad"] = cpu.avg_pool2d_input_grad(results["avg_pool2d"], x.shape, *pool, True)
-    results["batch_norm"], mean, results["var"], inv_std = cpu.batch_norm(x, bias[:8], bias[:8], 1e-5)
-    backward = cpu.batch_norm_backward(x, x, bias[:8], mean, inv_std)
-    results["channel_sum"] = cpu.channel_sum(x)
-    results["dx"], results["dweight"], results["dbias"] = backward
-    return results
+# --- every kernel: empty batches, memory layout, threads ---
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
@@ -383,128 +248,7 @@ def test_an_empty_batch_gives_empty_images_and_zero_gradients():
         assert result.shape[0] == 0 or not np.any(result[np.isfinite(result)] if "var" in name else result), name
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The thread pool
-
-
-@many
-@given(st.integers(0, 50), st.integers(1, 60))
-def test_cut_covers_everything_once(count, size):
-    pieces = threads.cut(count, size)
-    assert [i for piece in pieces for i in range(count)[piece]] == list(range(count))
-    assert all(0 < piece.stop - piece.start <= size for piece in pieces)
-
-
-def test_parallel_does_every_task_once_on_several_threads(restore_threads):
-    threads.set_num_threads(3)
-    done, seen, both = [], set(), threading.Barrier(2, timeout=10)
-
-    def task(number):
-        if number < 2:
-            both.wait()  # passes only if two threads work at the same time
-        seen.add(threading.get_ident())
-        done.append(number)
-
-    threads.parallel(task, range(20))
-    assert sorted(done) == list(range(20))
-    assert len(seen) >= 2
-
-
-def test_parallel_raises_the_error_of_a_task_and_stays_usable(restore_threads):
-    threads.set_num_threads(2)
-
-    def fail(number):
-        if number >= 3:
-            raise ZeroDivisionError(f"task {number}")
-
-    with pytest.raises(ZeroDivisionError, match="task 3"):
-        threads.parallel(fail, range(50))
-    done = []
-    threads.parallel(done.append, range(5))
-    assert sorted(done) == list(range(5))
-
-
-def test_parallel_inside_parallel_runs_inline(restore_threads):
-    threads.set_num_threads(2)
-    done = []
-
-    def outer(number):
-        here = threading.get_ident()
-        threads.parallel(lambda inner: done.append((number, inner, threading.get_ident() == here)), range(3))
-
-    threads.parallel(outer, range(4))
-    assert sorted(done) == [(i, j, True) for i in range(4) for j in range(3)]
-
-
-def test_an_idle_pool_keeps_no_arrays_alive(restore_threads):
-    threads.set_num_threads(3)
-    array = np.zeros(1000)
-    alive = weakref.ref(array)
-
-    def task(number, array=array):
-        array.sum()
-
-    threads.parallel(task, range(8))
-    del array, task
-    deadline = time.monotonic() + 10
-    while alive() is not None and time.monotonic() < deadline:
-        time.sleep(0.001)  # a worker that woke late may still be looking at the finished job
-    assert alive() is None
-
-
-def test_blas_has_its_threads_back_after_a_kernel_even_one_that_fails():
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-
-    def counts():
-        return [info["num_threads"] for info in threadpoolctl.threadpool_info() if info["user_api"] == "blas"]
-
-    before, inside = counts(), []
-    with pytest.raises(KeyError), threads.single_threaded_blas():
-        inside = counts()
-        raise KeyError
-    assert all(count == 1 for count in inside)
-    assert counts() == before
-
-
-def test_set_num_threads_refuses_less_than_one():
-    with pytest.raises(ValueError, match="at least 1, not 0"):
-        threads.set_num_threads(0)
-
-
-@pytest.mark.parametrize(
-    "shapes",
-    [
-        ((300, 200), (200, 100)),  # on one thread
-        ((20, 900), (900, 700)),  # by BLAS
-        ((450, 400), (400, 500)),  # by our threads, by rows
-        ((300, 400), (400, 600)),  # and by columns
-        ((3, 4, 5), (5, 6)),
-        ((7,), (7,)),
-    ],
-)
-def test_matmul_is_numpys(shapes):
-    a, b = (random_array(*shape, dtype=np.float64) for shape in shapes)
-    np.testing.assert_allclose(threads.matmul(a, b), a @ b, rtol=1e-12, atol=1e-10)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_the_pool_works_in_a_forked_child(restore_threads):
-    threads.set_num_threads(2)
-    expected = all_results()
-    child = os.fork()
-    if child == 0:  # no pytest in here: leave by os._exit whatever happens
-        status = 1
-        try:
-            results = all_results()
-            status = 0 if all(np.array_equal(results[name], expected[name]) for name in expected) else 2
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# PyTorch as a second opinion
+# --- PyTorch as a second opinion ---
 
 
 @given(convolution_cases(), pooling_cases(integers=True), normalization_cases(), st.booleans())

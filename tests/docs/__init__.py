@@ -1,0 +1,1 @@
+"""Tests of what a reader sees first: the documents, the examples, and the layout of the repository."""

@@ -1,6 +1,6 @@
 """The examples on ensembles and transfer: each in its quick form, and what each says it does.
 
-The figures themselves stand in docs/ensembles.md; here is what must hold in any run.
+The numbers themselves stand in docs/ensembles.md; here is what must hold in any run.
 """
 
 import importlib

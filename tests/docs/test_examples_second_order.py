@@ -1,6 +1,6 @@
 """The examples on second-order methods: each in its quick form, and what each says it shows.
 
-The figures of the long runs stand in docs/fitting_models.md; here is what must hold in any run, whatever the machine.
+The numbers of the long runs stand in docs/fitting_models.md; here is what must hold in any run, whatever the machine.
 """
 
 import importlib

@@ -16,9 +16,8 @@ from minigrad import autograd
 from minigrad.autograd import forward, reverse
 from minigrad.autograd.primitive import Primitive
 from minigrad.transforms.together import push_together
-from tests.laws.test_op_table import floats
 from tests.support.law_cases import FLOWS, HOMOGENEOUS, IDENTITIES
-from tests.support.op_cases import CASES, SUBJECTS
+from tests.support.op_cases import CASES, SUBJECTS, floats
 from tests.support.strategies import seeds
 
 TOLERANCE = 1e-9

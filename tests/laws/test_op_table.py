@@ -13,30 +13,15 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import Tensor, autograd, ops
 from minigrad.autograd.primitive import OPS, Primitive
-from tests.support.op_cases import CASES, SUBJECTS
+from tests.support.op_cases import CASES, SUBJECTS, every_case, every_differentiable_case, floats, named, results
 from tests.support.strategies import INTEGERS, TOLERANCE, directions, laid_out, layouts, seeds
 
 some = settings(max_examples=settings.default.max_examples // 2)
 few = settings(max_examples=max(settings.default.max_examples // 4, 1))
 
 
-def named(keys):
-    return pytest.mark.parametrize("key", [pytest.param(key, id=".".join(key)) for key in keys])
-
-
-every_case = named(key for key in CASES if key in SUBJECTS)
-every_differentiable_case = named(key for key, case in CASES.items() if key in SUBJECTS and case.differentiable)
 every_silent_case = named(key for key, case in CASES.items() if key in SUBJECTS and not case.differentiable)
 every_primitive = named(key for key in SUBJECTS if key[0] == "OPS")
-
-
-def results(value) -> list:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def floats(value) -> list:
-    """The results that a gradient can flow from."""
-    return [y for y in results(value) if y.dtype.kind == "f"]
 
 
 def recorded(subject, call, dtype=None, layout="C"):

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import autograd
-from tests.laws.test_op_table import floats
-from tests.support.op_cases import CASES, SUBJECTS
+from tests.support.op_cases import CASES, SUBJECTS, floats
 from tests.support.strategies import seeds
 
 torch = pytest.importorskip("torch")

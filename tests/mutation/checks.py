@@ -25,6 +25,7 @@ import pytest
 from hypothesis import Phase, settings
 
 from tests import conftest  # noqa: F401  (registers the profiles)
+from tests.backend import conftest as kernels
 from tests.mutation.units import Unit
 from tests.support import strict_backend
 
@@ -37,6 +38,7 @@ MODULES = (
     "tests.transforms.test_vmap_functions",
     "tests.laws.test_strict_backend",
     "tests.backend.test_kernels",
+    "tests.backend.test_threads",
     "tests.ops.linalg.test_values",
     "tests.ops.linalg.test_edges",
     "tests.ops.linalg.test_borders",
@@ -91,8 +93,8 @@ def _checks_of(module) -> Iterator[Check]:
             needed = [p for p in inspect.signature(test).parameters if p not in given]
             if all(p in FIXTURES for p in needed):
                 label = ".".join(given["key"]) if "key" in given else str(i) if sets else ""
-                for path in PATHS if module.__name__ == "tests.backend.test_kernels" else ("",):
-                    around = partial(_kernels_on, module, path) if path else nullcontext
+                for path in PATHS if module.__name__.startswith("tests.backend.") else ("",):
+                    around = partial(_kernels_on, path) if path else nullcontext
                     around = strict_backend.installed if "device" in given else around
                     run = partial(_run_with_fixtures, test, given, needed, around)
                     yield Check(f"{module.__name__}::{name}[{label}{path}]", given.get("key"), run)
@@ -100,14 +102,14 @@ def _checks_of(module) -> Iterator[Check]:
 
 PATHS = ("tuned blocks", "tiny blocks", "batch last")
 DEVICES = [{"device": "cpu"}, {"device": "cuda"}]
-"""What the fixtures `path` of backend/test_kernels.py and `device` of ops/linalg/test_edges.py go through."""
+"""What the fixtures `path` of backend/conftest.py and `device` of ops/linalg/test_edges.py go through."""
 
 
 @contextmanager
-def _kernels_on(module, path: str) -> Iterator[None]:
-    """What the fixture `path` of backend/test_kernels.py does for each of its tests."""
+def _kernels_on(path: str) -> Iterator[None]:
+    """What the fixture `path` of backend/conftest.py does for each of its tests."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        inspect.unwrap(module.path)(SimpleNamespace(param=path), monkeypatch)
+        inspect.unwrap(kernels.path)(SimpleNamespace(param=path), monkeypatch)
         yield
 
 

@@ -1,6 +1,6 @@
 """What says the same in other words: a mutant that differs from the rule, or from another, in spelling only is none.
 
-After this file you know which spellings are taken for one: of a number, of an index, of a set of axes.
+Some spellings are taken for one: of a number, of an index, of a set of axes.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad import ShapeError, checkpoint, nn
 from minigrad.nn import functional_call
-from tests.transforms.test_derivatives import T, close
+from tests.support.transform_makers import T, close
 
 
 class Net(nn.Module):

@@ -8,17 +8,9 @@ import scipy.special
 
 import minigrad as mg
 from minigrad import autograd
+from tests.support.op_makers import close, equal, gradient
 
 INF, NAN = np.inf, np.nan
-
-
-def gradient(f, *values, seed=None):
-    """The gradients of f's (summed) result; a failing comparison names the op by its test."""
-    xs = [mg.tensor(np.asarray(v, float), requires_grad=True) for v in values]
-    y = f(*xs)
-    (y.sum() if seed is None else y).backward(seed)
-    grads = [x.grad.numpy() for x in xs]
-    return grads[0] if len(grads) == 1 else grads
 
 
 def second(f, x):
@@ -29,14 +21,6 @@ def second(f, x):
         return np.zeros(x.shape)
     (gg,) = autograd.grad(g.sum(), x, allow_unused=True)
     return np.zeros(x.shape) if gg is None else gg.numpy()
-
-
-def equal(found, expected):
-    np.testing.assert_array_equal(found, np.asarray(expected, float))
-
-
-def close(found, expected):
-    np.testing.assert_allclose(found, np.asarray(expected, float), rtol=1e-12, atol=1e-14)
 
 
 # --- kinks ---

@@ -5,8 +5,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import autograd
-from tests.ops.test_edges import close, equal, gradient
 from tests.support import strict_backend
+from tests.support.op_makers import close, equal, gradient
 
 # --- between devices, and into vmap and out of it ---
 

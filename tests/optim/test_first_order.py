@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import optim
-from minigrad.backend import threads
 from minigrad.optim import pieces
 from tests.support import strict_backend
 from tests.support.optim_makers import (
@@ -22,6 +21,10 @@ from tests.support.optim_makers import (
     SHAPES,
     assert_close,
     check_against_the_formula,
+    check_on_cuda,
+    check_that_a_step_does_not_wait,
+    check_the_way_down,
+    check_threads_and_blocks,
     combinations,
     leaves,
     run,
@@ -180,50 +183,22 @@ def test_threads_and_blocks_leave_no_trace_in_the_result(monkeypatch):
     rng = np.random.default_rng(0)
     start = [rng.standard_normal(shape).astype("f4") for shape in [(700, 300), (40,), (pieces.BLOCK + 1,)]]
     gradients = [[rng.standard_normal(a.shape).astype("f4") for a in start] for _ in range(3)]
-    results = []
-    before = threads.get_num_threads()
-    try:
-        monkeypatch.setattr(pieces, "LARGE", 4000)
-        for count, block, threaded in [(1, pieces.BLOCK, 1), (4, pieces.BLOCK, 1), (3, 5000, 1), (3, 10**9, 10**9)]:
-            threads.set_num_threads(count)
-            monkeypatch.setattr(pieces, "BLOCK", block)
-            monkeypatch.setattr(pieces, "THREADED", threaded)
-            params = leaves(*start)
-            run(optim.Adam(params, weight_decay=0.1), params, gradients)
-            results.append(values(params))
-    finally:
-        threads.set_num_threads(before)
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            np.testing.assert_array_equal(a, b)
+    divisions = [(1, pieces.BLOCK, 1), (4, pieces.BLOCK, 1), (3, 5000, 1), (3, 10**9, 10**9)]
+    check_threads_and_blocks("Adam", {"weight_decay": 0.1}, start, gradients, divisions, monkeypatch)
 
 
 def assert_follows_the_formulas_on_cuda(name, options):
     rng = np.random.default_rng(0)
     start = [rng.standard_normal(shape) for shape in [(3, 4), (5,), (), (100, 60)]]
     gradients = [[rng.standard_normal(a.shape) for a in start] for _ in range(4)]
-    params = [mg.tensor(a, device="cuda", requires_grad=True) for a in start]
-    arrays = [p.data for p in params]
-    optimizer = getattr(optim, name)(params, lr=0.01, **options)
-    for row in gradients:
-        for p, g in zip(params, row, strict=True):
-            p.grad = mg.tensor(g, device="cuda")
-        optimizer.step()
-    assert all(p.data is array for p, array in zip(params, arrays, strict=True))
-    expected = by_formula(name, {"lr": 0.01, **options}, start, gradients)
-    assert_close([p.detach().numpy() for p in params], expected, 1e-12)
+    check_on_cuda(name, options, by_formula, start, gradients)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_steps_follow_the_formulas_on_a_strict_device_without_waiting_for_it(name, options):
     with strict_backend.installed():
         assert_follows_the_formulas_on_cuda(name, options)
-        (p,) = [mg.ones(3, 3, device="cuda", requires_grad=True)]
-        optimizer = getattr(optim, name)([p], **options)
-        p.grad = mg.ones(3, 3, device="cuda")
-        strict_backend.traffic.clear()
-        optimizer.step()
-        assert not strict_backend.traffic
+        check_that_a_step_does_not_wait(name, options)
 
 
 @pytest.mark.skipif(not mg.cuda_is_available(), reason="no CuPy with a GPU here")
@@ -275,11 +250,4 @@ def test_adamw_decays_by_the_same_factor_what_adam_decays_by_the_same_step():
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_every_optimizer_goes_downhill_or_uphill(name, options):
-    (x,) = leaves(np.array([1.0, -2.0, 3.0]))
-    optimizer = getattr(optim, name)([x], lr=0.01, **options)
-    sign = -1 if options["maximize"] else 1
-    for _ in range(50):
-        optimizer.zero_grad()
-        (sign * (x * x).sum()).backward()
-        optimizer.step()
-    assert (x * x).sum().item() < 14
+    check_the_way_down(name, {**options, "lr": 0.01}, [1.0, -2.0, 3.0])

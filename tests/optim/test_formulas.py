@@ -16,9 +16,20 @@ import minigrad as mg
 from minigrad import optim
 from minigrad.backend import threads
 from minigrad.optim import pieces
-from minigrad.serialization import load_state, save_state
 from tests.support import strict_backend
-from tests.support.optim_makers import LAYOUTS, SHAPES, assert_close, check_against_the_formula, leaves, run, values
+from tests.support.optim_makers import (
+    LAYOUTS,
+    SHAPES,
+    assert_close,
+    check_against_the_formula,
+    check_on_cuda,
+    check_restored_runs,
+    check_that_a_step_does_not_wait,
+    check_threads_and_blocks,
+    leaves,
+    run,
+    values,
+)
 from tests.support.optim_zoo import CASES, ELEMENTWISE, ZOO, by_formula, combinations, shapes_for
 
 
@@ -73,22 +84,8 @@ def test_steps_follow_the_formulas_for_any_mix_of_shapes_dtypes_layouts_and_miss
 def test_threads_and_blocks_leave_no_trace_in_the_result(name, monkeypatch):
     options = list(combinations(name))[-1]
     start, gradients = random_arrays([(70, 300), (40,), (30000,)], 3)
-    results = []
-    before = threads.get_num_threads()
-    try:
-        monkeypatch.setattr(pieces, "LARGE", 4000)
-        for count, block, threaded in [(1, pieces.BLOCK, 1), (3, 5000, 1), (3, 10**9, 10**9)]:
-            threads.set_num_threads(count)
-            monkeypatch.setattr(pieces, "BLOCK", block)
-            monkeypatch.setattr(pieces, "THREADED", threaded)
-            params = leaves(*start)
-            run(getattr(optim, name)(params, **options), params, gradients)
-            results.append(values(params))
-    finally:
-        threads.set_num_threads(before)
-    for other in results[1:]:
-        for a, b in zip(results[0], other, strict=True):
-            np.testing.assert_array_equal(a, b)
+    divisions = [(1, pieces.BLOCK, 1), (3, 5000, 1), (3, 10**9, 10**9)]
+    check_threads_and_blocks(name, options, start, gradients, divisions, monkeypatch)
 
 
 # --- on a device ---
@@ -96,29 +93,14 @@ def test_threads_and_blocks_leave_no_trace_in_the_result(name, monkeypatch):
 
 def assert_follows_the_formulas_on_cuda(name, options):
     start, gradients = random_arrays(shapes_for(name, (3, 4), (5,), (), (100, 60)), 4)
-    params = [mg.tensor(a, device="cuda", requires_grad=True) for a in start]
-    arrays = [p.data for p in params]
-    optimizer = getattr(optim, name)(params, lr=0.01, **options)
-    for row in gradients:
-        for p, g in zip(params, row, strict=True):
-            p.grad = mg.tensor(g, device="cuda")
-        optimizer.step()
-    assert all(p.data is array for p, array in zip(params, arrays, strict=True))
-    expected = by_formula(name, {"lr": 0.01, **options}, start, gradients)
-    assert_close([p.detach().numpy() for p in params], expected, 1e-12)
+    check_on_cuda(name, options, by_formula, start, gradients)
 
 
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_steps_follow_the_formulas_on_a_strict_device_without_waiting_for_it(name, options):
     with strict_backend.installed():
         assert_follows_the_formulas_on_cuda(name, options)
-        (p,) = [mg.ones(3, 3, device="cuda", requires_grad=True)]
-        optimizer = getattr(optim, name)([p], **options)
-        p.grad = mg.ones(3, 3, device="cuda")
-        optimizer.step()
-        strict_backend.traffic.clear()
-        optimizer.step()
-        assert not strict_backend.traffic
+        check_that_a_step_does_not_wait(name, options, steps_before=1)
 
 
 @pytest.mark.skipif(not mg.cuda_is_available(), reason="no CuPy with a GPU here")
@@ -149,22 +131,7 @@ def test_a_run_saved_and_restored_goes_on_bit_by_bit(name, options, tmp_path):
     gradients = [[g.astype("f4") for g in row] for row in gradients]
     gradients[1][-1] = None  # so that the parameters have taken different numbers of steps
 
-    def make(arrays, lr):
-        params = leaves(*arrays)
-        groups = [{"params": params[:1], "lr": 2 * lr}, {"params": params[1:]}]
-        return params, getattr(optim, name)(groups, lr, **options)
-
-    params, optimizer = make(start, 0.01)
-    run(optimizer, params, gradients[:4])
-    save_state(tmp_path / "state.safetensors", optimizer.state_dict())
-    snapshot, middle = optimizer.state_dict(), values(params)
-    run(optimizer, params, gradients[4:])
-    for state in (load_state(tmp_path / "state.safetensors"), snapshot, as_json(snapshot)):
-        again, other = make(middle, 0.1)
-        other.load_state_dict(state)
-        run(other, again, gradients[4:])
-        for a, b in zip(values(params), values(again), strict=True):
-            np.testing.assert_array_equal(a, b)
+    check_restored_runs(name, options, start, gradients, tmp_path / "state.safetensors", as_json)
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -1,8 +1,8 @@
-"""Gradients on the way from backward to step: clipping, noise, centralisation, and batches in pieces.
+"""Gradients on the way from backward to step: clipping, noise, centralisation, and batches in chunks.
 
 Claimed: clipping is PyTorch's to 1e-12, leaves small gradients untouched, and scales with its argument; on a GPU it
 makes nobody wait; norms neither overflow nor depend on threads or memory layout; noise has the variance of the paper;
-centralisation is a projection; the pieces of a batch give the gradient of the whole.
+centralisation is a projection; the chunks of a batch give the gradient of the whole.
 """
 
 import math
@@ -325,7 +325,7 @@ def test_biases_are_not_centralised_and_weights_keep_their_sum_through_training(
         assert not np.allclose(p.numpy(), before)
 
 
-# --- batches in pieces ---
+# --- batches in chunks ---
 
 
 @given(st.integers(1, 12), st.integers(1, 15))

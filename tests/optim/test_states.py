@@ -15,8 +15,7 @@ import pytest
 import minigrad as mg
 from minigrad import optim
 from minigrad.optim import pieces
-from minigrad.serialization import load_state, save_state
-from tests.support.optim_makers import CASES, leaves, run, values
+from tests.support.optim_makers import CASES, check_restored_runs, leaves, run, values
 
 # --- what may happen between two steps ---
 
@@ -29,22 +28,7 @@ def test_a_run_saved_and_restored_goes_on_bit_by_bit(name, options, tmp_path):
     gradients = [[rng.standard_normal(s).astype("f4") for s in shapes] for _ in range(9)]
     gradients[1][3] = None  # so that the parameters have taken different numbers of steps
 
-    def make(arrays):
-        params = leaves(*arrays)
-        groups = [{"params": params[:2], "lr": 0.02}, {"params": params[2:]}]
-        return params, getattr(optim, name)(groups, lr=0.01, **options)
-
-    params, optimizer = make(start)
-    run(optimizer, params, gradients[:4])
-    save_state(tmp_path / "state.safetensors", optimizer.state_dict())
-    snapshot, middle = optimizer.state_dict(), values(params)
-    run(optimizer, params, gradients[4:])
-    for state in (load_state(tmp_path / "state.safetensors"), snapshot):
-        again, other = make(middle)
-        other.load_state_dict(state)
-        run(other, again, gradients[4:])
-        for a, b in zip(values(params), values(again), strict=True):
-            np.testing.assert_array_equal(a, b)
+    check_restored_runs(name, options, start, gradients, tmp_path / "state.safetensors")
 
 
 def test_a_parameter_without_a_gradient_is_left_alone_and_its_steps_are_not_counted():

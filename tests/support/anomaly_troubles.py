@@ -1,4 +1,4 @@
-"""What makes a NaN or an infinity, where, and what detect_anomaly is to say of it: the table of checks/test_anomaly.py.
+"""The table of checks/test_anomaly.py: what makes a NaN or an infinity, where, and what detect_anomaly says of it.
 
 Each function in TROUBLES makes one, in the line that ends in "# here"; its `Trouble` finds that line in this file.
 """

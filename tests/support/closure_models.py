@@ -1,4 +1,4 @@
-"""What the tests of the second-order classes share: small models, and every kind of optimizer for them."""
+"""What the tests of the optimizers with closures share: small models, and every kind of optimizer for them."""
 
 import numpy as np
 import pytest

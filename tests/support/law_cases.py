@@ -1,7 +1,7 @@
 """Functions with a property that their derivatives inherit: two ways to write one, homogeneous ones, symmetric ones.
 
-After this file you know of most ops some theorem that they take part in: sin^2 + cos^2 = 1, a determinant that shears
-leave alone, a norm that grows as its vector does. `laws/test_laws.py` differentiates both sides.
+Most ops take part in some theorem: sin^2 + cos^2 = 1, a determinant does not change under shears, a norm grows as its
+vector does. `laws/test_laws.py` differentiates both sides.
 """
 
 import math

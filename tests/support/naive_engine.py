@@ -1,6 +1,6 @@
 """A naive engine: what the random graphs of `laws/test_random_graphs.py` are compared with.
 
-After this file you know reverse mode, forward mode and derivatives of any order from three kinds of op:
+It has reverse mode, forward mode and derivatives of any order, from three kinds of op:
 
 - `linear(f, x, ...)`: a NumPy function that is linear in its arguments, as the matrix that it is;
 - `multiply(a, b)`: two arrays of one shape;

@@ -2,7 +2,7 @@
 
 `StrictArray` holds a NumPy array and will not let NumPy touch it; `namespace` offers the names that CuPy has (written
 down in cupy_names.txt by collect_cupy_names.py), with CuPy's signatures. Put in the place of CuPy (`installed`), it is
-the device "cuda". After this file you know CuPy's manners:
+the device "cuda". Like CuPy:
 
 - Python numbers and NumPy scalars may stand beside device arrays; NumPy arrays and lists may not (TypeError).
 - Results are arrays, 0-d ones too, never scalars. There are no object arrays.

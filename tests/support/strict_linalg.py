@@ -1,8 +1,7 @@
 """CuPy's linear algebra, as the strict stand-in gives it: what fails, fails in silence.
 
-CuPy does not look at what its solvers report unless told to, since it would have to wait for the device. After this
-file you know what a caller gets instead of an error: NaN, or a factor as far as it went. `solve` does not broadcast
-either.
+CuPy does not look at what its solvers report unless told to, since it would have to wait for the device. Instead of an
+error a caller gets NaN, or a factor as far as it went. `solve` does not broadcast either.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Early stopping gives the best weights back, whatever figures come, and its state can be saved."""
+"""Early stopping gives the best weights back, whatever the metric does, and its state can be saved."""
 
 import math
 

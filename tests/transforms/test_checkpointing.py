@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import GradientError, checkpoint, nn
 from minigrad.autograd.node import recipes
-from tests.transforms.test_derivatives import T, close
+from tests.support.transform_makers import T, close
 
 
 class Counted:

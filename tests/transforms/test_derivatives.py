@@ -12,23 +12,10 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import Tensor
 from minigrad.transforms.trees import flatten, form, map_leaves
+from tests.support.transform_makers import T, close
 
 Pair = namedtuple("Pair", "first second")
-
-
-def T(values, **options):
-    return mg.tensor(np.asarray(values, float), **options)
-
-
-def close(found, expected, rtol=1e-10, what=""):
-    """Trees of one form with equal leaves."""
-    assert form(found) == form(expected), f"{what}: {form(found)}, expected {form(expected)}"
-    for x, y in zip(flatten(found)[0], flatten(expected)[0], strict=True):
-        x, y = (np.asarray(z.detach().numpy() if isinstance(z, Tensor) else z) for z in (x, y))
-        assert x.shape == y.shape, f"{what}: shape {x.shape}, expected {y.shape}"
-        np.testing.assert_allclose(x, y, rtol, rtol * max(1, np.abs(y).max(initial=0)), err_msg=what)
 
 
 def smooth(x, y):

@@ -10,18 +10,15 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import Tensor
 from minigrad.autograd.levels import give_to_all, levels_of
-from tests.laws.test_op_table import floats, named, results
-from tests.support.op_cases import CASES, SUBJECTS
+from tests.support.op_cases import CASES, SUBJECTS, every_case, every_differentiable_case, floats, results
 from tests.support.strategies import seeds, shapes
+from tests.support.transform_makers import agree
 
 few = settings(max_examples=max(settings.default.max_examples // 6, 1))
 FACTORS = (1.0, 0.97, 1.02)  # examples are these multiples of what was drawn
 
 # Shapes of these depend on values: they cannot be the same for all examples, and say so.
 SHAPED_BY_VALUES: set[str] = set()
-
-every_case = named(key for key in CASES if key in SUBJECTS)
-every_differentiable_case = named(key for key, case in CASES.items() if key in SUBJECTS and case.differentiable)
 
 
 def examples_of(call, chosen):
@@ -57,13 +54,6 @@ def drawn(data, key):
         return None
     chosen = data.draw(st.sets(st.integers(0, count - 1), min_size=1))
     return call, *examples_of(call, chosen)
-
-
-def agree(found, expected, what, rtol=1e-9):
-    found, expected = np.asarray(found), np.asarray(expected)
-    finite = expected[np.isfinite(expected)] if expected.dtype.kind == "f" else np.zeros(0)
-    scale = max(1.0, float(np.abs(finite).max(initial=0.0)))
-    np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol * scale, err_msg=what)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -7,7 +7,7 @@ import minigrad as mg
 from minigrad import GradientError, ShapeError, Tensor, nn
 from minigrad.autograd.levels import give_to_all, levels_of, sum_examples
 from minigrad.transforms.trees import flatten
-from tests.transforms.test_vmap import agree
+from tests.support.transform_makers import agree
 
 # --- axes ---
 

@@ -8,8 +8,15 @@ import pytest
 import minigrad as mg
 from minigrad import GradientError, autograd
 from minigrad import linalg as la
-from tests.ops.linalg.test_edges import REPEATED, gradient, hessian, second_derivative_of_det, tracked
-from tests.ops.linalg.test_values import FUNCTIONS, gradients
+from tests.support.linalg_makers import (
+    FUNCTIONS,
+    REPEATED,
+    gradient,
+    gradients,
+    hessian,
+    second_derivative_of_det,
+    tracked,
+)
 
 RANDOM = np.random.default_rng(6)
 

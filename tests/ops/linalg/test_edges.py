@@ -1,7 +1,5 @@
 """Linear algebra where it has no answer, or only just: singular matrices, repeated eigenvalues, NaN, wrong shapes."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -9,12 +7,11 @@ import minigrad as mg
 from minigrad import GradientError, ShapeError, autograd
 from minigrad import linalg as la
 from tests.support import strict_backend, strict_linalg
+from tests.support.linalg_makers import REPEATED, gradient, hessian, second_derivative_of_det, tracked
 
 RANDOM = np.random.default_rng(4)
 SINGULAR = np.array([[1.0, 2.0], [2.0, 4.0]])
 INDEFINITE = np.array([[4.0, 2.0, 0.0], [2.0, -3.0, 1.0], [0.0, 1.0, 5.0]])
-ROTATION = np.linalg.qr(RANDOM.standard_normal((3, 3)))[0]
-REPEATED = ROTATION @ np.diag([2.0, 2.0, 5.0]) @ ROTATION.T
 ONE_SIDE = np.array([[1.0], [2.0]])
 
 
@@ -23,24 +20,6 @@ def device(request):
     """The CPU, and the stand-in for CuPy, which does not say that something failed."""
     with strict_backend.installed():
         yield request.param
-
-
-def tracked(array, device="cpu"):
-    return mg.tensor(np.asarray(array, float), device=device, requires_grad=True)
-
-
-def gradient(f, array):
-    x = tracked(array)
-    (g,) = autograd.grad(f(x), x)
-    return g.numpy()
-
-
-def hessian(f, array):
-    """By rows, through recorded gradients."""
-    x = tracked(array)
-    (g,) = autograd.grad(f(x), x, create_graph=True)
-    rows = [autograd.grad(g[place], x, retain_graph=True)[0].numpy() for place in np.ndindex(x.shape)]
-    return np.reshape(rows, 2 * x.shape)
 
 
 # --- what a matrix does not have ---
@@ -172,17 +151,6 @@ def cofactors(a):
     found = np.zeros_like(a)
     for i, j in np.ndindex(a.shape):
         found[i, j] = (-1) ** (i + j) * np.linalg.det(np.delete(np.delete(a, i, 0), j, 1))
-    return found
-
-
-def second_derivative_of_det(a):
-    """d2 det / da_ij da_kl is, up to a sign, the minor without rows i, k and columns j, l."""
-    n = len(a)
-    found = np.zeros((n, n, n, n))
-    for i, j, k, m in itertools.product(range(n), repeat=4):
-        if i != k and j != m:
-            rest = np.delete(np.delete(a, [i, k], 0), [j, m], 1)
-            found[i, j, k, m] = (-1) ** (i + j + k + m + (k > i) + (m > j)) * np.linalg.det(rest)
     return found
 
 

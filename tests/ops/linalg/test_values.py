@@ -10,41 +10,21 @@ import pytest
 import minigrad as mg
 from minigrad import autograd
 from minigrad import linalg as la
+from tests.support.linalg_makers import (
+    FUNCTIONS,
+    POSITIVE,
+    RIGHT,
+    RIGHT3,
+    SQUARE,
+    SYMMETRIC,
+    TALL,
+    WIDE,
+    all_tracked,
+    gradients,
+    results,
+)
 
-RANDOM = np.random.default_rng(8)
-SQUARE = RANDOM.standard_normal((2, 4, 4)) + 2 * np.eye(4)
-TALL, WIDE = RANDOM.standard_normal((2, 5, 3)), RANDOM.standard_normal((2, 3, 5))
-SYMMETRIC = SQUARE + np.swapaxes(SQUARE, -1, -2)
-POSITIVE = SQUARE @ np.swapaxes(SQUARE, -1, -2) + np.eye(4)
-RIGHT, RIGHT3 = RANDOM.standard_normal((2, 4, 3)), RANDOM.standard_normal((2, 5, 2))
-
-FUNCTIONS = {  # name -> (function of tensors, arrays in a batch of two)
-    "inv": (la.inv, [SQUARE]),
-    "solve": (la.solve, [SQUARE, RIGHT]),
-    "solve_triangular": (la.solve_triangular, [SQUARE, RIGHT]),
-    "solve_triangular, lower, unit": (
-        lambda a, b: la.solve_triangular(a, b, lower=True, unit_diagonal=True),
-        [SQUARE, RIGHT],
-    ),
-    "cholesky": (la.cholesky, [POSITIVE]),
-    "qr, tall": (la.qr, [TALL]),
-    "qr, wide": (la.qr, [WIDE]),
-    "eigh": (la.eigh, [SYMMETRIC]),
-    "eigvalsh": (la.eigvalsh, [SYMMETRIC]),
-    "svd, tall": (la.svd, [TALL]),
-    "svd, wide": (la.svd, [WIDE]),
-    "svdvals": (la.svdvals, [SQUARE]),
-    "det": (la.det, [SQUARE]),
-    "slogdet": (la.slogdet, [SQUARE]),
-    "lstsq, tall": (la.lstsq, [TALL, RIGHT3]),
-    "lstsq, wide": (la.lstsq, [WIDE, RIGHT[:, :3]]),
-    "pinv, tall": (la.pinv, [TALL]),
-    "pinv, wide": (la.pinv, [WIDE]),
-    "matrix_power, 5": (lambda a: la.matrix_power(a, 5), [SQUARE]),
-    "matrix_power, -2": (lambda a: la.matrix_power(a, -2), [SQUARE]),
-    "expm": (la.expm, [SQUARE]),
-    "expm, large": (lambda a: la.expm(4 * a), [SQUARE]),
-}
+RANDOM = np.random.default_rng(9)
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 
 
@@ -52,25 +32,9 @@ def t(x):
     return x.swapaxes(-1, -2)
 
 
-def tracked(*arrays):
-    return [mg.tensor(np.asarray(a), requires_grad=True) for a in arrays]
-
-
-def results(y) -> list:
-    return list(y) if isinstance(y, (tuple, list)) else [y]
-
-
 def close(found, expected, rtol=1e-9):
     found, expected = (np.asarray(x.detach().numpy() if hasattr(x, "detach") else x) for x in (found, expected))
     np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol * max(1.0, np.abs(expected).max(initial=0)))
-
-
-def gradients(f, arrays, dtype="f8"):
-    """Gradients of a random combination of f's results."""
-    xs = tracked(*(np.asarray(a, dtype) for a in arrays))
-    ys = results(f(*xs))
-    weights = np.random.default_rng(0)
-    return [g.numpy() for g in autograd.grad(ys, xs, [weights.standard_normal(y.shape) for y in ys])]
 
 
 def third_derivative_check(f, *arrays):
@@ -82,7 +46,7 @@ def third_derivative_check(f, *arrays):
             ys, weights = results(f(*xs)), np.random.default_rng(1)
             return autograd.grad(ys, xs, [weights.standard_normal(y.shape) for y in ys], create_graph=True)
 
-    return mg.gradgradcheck(gradient, tracked(*arrays))
+    return mg.gradgradcheck(gradient, all_tracked(*arrays))
 
 
 # --- PyTorch and SciPy ---
@@ -146,7 +110,7 @@ def peers(torch) -> dict:
 def test_values_and_two_derivatives_are_pytorchs(name):
     torch = pytest.importorskip("torch")
     (f, arrays), peer, random = FUNCTIONS[name], peers(torch)[name], np.random.default_rng(3)
-    xs, theirs = tracked(*arrays), [torch.tensor(a, requires_grad=True) for a in arrays]
+    xs, theirs = all_tracked(*arrays), [torch.tensor(a, requires_grad=True) for a in arrays]
     ys, zs = results(f(*xs)), results(peer(*theirs)) if name != "slogdet" else list(peer(*theirs))
     assert len(ys) == len(zs)
     for y, z in zip(ys, zs, strict=True):
@@ -181,7 +145,7 @@ def test_expm_and_its_derivative_are_scipys(scale):
     scipy_linalg = pytest.importorskip("scipy.linalg")
     a, da = scale * SQUARE[0], RANDOM.standard_normal((4, 4))
     value, change = scipy_linalg.expm_frechet(a, da)
-    (x,) = tracked(a)
+    (x,) = all_tracked(a)
     y = la.expm(x)
     close(y, value, rtol=1e-11)
     close(mg.push(y, x, da)[0], change, rtol=1e-11)
@@ -216,7 +180,7 @@ def test_factors_multiply_to_the_matrix_and_are_what_they_are_called():
 
 
 def test_jacobis_formula_and_the_derivatives_of_the_inverse_and_of_logdet():
-    da, (x,) = RANDOM.standard_normal(SQUARE.shape), tracked(SQUARE)
+    da, (x,) = RANDOM.standard_normal(SQUARE.shape), all_tracked(SQUARE)
     inverse = np.linalg.inv(SQUARE)
     det, y, (sign, log) = la.det(x), la.inv(x), la.slogdet(x)
     ddet, dy, dlog = mg.push([det, y, log], x, da)
@@ -238,7 +202,7 @@ def test_logdet_by_cholesky_eigenvalues_and_slogdet_are_one_function():
 
     ways = [by_cholesky, lambda a: mg.log(la.eigvalsh(a)).sum(axis=-1), lambda a: la.slogdet(a)[1]]
     for f in ways:
-        (x,) = tracked(POSITIVE)
+        (x,) = all_tracked(POSITIVE)
         close(f(x), np.log(np.linalg.det(POSITIVE)))
         close(*(gradients(g, [POSITIVE])[0] for g in (f, ways[-1])))
 
@@ -248,7 +212,7 @@ def test_the_exponential_turns_sums_into_products_and_traces_into_determinants()
     close(la.expm(a) @ la.expm(-a), np.broadcast_to(np.eye(4), SQUARE.shape))
     close(la.det(la.expm(a)), np.exp(np.trace(SQUARE, axis1=-2, axis2=-1)))
     angle = 30.0
-    (x,) = tracked(angle)
+    (x,) = all_tracked(angle)
     turn = la.expm(x * np.array([[0.0, -1.0], [1.0, 0.0]]))
     close(turn, [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     turn[0, 0].backward()
@@ -268,9 +232,9 @@ def test_least_squares_solutions_are_numpys_and_the_residual_is_orthogonal():
 @every_function
 def test_a_batch_gives_what_its_matrices_give_one_by_one(name):
     f, arrays = FUNCTIONS[name]
-    together = results(f(*tracked(*arrays)))
+    together = results(f(*all_tracked(*arrays)))
     for i in range(2):
-        for whole, part in zip(together, results(f(*tracked(*(a[i] for a in arrays)))), strict=True):
+        for whole, part in zip(together, results(f(*all_tracked(*(a[i] for a in arrays)))), strict=True):
             close(whole.detach().numpy()[i], part, rtol=1e-12)
     at_once = gradients(lambda *xs: [y.sum(axis=0) for y in results(f(*xs))], arrays)
     for i in range(2):
@@ -333,7 +297,7 @@ def test_empty_batches_and_empty_matrices_give_what_numpy_gives():
             lambda a: la.eigh(a)[1],
             lambda a: la.qr(a)[0],
         ):
-            (x,) = tracked(np.zeros(shape))
+            (x,) = all_tracked(np.zeros(shape))
             y = f(x)
             y.sum().backward()
             assert x.grad.shape == shape and y.shape[0] == shape[0]

@@ -45,7 +45,7 @@ def test_logistic_regression_ends_where_minimize_and_scipy_end(cls):
 @pytest.mark.parametrize(("cls", "method"), [(LBFGS, "l-bfgs"), (BFGS, "bfgs"), (Newton, "trust-exact")])
 @pytest.mark.parametrize("count", [1, 7])
 def test_a_step_goes_the_way_of_minimize(cls, method, count):
-    """The derivatives come from the closure's record there and from a function's here; the way is the same."""
+    """The derivatives come from the closure's graph there and from a function's here; the steps are the same."""
     model, twin = Curve(), Curve()
     sizes = np.cumsum([p.size for p in twin.params])[:-1].tolist()
 
@@ -424,7 +424,7 @@ def test_batches_of_other_data_do_not_become_curvature():
         assert_allclose(y, 2 * s, rtol=1e-9)
 
 
-# --- the record below it ---
+# --- the graph below it ---
 
 
 def test_a_record_is_travelled_both_ways(random):

@@ -1,8 +1,7 @@
 """Levenberg-Marquardt on the two published sets that such solvers are judged by.
 
 NIST's curve fits have certified answers to 11 digits; the problems of Moré, Garbow and Hillstrom have known minima.
-After this file you know how many digits `least_squares` and `curve_fit` get right there, with one setting for all
-problems.
+Claimed is how many digits `least_squares` and `curve_fit` get right there, with one setting for all problems.
 """
 
 from statistics import median

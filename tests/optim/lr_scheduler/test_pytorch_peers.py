@@ -139,7 +139,7 @@ def figures(optimizer):
 
 
 def assert_same(ours, scheduler, theirs, reference, t):
-    """To 1e-12 of the figure, or, where the figure is nearly zero, of a rate of 0.1."""
+    """To 1e-12 of the value, or, where the value is nearly zero, of a rate of 0.1."""
     np.testing.assert_allclose(figures(ours), figures(theirs), rtol=1e-12, atol=1e-13, err_msg=f"t = {t}")
     np.testing.assert_allclose(scheduler.get_last_lr(), reference.get_last_lr(), rtol=1e-12, atol=1e-13)
 

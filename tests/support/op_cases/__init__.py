@@ -4,6 +4,8 @@
 engine and this one, and fails for an op without a case or a case without an op.
 """
 
+import pytest
+
 import minigrad.ops
 from minigrad.autograd.primitive import COMPOSITES, OPS
 from tests.support.op_cases import elementwise, indexing, linalg, products, reductions, shapes
@@ -35,4 +37,20 @@ def subjects() -> dict:
 
 SUBJECTS = subjects()
 
-__all__ = ["CASES", "SUBJECTS", "Call", "Case"]
+
+def named(keys):
+    """Parametrize a test by `key`, a (table, name) of this table each."""
+    return pytest.mark.parametrize("key", [pytest.param(key, id=".".join(key)) for key in keys])
+
+
+every_case = named(key for key in CASES if key in SUBJECTS)
+every_differentiable_case = named(key for key, case in CASES.items() if key in SUBJECTS and case.differentiable)
+
+
+def results(value) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def floats(value) -> list:
+    """The results that a gradient can flow from."""
+    return [y for y in results(value) if y.dtype.kind == "f"]

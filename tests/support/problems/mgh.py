@@ -2,8 +2,7 @@
 
 Source: J. J. Moré, B. S. Garbow, K. E. Hillstrom, Testing unconstrained optimization software, ACM Transactions on
 Mathematical Software 7(1), 1981, 17-41; numbers are those of the paper, minima with more digits than it prints. The
-formulas are in `mgh_formulas.py`. After this file you know what minimisers are judged on, and when one counts as
-having solved a problem.
+formulas are in `mgh_formulas.py`. Minimisers are judged on these; `solved` says when one has solved a problem.
 """
 
 from __future__ import annotations

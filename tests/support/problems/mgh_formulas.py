@@ -1,7 +1,7 @@
 """The formulas of Moré, Garbow and Hillstrom's problems, each written once for NumPy and for minigrad.
 
 `xp` is the module whose functions a formula uses, `x` (n,) the point; then come the problem's constants, which
-`mgh.py` makes. After this file you know what the 35 problems look like.
+`mgh.py` makes.
 """
 
 import math

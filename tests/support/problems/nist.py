@@ -3,8 +3,8 @@
 Source: NIST/ITL StRD, Nonlinear Regression, https://www.itl.nist.gov/div898/strd/ (a work of the United States
 government, in the public domain). The numbers lie in `nist.json`; those of the 27 that are not there are read from
 NIST's own files with `load(directory)`. Every formula is written once, for NumPy and for minigrad: its first argument
-is the module whose functions it uses. After this file you know what a solver is asked to fit, from where, and how
-many digits of the certified answer it found.
+is the module whose functions it uses. A problem says what is to be fitted, from where, and how many digits of the
+certified answer a solver found.
 """
 
 from __future__ import annotations

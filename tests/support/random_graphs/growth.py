@@ -1,7 +1,6 @@
 """How a random graph grows: the steps that make new tensors, in minigrad and in the naive engine alike.
 
-After this file you know what an op, a view, a piece of an index, a tensor cut off from the record or a leaf overwritten
-asks of the engine.
+A step may be an op, a view, an index, a tensor that is detached from the graph, or a write to a leaf.
 """
 
 import operator
@@ -185,7 +184,7 @@ class Growth(RuleBasedStateMachine):
 
     @step(2)
     def unrecorded(self):
-        """A tensor cut off from the record."""
+        """A tensor detached from the graph."""
         x, how = self.one(lambda x: x.shape), self.choose("detach", "no_grad", "view in no_grad")
         if x is None:
             return
@@ -297,7 +296,7 @@ class Growth(RuleBasedStateMachine):
     def part(self):
         x = self.one()
         index = self.draw(indices(x.shape))
-        if x.value.data[index].size <= MOST:  # minigrad counts every piece as a view, those by arrays of integers too
+        if x.value.data[index].size <= MOST:  # minigrad counts every part as a view, those by arrays of integers too
             self.moved(f"{x}[{index!r}]", x, lambda z: z[index], lambda z: z[index])
 
     @step()

@@ -1,6 +1,6 @@
 """What is to be expected of a tensor: a `Pair` of it and the naive engine's Value, and how pairs lead to each other.
 
-After this file you know all that the machine keeps in mind while a random graph grows.
+This is all that the machine keeps in mind while a random graph grows.
 """
 
 from dataclasses import dataclass, field

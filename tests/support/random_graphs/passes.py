@@ -1,7 +1,7 @@
 """Walks over a random graph, backward and forward, and what must hold after each step.
 
-After this file you know what a backward pass, `autograd.grad` and `push` owe their user: right numbers, gradients in
-their places, hooks called once, a refusal where saved values are gone, and nothing written to that is not theirs.
+A backward pass, `autograd.grad` and `push` owe their user right numbers, gradients in their places, hooks called once,
+an error where saved values were freed, and no write to arrays that belong to others.
 """
 
 import math
@@ -216,7 +216,7 @@ class RandomGraphs(Growth):
         return Direction(numbers, Value(numbers), None)
 
     def walk_back(self, outputs, inputs, cotangents, create_graph=False, retain=True, hidden=False):
-        """`autograd.grad`; what was recorded joins the pool, and is returned."""
+        """`autograd.grad`; gradients that have a graph join the pool, and are returned."""
         if not (outputs and inputs):
             return []
         if not (settled := is_settled(outputs)):
@@ -250,7 +250,7 @@ class RandomGraphs(Growth):
         return self.take("gradient", inputs, gradients, expected, largest, outputs, helpers, create_graph)
 
     def walk_forward(self, outputs, inputs, tangents, create_graph=False):
-        """`push`; what was recorded joins the pool, and is returned."""
+        """`push`; tangents that have a graph join the pool, and are returned."""
         if not (outputs and inputs):
             return []
         settled, visited = is_settled(outputs), between(inputs, outputs)
@@ -272,7 +272,7 @@ class RandomGraphs(Growth):
         return self.take("tangent", outputs, pushed, expected, largest, outputs, helpers, create_graph)
 
     def take(self, what, pairs, results, expected, largest, outputs, helpers, create_graph):
-        """Compare what a pass gave for these pairs; what was recorded joins the pool, and is returned."""
+        """Compare what a pass gave for these pairs; results that have a graph join the pool, and are returned."""
         joined, sources = [], [*outputs, *helpers]
         order = 1 + max(source.order for source in sources)
         for pair, result, value in zip(pairs, results, expected, strict=True):

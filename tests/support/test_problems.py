@@ -1,4 +1,4 @@
-"""The published test problems are what was published: certified values reproduce, formulas match, both twins agree."""
+"""The published problems are what was published: certified values reproduce, and both forms of a formula agree."""
 
 import json
 import math
