@@ -14,7 +14,9 @@ from . import lr_scheduler, swa_utils
 from .adagrad import Adadelta, Adagrad
 from .adam import Adam, AdamW
 from .adam_kin import Adamax, NAdam, RAdam
-from .closures.model_optimizers import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
+from .closures.newton_optimizer import Newton
+from .closures.nonlinear_least_squares import GaussNewton, LevenbergMarquardt
+from .closures.quasi_newton import BFGS, LBFGS
 from .fitting.curve_fit import curve_fit
 from .fitting.least_squares import least_squares
 from .gradients import (
@@ -48,8 +50,8 @@ from .lr_scheduler import (
     SequentialLR,
     StepLR,
 )
+from .minimizers.hessian_free import Composite
 from .minimizers.minimize import minimize
-from .minimizers.newton_cg import Composite
 from .momentum import NAGC, NAGSC, HeavyBall, Nesterov
 from .muon import Muon
 from .optimizer import Optimizer

@@ -11,7 +11,8 @@ from second_order_models import Classes, Curve, X, Y, curve_for, every_kind, mak
 import minigrad as mg
 from minigrad import optim
 from minigrad.nn import functional as F
-from minigrad.optim.closures.model_optimizers import BFGS, LBFGS, MANY, GaussNewton, LevenbergMarquardt, Newton
+from minigrad.optim import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
+from minigrad.optim.closures.option_checks import MANY
 from minigrad.optim.minimizers.minimize import minimize
 from minigrad.serialization import load_state, save_state
 from minigrad.transforms.trace import Record

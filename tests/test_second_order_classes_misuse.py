@@ -7,7 +7,7 @@ from second_order_models import Curve, curve_for, every_kind, make
 
 import minigrad as mg
 from minigrad import optim
-from minigrad.optim.closures.model_optimizers import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
+from minigrad.optim import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
 
 
 def a_parameter():

@@ -7,11 +7,9 @@ D^-1 R^-1 R^-T D^-1, and a standard deviation is the length of a row of D^-1 R^-
 
 from __future__ import annotations
 
-from typing import Any
-
 from minigrad.backend import Array, namespace
 
-from .linear_model import column_norms
+from ..solve.vectors import column_norms
 
 
 def covariance(J: Array) -> tuple[Array, int]:
@@ -22,11 +20,11 @@ def covariance(J: Array) -> tuple[Array, int]:
     """
     xp = namespace(J)
     m, n = J.shape
-    norms = column_norms(J, xp)
+    norms = column_norms(J)
     if not bool(xp.isfinite(norms).all()):
         return xp.full((n, n), float("inf"), dtype=J.dtype), 0
     scaled = J / xp.where(norms > 0, norms, 1)
-    rank = int((xp.linalg.svd(scaled, compute_uv=False) > max(m, n) * _eps(J, xp)).sum())
+    rank = int((xp.linalg.svd(scaled, compute_uv=False) > max(m, n) * float(xp.finfo(J.dtype).eps)).sum())
     if rank < n:
         return xp.full((n, n), float("inf"), dtype=J.dtype), rank
     triangle = xp.linalg.qr(scaled, mode="r")
@@ -38,7 +36,3 @@ def deviations(cov: Array) -> Array:
     """The standard deviations, (n,): the roots of the diagonal."""
     xp = namespace(cov)
     return xp.sqrt(xp.diagonal(cov))
-
-
-def _eps(J: Array, xp: Any) -> float:
-    return float(xp.finfo(J.dtype).eps)

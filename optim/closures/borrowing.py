@@ -1,0 +1,42 @@
+"""Parameters lent to a search: for each point that it looks at they get arrays of their own.
+
+What a closure computed at a point keeps its graph when the parameters go on to the next one. At the end they get their
+own arrays back, and only then is anything written over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from minigrad import Tensor, enable_grad
+from minigrad.backend import Array
+
+
+@contextmanager
+def borrowed(params: Sequence[Tensor]) -> Iterator[None]:
+    """Within the block the parameters may be sent anywhere; at its end they get their arrays and gradients back."""
+    kept = [(p.data, p.node, p.grad) for p in params]
+    try:
+        yield
+    finally:
+        for p, (data, node, gradient) in zip(params, kept, strict=True):
+            p.data, p.node = data, node
+            p.grad = gradient
+
+
+def send(p: Tensor, array: Array) -> Tensor:
+    """Let the parameter be this array, as a new leaf. Returns what stays there: the array and its node."""
+    hooks = p.node.hooks
+    p.replace_data(array)
+    p.node.hooks = hooks
+    return Tensor(array, p.node)
+
+
+def call_at(problem: Any, x: Array) -> tuple[list[Tensor], Any]:
+    """The parameters at x, as Tensors that stay there, and what the closure returns when the model has them."""
+    arrays = problem.variables.leaves(x)
+    inputs = [send(p, array) for p, array in zip(problem.params, arrays, strict=True)]
+    with enable_grad():
+        return inputs, problem.fun()
