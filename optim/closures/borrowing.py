@@ -6,12 +6,31 @@ own arrays back, and only then is anything written over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from minigrad import Tensor, enable_grad
 from minigrad.backend import Array
+
+from ..solve.variables import Variables
+
+
+class ClosureProblem(Protocol):
+    """What a closure computes, as a function of the parameters in one flat vector.
+
+    fun : the closure
+    first_loss : the loss at the first point, which a step returns
+    went_backward : whether the closure calls backward
+    """
+
+    fun: Callable[[], Any]
+    params: Sequence[Tensor]
+    variables: Variables
+    owner: str
+    nfev: int
+    first_loss: Tensor | float
+    went_backward: bool
 
 
 @contextmanager
@@ -34,7 +53,7 @@ def send(p: Tensor, array: Array) -> Tensor:
     return Tensor(array, p.node)
 
 
-def call_at(problem: Any, x: Array) -> tuple[list[Tensor], Any]:
+def call_at(problem: ClosureProblem, x: Array) -> tuple[list[Tensor], Any]:
     """The parameters at x, as Tensors that stay there, and what the closure returns when the model has them."""
     arrays = problem.variables.leaves(x)
     inputs = [send(p, array) for p, array in zip(problem.params, arrays, strict=True)]

@@ -11,16 +11,18 @@ from minigrad.autograd import nodes_between
 from minigrad.transforms.trace import Record
 from minigrad.trees import flatten
 
+from .borrowing import ClosureProblem
 
-def check_loss(loss: Any, owner: str, recorded: bool) -> None:
-    """Raise unless the closure returned one number; `recorded` says that its gradient is to come from its graph."""
+
+def check_loss(loss: Any, owner: str, has_graph: bool) -> None:
+    """Raise unless the closure returned one number; `has_graph` says that the gradient is to come from its graph."""
     if isinstance(loss, Tensor) and loss.size != 1:
         raise ValueError(f"{owner}: the closure returned shape {loss.shape}; expected the loss, a single number.")
     if not isinstance(loss, (Tensor, int, float, np.number)):
         raise TypeError(
             f"{owner}: the closure returned {_described(loss)}; expected the loss. End the closure with `return loss`."
         )
-    if recorded and not isinstance(loss, Tensor):
+    if has_graph and not isinstance(loss, Tensor):
         raise TypeError(
             f"{owner}: the closure returned the number {loss!r} and called no backward, so there is no gradient; "
             "return the loss as a Tensor."
@@ -46,10 +48,10 @@ def check_residuals(returned: Any, owner: str) -> list[Tensor]:
     return found
 
 
-def check_reach(record: Record, problem: Any, what: str) -> None:
+def check_reach(graph: Record, problem: ClosureProblem, what: str) -> None:
     """Raise at the first point if what was returned does not depend on any of the parameters."""
-    sinks = [y.node for y in record.outputs if y.node is not None]
-    if problem.nfev == 1 and not nodes_between([x.node for x in record.inputs], sinks):
+    sinks = [y.node for y in graph.outputs if y.node is not None]
+    if problem.nfev == 1 and not nodes_between([x.node for x in graph.inputs], sinks):
         raise ValueError(
             f"{problem.owner}: the {what} that the closure returned does not depend on any of the parameters. Was it "
             "computed under no_grad or detached, or are these the parameters of another model?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
@@ -32,7 +33,7 @@ class ClosureObjective(Objective):
     def __init__(self, closure: Callable[[], Any], params: Sequence[Tensor], owner: str):
         super().__init__(closure, [p.detach() for p in params], owner=owner)
         self.params = params
-        self.first_loss: Any = None
+        self.first_loss: Tensor | float = math.nan
         self.went_backward = False
 
     def at(self, x: Array) -> ClosurePoint:
@@ -64,7 +65,7 @@ class ClosurePoint(Point):
         inputs, loss = call_at(problem, self.x)
         gradients = [p.grad for p in problem.params]
         problem.went_backward = any(g is not None for g in gradients)
-        check_loss(loss, problem.owner, recorded=not problem.went_backward)
+        check_loss(loss, problem.owner, has_graph=not problem.went_backward)
         if problem.went_backward:
             if not self.may_go_backward:
                 raise RuntimeError(went_backward_in_vain(problem.owner, "loss"))

@@ -2,7 +2,7 @@
 
 After this file you know how one call of `step(closure)` is a search of some iterations by a pair of `minimize` or
 `least_squares`, a direction and a step rule, or a model and the trust in it; and that a call goes on where the last one
-ended, since what such a pair has learnt is a handful of arrays and numbers, kept in between.
+ended, since what such a pair has learnt is kept in between (`learnt_state`).
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ..optimizer import Optimizer
 from ..solve.result import INTERRUPTED, TOO_MANY_EVALUATIONS, OptimizeResult, Reason, fields_of_the_end
 from .borrowing import borrowed
 from .learnt_state import loaded, put_back, saved, short, taken_from
-from .option_checks import check_options
+from .option_checks import Group, check_options
 from .step_watch import ENOUGH_FOR_NOW, SETTLED, StepWatch
 
 LIMIT_OF_EVALUATIONS = TOO_MANY_EVALUATIONS._replace(message="max_eval evaluations were made; call step again to go on")
 TO_BE_CONTINUED = (ENOUGH_FOR_NOW, SETTLED, TOO_MANY_EVALUATIONS, INTERRUPTED)
-"""Ends after which what was learnt is kept. A search that ends by itself leaves nothing to go on with."""
+"""Ends after which what was learnt is kept. After a search that ended by itself, the next one starts afresh."""
 
 
 class ClosureOptimizer(Optimizer):
@@ -51,11 +51,11 @@ class ClosureOptimizer(Optimizer):
 
     # --- what a subclass says ---
 
-    def parts(self, group: dict[str, Any]) -> Any:
+    def parts(self, group: Group) -> Any:
         """The pair that searches, made anew from the options."""
         raise NotImplementedError
 
-    def search(self, problem: Any, parts: Any, group: dict[str, Any], watch: StepWatch) -> tuple[Any, int, Reason]:
+    def search(self, problem: Any, parts: Any, group: Group, watch: StepWatch) -> tuple[Any, int, Reason]:
         """The last point, the number of iterations, and the reason to end."""
         raise NotImplementedError
 
@@ -63,12 +63,12 @@ class ClosureOptimizer(Optimizer):
         """The value that the search lowers, at a point: the loss, or half the sum of squares."""
         raise NotImplementedError
 
-    def check(self, group: dict[str, Any]) -> None:
+    def check(self, group: Group) -> None:
         check_options(self._name, group)
 
     # --- what users call ---
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(self, closure: Callable[[], Any] | None = None) -> Tensor | float:
         """Search on from the parameters as they are, for at most `max_iter` iterations.
 
         Parameters
@@ -111,7 +111,7 @@ class ClosureOptimizer(Optimizer):
         self._finish(problem, last, iterations, reason)
         return problem.first_loss
 
-    def add_param_group(self, group: dict[str, Any]) -> None:
+    def add_param_group(self, group: Group) -> None:
         """Take the only group; raise for a second one."""
         if self.param_groups:
             raise ValueError(

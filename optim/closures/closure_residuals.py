@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ class ClosureResiduals(Residuals):
     def __init__(self, closure: Callable[[], Any], params: Sequence[Tensor], owner: str):
         super().__init__(closure, [p.detach() for p in params], owner=owner)
         self.params = params
-        self.first_loss: Any = None
+        self.first_loss: Tensor | float = math.nan
 
     def at(self, x: Array) -> ClosureResidualPoint:
         self.nfev += 1

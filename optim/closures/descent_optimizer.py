@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from minigrad.backend import Array
 
@@ -16,6 +14,7 @@ from ..solve.objective import Point
 from ..solve.result import Reason
 from .closure_objective import ClosureObjective
 from .closure_optimizer import ClosureOptimizer
+from .option_checks import Group
 from .step_watch import StepWatch, evaluations
 
 
@@ -33,7 +32,7 @@ class DescentOptimizer(ClosureOptimizer):
     problem = ClosureObjective
 
     def search(
-        self, problem: ClosureObjective, parts: DescentParts, group: dict[str, Any], watch: StepWatch
+        self, problem: ClosureObjective, parts: DescentParts, group: Group, watch: StepWatch
     ) -> tuple[Point, int, Reason]:
         limits = DescentLimits(gtol=group["tolerance_grad"], maxiter=math.inf, max_nfev=evaluations(group))
         last, iterations, reason = descend(problem, parts.direction, parts.step_rule, limits, watch)
@@ -63,7 +62,7 @@ class ScaledSearch:
         return self.search(here, direction if self.lr == 1 else ScaledDirection(direction, self.lr))
 
 
-def searched(group: Mapping[str, Any], name: str | None) -> StepRule:
+def searched(group: Group, name: str | None) -> StepRule:
     """The step rule of a name in PyTorch's manner; None is a fixed length."""
     if name is None:
         return FixedStep(group["lr"])

@@ -10,7 +10,7 @@ from minigrad import Tensor
 from ..minimizers.descent_methods import DESCENT_METHODS
 from .closure_objective import CurvedObjective
 from .descent_optimizer import DescentOptimizer, DescentParts, searched
-from .option_checks import given, without_matrix
+from .option_checks import Group, given, without_matrix
 
 
 class Newton(DescentOptimizer):
@@ -37,7 +37,7 @@ class Newton(DescentOptimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        params: Iterable[Tensor] | Iterable[Group],
         lr: float = 1.0,
         max_iter: int = 20,
         max_eval: int | None = None,
@@ -49,7 +49,7 @@ class Newton(DescentOptimizer):
     ):
         super().__init__(params, given(locals()))
 
-    def parts(self, group: dict[str, Any]) -> DescentParts:
+    def parts(self, group: Group) -> DescentParts:
         names = ("trust-exact", "trust-ncg") if group["step_rule"] == "trust_region" else ("newton", "newton-cg")
         method = DESCENT_METHODS[names[without_matrix(group)]]
         options: dict[str, Any] = {"alpha": group["alpha"]}
@@ -57,7 +57,7 @@ class Newton(DescentOptimizer):
             options["line_search"] = searched(group, group["step_rule"])
         return DescentParts(method.direction(options), method.step_rule(options))
 
-    def check(self, group: dict[str, Any]) -> None:
+    def check(self, group: Group) -> None:
         super().check(group)
         if group["step_rule"] != "trust_region":
             searched(group, group["step_rule"])

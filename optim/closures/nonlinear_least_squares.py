@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from minigrad import Tensor
 
@@ -16,7 +15,7 @@ from ..solve.residuals import ResidualPoint
 from ..solve.result import Reason
 from .closure_optimizer import ClosureOptimizer
 from .closure_residuals import ClosureResiduals
-from .option_checks import check_choice, given, without_matrix
+from .option_checks import Group, check_choice, given, without_matrix
 from .step_watch import StepWatch, evaluations
 
 
@@ -39,7 +38,7 @@ class FitOptimizer(ClosureOptimizer):
     problem = ClosureResiduals
 
     def search(
-        self, problem: ClosureResiduals, parts: FitParts, group: dict[str, Any], watch: StepWatch
+        self, problem: ClosureResiduals, parts: FitParts, group: Group, watch: StepWatch
     ) -> tuple[ResidualPoint, int, Reason]:
         least = 4 * problem.variables.eps
         ftol, xtol, gtol = (max(group[name], least) for name in ("ftol", "xtol", "gtol"))
@@ -68,7 +67,7 @@ class GaussNewton(FitOptimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        params: Iterable[Tensor] | Iterable[Group],
         max_iter: int = 20,
         max_eval: int | None = None,
         ftol: float = 1e-12,
@@ -77,7 +76,7 @@ class GaussNewton(FitOptimizer):
     ):
         super().__init__(params, given(locals()))
 
-    def parts(self, group: dict[str, Any]) -> FitParts:
+    def parts(self, group: Group) -> FitParts:
         return parts_of("gauss-newton")
 
 
@@ -99,7 +98,7 @@ class LevenbergMarquardt(FitOptimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        params: Iterable[Tensor] | Iterable[Group],
         max_iter: int = 20,
         max_eval: int | None = None,
         ftol: float = 1e-12,
@@ -110,9 +109,9 @@ class LevenbergMarquardt(FitOptimizer):
     ):
         super().__init__(params, given(locals()))
 
-    def parts(self, group: dict[str, Any]) -> FitParts:
+    def parts(self, group: Group) -> FitParts:
         return parts_of("matrix-free" if without_matrix(group) else group["method"])
 
-    def check(self, group: dict[str, Any]) -> None:
+    def check(self, group: Group) -> None:
         super().check(group)
         check_choice(self._name, "method", group["method"], ("lm", "levenberg", "marquardt"))

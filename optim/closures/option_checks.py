@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..optimizer import check_number
+
+Group = dict[str, Any]
+"""A parameter group: the parameters under "params", and the options by name."""
 
 MANY = 1000
 """For more parameters than this no matrix is formed unless asked for: its decomposition would take most of the time."""
@@ -18,7 +20,7 @@ def given(arguments: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if name not in ("self", "params", "__class__")}
 
 
-def check_options(owner: str, group: Mapping[str, Any]) -> None:
+def check_options(owner: str, group: Group) -> None:
     """Raise for an option whose value does not fit: a number from 0 on, a count from 1 on, a flag that may be None."""
     for name in ("max_iter", "max_eval", "history_size"):
         value, least = group.get(name), 2 if name == "max_eval" else 1  # the first evaluation is that of the start
@@ -38,7 +40,7 @@ def check_choice(owner: str, name: str, value: Any, choices: tuple) -> None:
         raise ValueError(f"{owner}: {name}={value!r}; expected one of {', '.join(map(repr, choices))}.")
 
 
-def without_matrix(group: Mapping[str, Any]) -> bool:
+def without_matrix(group: Group) -> bool:
     """Whether to work without a matrix: as asked, or by the number of parameters."""
     chosen = group["matrix_free"]
     return sum(p.size for p in group["params"]) > MANY if chosen is None else bool(chosen)

@@ -8,27 +8,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from minigrad import Tensor
 
 from ..minimizers.descent_methods import DESCENT_METHODS
 from ..minimizers.direction import Direction
 from .descent_optimizer import DescentOptimizer, DescentParts, searched
-from .option_checks import given
+from .option_checks import Group, given
 
 
 class QuasiNewton(DescentOptimizer):
     """A direction that learns curvature from gradients, with the search that `line_search_fn` names."""
 
-    def direction(self, group: dict[str, Any]) -> Direction:
+    def direction(self, group: Group) -> Direction:
         """The direction of this method, from the options."""
         raise NotImplementedError
 
-    def parts(self, group: dict[str, Any]) -> DescentParts:
+    def parts(self, group: Group) -> DescentParts:
         return DescentParts(self.direction(group), searched(group, group["line_search_fn"]))
 
-    def check(self, group: dict[str, Any]) -> None:
+    def check(self, group: Group) -> None:
         super().check(group)
         searched(group, group["line_search_fn"])
 
@@ -58,8 +57,8 @@ class LBFGS(QuasiNewton):
 
     Notes
     -----
-    Names and defaults are `torch.optim.LBFGS`'s but for three. `line_search_fn` is None there, steps of a fixed length
-    that nobody checks, with which many models diverge. `max_eval` is 5/4 of `max_iter` there, which ends a step of few
+    Names and defaults are `torch.optim.LBFGS`'s but for three. `line_search_fn` is None there: steps of a fixed,
+    unchecked length, with which many models diverge. `max_eval` is 5/4 of `max_iter` there, which ends a step of few
     iterations in its first search. `tolerance_change` is not relative to the loss there, so that a fit stops where the
     loss is about 1e-7, however far it could go. The change between two calls of `step` teaches nothing here: where
     the data changed too, as with mini-batches, it is no curvature.
@@ -67,7 +66,7 @@ class LBFGS(QuasiNewton):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        params: Iterable[Tensor] | Iterable[Group],
         lr: float = 1.0,
         max_iter: int = 20,
         max_eval: int | None = None,
@@ -78,7 +77,7 @@ class LBFGS(QuasiNewton):
     ):
         super().__init__(params, given(locals()))
 
-    def direction(self, group: dict[str, Any]) -> Direction:
+    def direction(self, group: Group) -> Direction:
         return DESCENT_METHODS["l-bfgs"].direction({"memory": group["history_size"]})
 
 
@@ -90,7 +89,7 @@ class BFGS(QuasiNewton):
 
     def __init__(
         self,
-        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        params: Iterable[Tensor] | Iterable[Group],
         lr: float = 1.0,
         max_iter: int = 20,
         max_eval: int | None = None,
@@ -100,5 +99,5 @@ class BFGS(QuasiNewton):
     ):
         super().__init__(params, given(locals()))
 
-    def direction(self, group: dict[str, Any]) -> Direction:
+    def direction(self, group: Group) -> Direction:
         return DESCENT_METHODS["bfgs"].direction({})

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..solve.result import Reason
+from .borrowing import ClosureProblem
+from .option_checks import Group
 
 ENOUGH_FOR_NOW = Reason(0, False, "max_iter iterations were made; call step again to go on")
 SETTLED = Reason(2, True, "the loss or the parameters change by less than tolerance_change")
@@ -17,7 +19,7 @@ class StepWatch:
     reason : why the search was stopped, if it was
     """
 
-    def __init__(self, problem: Any, group: dict[str, Any]):
+    def __init__(self, problem: ClosureProblem, group: Group):
         self.problem, self.group = problem, group
         self.x = problem.variables.start
         self.f: float | None = None
@@ -37,6 +39,6 @@ class StepWatch:
         return abs(before - here.f) < tolerance * abs(here.f) or float(abs(here.x - self.x).max()) < tolerance
 
 
-def evaluations(group: dict[str, Any]) -> float:
-    """How many a step may make; if the group does not say, so many that max_iter ends nearly all steps first."""
+def evaluations(group: Group) -> float:
+    """How many evaluations a step may make; by default so many that max_iter ends nearly all steps first."""
     return 2 * group["max_iter"] + 10 if group["max_eval"] is None else group["max_eval"]

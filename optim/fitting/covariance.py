@@ -1,8 +1,8 @@
 """How well the parameters of a fit are known: the covariance (J'J)^-1.
 
-After this file you know why J'J is not formed to be inverted: its condition is the square of J's, and standard
-deviations would lose twice the digits that they must. With the columns of J scaled to length one and J D^-1 = Q R it is
-D^-1 R^-1 R^-T D^-1, and a standard deviation is the length of a row of D^-1 R^-1.
+To form J'J and invert it would square the condition of J, and standard deviations would lose twice the digits that they
+must. With the columns of J scaled to length one and J D^-1 = Q R the covariance is D^-1 R^-1 R^-T D^-1, and a standard
+deviation is the length of a row of D^-1 R^-1.
 """
 
 from __future__ import annotations

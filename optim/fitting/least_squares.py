@@ -1,7 +1,7 @@
-"""least_squares: the x at which the sum of the squares of residuals is least.
+"""`least_squares`: the public function, from what the user asked for to the result of a fit.
 
-After this file you know how a call becomes a fit: the residuals, perhaps weighted by a robust loss, a model of them at
-each point, a rule of how far to trust it, and limits; and what the result tells.
+A call becomes the residuals, perhaps weighted by a robust loss, a model of them at each point, a rule of how far to
+trust it, and limits.
 """
 
 from __future__ import annotations

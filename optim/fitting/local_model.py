@@ -64,6 +64,17 @@ class FitModel(Protocol):
         """The step bent by what the residuals at its end, `trial`, say about their curvature; or None."""
 
 
+class DampedModel(Protocol):
+    """A model that knows the damped step, with or without a matrix."""
+
+    @property
+    def largest_eigenvalue(self) -> float:
+        """Of D^-1 J'J D^-1, or a lower estimate of it."""
+
+    def damped(self, damping: float) -> Step:
+        """The step that minimises |r + J p|^2 + damping |D p|^2."""
+
+
 class Models(Protocol):
     """Makes the model at a point."""
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ..solve.interpolation import quadratic_share
 from .linear_model import LinearModel
-from .local_model import Step
+from .local_model import DampedModel, Step
 
 GOOD_ENOUGH = 1e-4
 """The share of the promised gain that a step must bring to be taken (MINPACK's)."""
@@ -109,7 +109,7 @@ class Damping:
         self.growth = 2.0
         self.extent = 0.0
 
-    def propose(self, model: Any) -> Step:
+    def propose(self, model: DampedModel) -> Step:
         if self.damping is None:
             self.damping = self.FIRST * model.largest_eigenvalue
         step = model.damped(self.damping)

@@ -1,6 +1,7 @@
 """BFGS: an estimate of the inverse Hessian, learnt from how the gradient changed along the steps.
 
-After this file you know the update of the lectures, and what makes the estimate stay positive definite.
+Each step adds what it taught to the estimate, which stays positive definite because steps without curvature are left
+out, or damped.
 """
 
 from __future__ import annotations

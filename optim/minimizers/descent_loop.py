@@ -137,7 +137,7 @@ def is_at_precision(here: Point, direction: Direction) -> bool:
 
 class Standstill:
     """Whether the last steps led nowhere: `PATIENCE` of them neither lowered the lowest value by more than its
-    rounding, nor halved the smallest gradient. (A value that rises is no standstill: a fixed step may lead up.)"""
+    rounding, nor halved the smallest gradient. A value that rises starts the count anew: a fixed step may lead up."""
 
     def __init__(self, start: Point):
         self._begin(start)

@@ -7,8 +7,8 @@ a whole or only products with it; and a line search, or a trust region.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from .bfgs import BFGSDirection
 from .direction import Direction, StepRule
@@ -19,6 +19,7 @@ from .line_search import line_search
 from .newton import NewtonDirection
 from .newton_cg import NewtonCGDirection
 from .nonlinear_cg import NonlinearCGDirection
+from .options import OptionValues
 from .saddles import PastSaddles
 from .steepest_descent import SteepestDirection
 from .trust_region import TrustRegion
@@ -31,62 +32,62 @@ class Method(NamedTuple):
     step_rule : Callable, from the options to a fresh StepRule
     """
 
-    direction: Callable[[Mapping[str, Any]], Direction]
-    step_rule: Callable[[Mapping[str, Any]], StepRule]
+    direction: Callable[[OptionValues], Direction]
+    step_rule: Callable[[OptionValues], StepRule]
 
 
 # --- directions, from the options ---
 
 
-def _steepest(options: Mapping[str, Any]) -> SteepestDirection:
+def _steepest(options: OptionValues) -> SteepestDirection:
     return SteepestDirection(unscaled=options.get("line_search") == "fixed")
 
 
-def _nonlinear_cg(options: Mapping[str, Any]) -> NonlinearCGDirection:
+def _nonlinear_cg(options: OptionValues) -> NonlinearCGDirection:
     return NonlinearCGDirection(options.get("beta", "hz"), options.get("memory", 20))
 
 
-def _bfgs(options: Mapping[str, Any]) -> BFGSDirection:
+def _bfgs(options: OptionValues) -> BFGSDirection:
     return BFGSDirection(options.get("damping", False))
 
 
-def _lbfgs(options: Mapping[str, Any]) -> LBFGSDirection:
+def _lbfgs(options: OptionValues) -> LBFGSDirection:
     return LBFGSDirection(options.get("memory", 20))
 
 
-def _projected_lbfgs(options: Mapping[str, Any]) -> ProjectedLBFGSDirection:
+def _projected_lbfgs(options: OptionValues) -> ProjectedLBFGSDirection:
     return ProjectedLBFGSDirection(options.get("memory", 20))
 
 
-def _newton(options: Mapping[str, Any]) -> NewtonDirection:
+def _newton(options: OptionValues) -> NewtonDirection:
     return NewtonDirection(options.get("alpha", 0.0), options.get("repair", "cholesky"))
 
 
-def _newton_cg(options: Mapping[str, Any]) -> NewtonCGDirection:
+def _newton_cg(options: OptionValues) -> NewtonCGDirection:
     return NewtonCGDirection(options.get("max_products"))
 
 
-def _hessian_free(options: Mapping[str, Any]) -> HessianFreeDirection:
+def _hessian_free(options: OptionValues) -> HessianFreeDirection:
     return HessianFreeDirection(options.get("damping", 0.01), options.get("max_products", 250))
 
 
 # --- step rules, from the options ---
 
 
-def _armijo(options: Mapping[str, Any]) -> StepRule:
+def _armijo(options: OptionValues) -> StepRule:
     return line_search(options, "armijo")
 
 
-def _strong_wolfe(options: Mapping[str, Any]) -> StepRule:
+def _strong_wolfe(options: OptionValues) -> StepRule:
     return line_search(options, "strong wolfe")
 
 
-def _tight_wolfe(options: Mapping[str, Any]) -> StepRule:
+def _tight_wolfe(options: OptionValues) -> StepRule:
     """Nonlinear conjugate gradients need lengths nearer to the minimum along the line."""
     return line_search(options, "strong wolfe", c2=0.4)
 
 
-def _trust_region(options: Mapping[str, Any]) -> PastSaddles:
+def _trust_region(options: OptionValues) -> PastSaddles:
     first, most = options.get("initial_trust_radius"), options.get("max_trust_radius", math.inf)
     return PastSaddles(TrustRegion(first, most, options.get("eta", 1e-4)))
 

@@ -7,9 +7,8 @@ function is NaN or infinite: it looks for them first, and turns back from them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 from minigrad.backend import Array
 
@@ -17,9 +16,10 @@ from ..solve.interpolation import SHRINK, cubic_share, quadratic_share, secant_s
 from ..solve.objective import Point
 from ..solve.vectors import dot
 from .direction import Direction, StepRule
+from .options import OptionValues
 
 GROW = 10.0
-"""A next length is at most so many times the last one."""
+"""A next length is at most this many times the last one."""
 
 
 class Line:
@@ -211,7 +211,7 @@ def _between(low: Trial, high: Trial, bisect: bool) -> float:
     return low.t + min(max(share, SHRINK), 1 - SHRINK) * width
 
 
-LINE_SEARCHES: dict[str, Callable[[Mapping[str, Any], float], StepRule]] = {
+LINE_SEARCHES: dict[str, Callable[[OptionValues, float], StepRule]] = {
     "fixed": lambda options, c2: FixedStep(options.get("step_length", 1.0)),
     "armijo": lambda options, c2: Armijo(options.get("c1", 1e-4)),
     "exact": lambda options, c2: ExactQuadratic(),
@@ -219,7 +219,7 @@ LINE_SEARCHES: dict[str, Callable[[Mapping[str, Any], float], StepRule]] = {
 }
 
 
-def line_search(options: Mapping[str, Any], default: str, c2: float = 0.9) -> StepRule:
+def line_search(options: OptionValues, default: str, c2: float = 0.9) -> StepRule:
     """The step rule that `options["line_search"]` names; a step rule there is taken as it is."""
     chosen = options.get("line_search", default)
     if callable(chosen):

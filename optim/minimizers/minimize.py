@@ -1,12 +1,9 @@
-"""`minimize`: a function of many variables, downhill, by the method of your choice.
-
-After this file you know which methods there are, each a direction times a step rule, and what a run gives back.
-"""
+"""`minimize`: the public function, from what the user asked for to the result of a run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +14,7 @@ from ..solve.objective import Objective, Point
 from ..solve.result import OptimizeResult, fields_of_the_end
 from .descent_loop import DescentLimits, descend
 from .descent_methods import ALIASES, DESCENT_METHODS, Method
-from .options import Options
+from .options import Options, OptionValues
 
 SYNONYMS = {"maxfun": "maxfev", "maxcor": "memory", "disp": "verbose"}
 """SciPy's names of options, and ours."""
@@ -37,7 +34,7 @@ def minimize(
     bounds: Any = None,
     tol: float | None = None,
     callback: Callable | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: OptionValues | None = None,
 ) -> OptimizeResult:
     """The x near `x0` at which `fun(x, *args)` is least, locally.
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+OptionValues = Mapping[str, Any]
+"""Options by name: a dict, or an `Options`."""
+
 
 class Options(Mapping):
     """A mapping that records which keys were read; a key never read is an unknown option."""
 
-    def __init__(self, given: Mapping[str, Any]):
+    def __init__(self, given: OptionValues):
         self.given = dict(given)
         self.asked: list[str] = []
 

@@ -1,7 +1,7 @@
 """A function to minimize, and what is known of it at a point: value, gradient, Hessian, products with it.
 
 After this file you know what a solver may ask, and that it pays only for what it asks: the value is computed with its
-graph, backward runs through that graph when somebody wants the gradient, and the graph is freed with the point.
+graph, backward runs through that graph when the gradient is asked for, and the graph is freed with the point.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Objective(Problem):
     box : the bounds of x, or None; set for a method that keeps to them
     """
 
-    returns = "(value, gradient)"
+    returns, asker = "(value, gradient)", "minimize"
 
     def __init__(
         self,
@@ -48,10 +48,10 @@ class Objective(Problem):
         jac: Callable | bool | None = None,
         hess: Callable | None = None,
         hessp: Callable | None = None,
-        owner: str = "minimize",
+        owner: str | None = None,
     ):
-        check_functions(owner, hess=hess, hessp=hessp)
         super().__init__(fun, x0, args, jac, owner)
+        check_functions(self.owner, hess=hess, hessp=hessp)
         self.hess, self.hessp = hess, hessp
         self.floor = -np.inf
         self.box: Box | None = None

@@ -26,8 +26,8 @@ class Problem:
         Further arguments of `fun` and of the derivatives.
     jac : callable, True or None
         The derivative; True where `fun` returns (value, derivative); None: the engine's.
-    owner : str
-        Whose name errors carry.
+    owner : str, optional
+        Whose name errors carry; `asker` if not given.
 
     Attributes
     ----------
@@ -37,12 +37,16 @@ class Problem:
 
     returns = "(value, derivative)"
     """What `fun` must return with jac=True, in words."""
+    asker = "the solver"
+    """The public function that poses problems of this kind."""
 
-    def __init__(self, fun: Callable, x0: Any, args: Any = (), jac: Callable | bool | None = None, owner: str = ""):
-        check_functions(owner, fun=fun, jac=None if jac is True else jac)
-        self.owner, self.fun, self.jac = owner, fun, jac
+    def __init__(
+        self, fun: Callable, x0: Any, args: Any = (), jac: Callable | bool | None = None, owner: str | None = None
+    ):
+        self.owner, self.fun, self.jac = owner or self.asker, fun, jac
+        check_functions(self.owner, fun=fun, jac=None if jac is True else jac)
         self.args = args if isinstance(args, tuple) else (args,)
-        self.variables = Variables(x0, owner)
+        self.variables = Variables(x0, self.owner)
         self.eps = self.variables.eps
         self.nfev = self.njev = self.nhev = 0
 

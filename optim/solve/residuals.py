@@ -1,13 +1,12 @@
 """Residuals to make small in the sense of least squares, and what is known of them at a point.
 
-After this file you know what the least-squares solvers work with: residuals r of x, computed with their graph, and the
-Jacobian J, for which all columns are pushed through that graph together; or, where J is too large to write down,
-its products with vectors.
+Residuals r of x are computed with their graph. All columns of the Jacobian J are pushed through that graph together;
+where J is too large to write down, products with vectors take its place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -45,17 +44,7 @@ class Residuals(Problem):
     `jac`, if given, is the (m, n) Jacobian. For the other arguments see `Problem`.
     """
 
-    returns = "(residuals, jacobian)"
-
-    def __init__(
-        self,
-        fun: Callable,
-        x0: Any,
-        args: Any = (),
-        jac: Callable | bool | None = None,
-        owner: str = "least_squares",
-    ):
-        super().__init__(fun, x0, args, jac, owner)
+    returns, asker = "(residuals, jacobian)", "least_squares"
 
     def at(self, x: Array) -> ResidualPoint:
         """The point x, with its residuals computed."""
