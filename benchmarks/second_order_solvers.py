@@ -8,7 +8,6 @@ the one whose time is compared, which takes SciPy's own differences.
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 from collections.abc import Callable
 
@@ -16,6 +15,8 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import optim
+from minigrad.optim.fitting.fit_methods import FIT_METHODS
+from minigrad.optim.minimizers.descent_methods import DESCENT_METHODS
 
 REFERENCE = "SciPy lm"
 MANY = 10_000
@@ -66,10 +67,7 @@ def squared(problem) -> Callable:
 
 def methods_of(name: str) -> list[str]:
     """The methods that `optim.minimize` or `optim.least_squares` knows, from its own table."""
-    if not hasattr(optim, name):
-        return []
-    folder = {"minimize": "minimizers", "least_squares": "fitting"}[name]
-    table = importlib.import_module(f"minigrad.optim.{folder}.{name}").METHODS
+    table = {"minimize": DESCENT_METHODS, "least_squares": FIT_METHODS}[name]
     others = ("projected l-bfgs", "hessian-free")  # for bounds, and for models whose loss is known apart
     return [method for method in table if method not in others]
 

@@ -21,7 +21,9 @@ from .adadelta import Adadelta
 from .adagrad import Adagrad
 from .adam import Adam, AdamW
 from .adamax import Adamax
-from .closures.model_optimizers import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
+from .closures.newton_optimizer import Newton
+from .closures.nonlinear_least_squares import GaussNewton, LevenbergMarquardt
+from .closures.quasi_newton import BFGS, LBFGS
 from .fitting.curve_fit import curve_fit
 from .fitting.least_squares import least_squares
 from .gradients import (
@@ -57,8 +59,8 @@ from .lr_scheduler import (
     SequentialLR,
     StepLR,
 )
+from .minimizers.hessian_free import Composite
 from .minimizers.minimize import minimize
-from .minimizers.newton_cg import Composite
 from .muon import Muon
 from .nadam import NAdam
 from .nesterov import NAGC, NAGSC, Nesterov

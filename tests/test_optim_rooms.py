@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-OPTIM = Path(__file__).parents[1] / "optim"
+import minigrad.optim
+
+OPTIM = Path(minigrad.optim.__file__).parent
 ROOMS = ("solve", "minimizers", "fitting", "closures")
 
 MAY_IMPORT = {

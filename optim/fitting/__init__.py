@@ -1,5 +1,6 @@
 """Least squares: the methods of `optim.least_squares`, each a model of the residuals and a rule of how far to trust it.
 
-Read `linear_model` first, then `trust` and `fit_loop`, then what goes beyond the plain problem: `bounded_model`,
-`robust_loss`, `matrix_free`. `least_squares` puts them together; `curve_fit` and `covariance` stand on top.
+Read `local_model` and `linear_model` first, then `scaling`, `trust` and `fit_loop`, then what goes beyond the plain
+problem: `bounded_model`, `robust_loss`, `matrix_free`. `fit_methods` names the pairs, `least_squares` runs one;
+`curve_fit` and `covariance` stand on top.
 """

@@ -1,17 +1,15 @@
 """How well the parameters of a fit are known: the covariance (J'J)^-1.
 
-After this file you know why J'J is not formed to be inverted: its condition is the square of J's, and standard
-deviations would lose twice the digits that they must. With the columns of J scaled to length one and J D^-1 = Q R it is
-D^-1 R^-1 R^-T D^-1, and a standard deviation is the length of a row of D^-1 R^-1.
+To form J'J and invert it would square the condition of J, and standard deviations would lose twice the digits that they
+must. With the columns of J scaled to length one and J D^-1 = Q R the covariance is D^-1 R^-1 R^-T D^-1, and a standard
+deviation is the length of a row of D^-1 R^-1.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from minigrad.backend import Array, namespace
 
-from .linear_model import column_norms
+from ..solve.vectors import column_norms
 
 
 def covariance(J: Array) -> tuple[Array, int]:
@@ -22,11 +20,11 @@ def covariance(J: Array) -> tuple[Array, int]:
     """
     xp = namespace(J)
     m, n = J.shape
-    norms = column_norms(J, xp)
+    norms = column_norms(J)
     if not bool(xp.isfinite(norms).all()):
         return xp.full((n, n), float("inf"), dtype=J.dtype), 0
     scaled = J / xp.where(norms > 0, norms, 1)
-    rank = int((xp.linalg.svd(scaled, compute_uv=False) > max(m, n) * _eps(J, xp)).sum())
+    rank = int((xp.linalg.svd(scaled, compute_uv=False) > max(m, n) * float(xp.finfo(J.dtype).eps)).sum())
     if rank < n:
         return xp.full((n, n), float("inf"), dtype=J.dtype), rank
     triangle = xp.linalg.qr(scaled, mode="r")
@@ -38,7 +36,3 @@ def deviations(cov: Array) -> Array:
     """The standard deviations, (n,): the roots of the diagonal."""
     xp = namespace(cov)
     return xp.sqrt(xp.diagonal(cov))
-
-
-def _eps(J: Array, xp: Any) -> float:
-    return float(xp.finfo(J.dtype).eps)

@@ -1,7 +1,7 @@
 """curve_fit: the parameters of a curve through data, and how well the data tell them.
 
-After this file you know how a fit is a least-squares problem: residuals are differences divided by the errors of the
-data, or, where errors go together, differences that a triangular factor of their covariance has made independent.
+A fit is a least-squares problem: its residuals are differences divided by the errors of the data, or, where errors go
+together, differences that a triangular factor of their covariance has made independent.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """The loop that all least-squares methods share: look at a point, propose a step, try it, judge it.
 
 After this file you know in which order things are asked: whether a trial point is finite comes first, whether the step
-brought what the model promised next, and whether there is anything left to gain last. A step that fails is not lost:
+brought what the model promised next, and whether there is anything left to gain last. A step that fails still teaches:
 its residuals say how the model is curved, and the step is bent once and tried again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ..solve.residuals import ResidualPoint, Residuals
+from ..solve.residuals import ResidualPoint, ResidualProblem
 from ..solve.result import (
     AT_PRECISION,
     CONVERGED,
@@ -25,8 +25,8 @@ from ..solve.result import (
     TOO_MANY_EVALUATIONS,
     Reason,
 )
-from .gauss_newton import polish
-from .linear_model import Step
+from .local_model import FitModel, Models, Step
+from .polish import polish
 from .trust import GOOD_ENOUGH, Trust
 
 FLAT = Reason(-9, False, "the derivatives are all zero at the last point: no residual changes with x; start elsewhere")
@@ -41,12 +41,12 @@ SHORT_STEPS = Reason(
 VANISHED = Reason(6, True, "the squares of the residuals are zero in floating point")
 
 
-class Limits(NamedTuple):
+class FitLimits(NamedTuple):
     """When to stop.
 
-    ftol : the relative fall of the cost, promised and brought, that counts as none
-    xtol : the length of a step, relative to that of x, that counts as none
-    gtol : the cosine between the residuals and the columns of J that counts as none
+    ftol : the relative fall of the cost, promised and brought, that counts as zero
+    xtol : the length of a step, relative to that of x, that counts as zero
+    gtol : the cosine between the residuals and the columns of J that counts as zero
     max_nfev : evaluations allowed
     """
 
@@ -56,59 +56,61 @@ class Limits(NamedTuple):
     max_nfev: float
 
 
-def fit(
-    problem: Residuals, model_at: Any, trust: Trust, limits: Limits, watch: Callable[[ResidualPoint, int], bool]
+def fit_residuals(
+    problem: ResidualProblem,
+    models: Models,
+    trust: Trust,
+    limits: FitLimits,
+    watch: Callable[[ResidualPoint, int], bool],
 ) -> tuple[ResidualPoint, int, Reason]:
     """The last point, the number of steps, and why there is no further one.
 
-    `model_at` gives the model at a point, `trust` says how far to go by it; `watch` sees each new point, True stops.
-    A first Ctrl-C ends the run, and what was reached is not lost.
+    `models` gives the model at a point, `trust` says how far to go by it; `watch` sees each new point, True stops.
+    A first Ctrl-C ends the run with the last point reached.
     """
     here, nit = problem.at(problem.variables.start), 0
     reason = _reason_at_start(here)
     if reason is not None:
         return here, nit, reason
     try:
-        model, reason = _look(here, model_at, limits)
-        while reason is None:
-            new, reason = _advance(here, model, trust, limits)
-            if new is None:
-                break
-            here, nit = new, nit + 1
-            if watch(here, nit):
-                return here, nit, STOPPED_BY_CALLBACK
-            if reason is None:
-                model, reason = _look(here, model_at, limits)
-        assert reason is not None
+        found = _look(here, models, limits)
+        while not isinstance(found, Reason):
+            new, reason = _advance(here, found, trust, limits)
+            if new is not None:
+                here, nit = new, nit + 1
+                if watch(here, nit):
+                    return here, nit, STOPPED_BY_CALLBACK
+            found = reason or _look(here, models, limits)
+        reason = found
         if reason.success and here.cost:
-            here = polish(here, model_at)
+            here = polish(here, models)
     except KeyboardInterrupt:
         reason = INTERRUPTED
     return here, nit, reason
 
 
 def _reason_at_start(here: ResidualPoint) -> Reason | None:
-    """Whether the first residuals are numbers whose squares are, too."""
+    """Why the fit ends before its first step, if it does: residuals or squares are NaN, infinite, or too small."""
     if here.is_finite:
         return TOO_SMALL if here.cost == 0 and bool(here.unweighted.any()) else None
     finite = here.problem.variables.xp.isfinite(here.unweighted).all()
     return TOO_LARGE if bool(finite) else NOT_FINITE_AT_START
 
 
-def _look(here: ResidualPoint, model_at: Any, limits: Limits) -> tuple[Any, Reason | None]:
-    """The model at a new point, and whether the fit ends there."""
+def _look(here: ResidualPoint, models: Models, limits: FitLimits) -> FitModel | Reason:
+    """The model at a new point, or why the fit ends there."""
     if here.cost == 0:
-        return None, VANISHED if bool(here.unweighted.any()) else PERFECT_FIT
-    model = model_at(here)
+        return VANISHED if bool(here.unweighted.any()) else PERFECT_FIT
+    model: FitModel | None = models(here)
     if model is None:
-        return None, NOT_FINITE_GRADIENT
+        return NOT_FINITE_GRADIENT
     if model.is_flat:
-        return model, FLAT
-    return model, CONVERGED if model.orthogonality <= limits.gtol else None
+        return FLAT
+    return CONVERGED if model.orthogonality <= limits.gtol else model
 
 
 def _advance(
-    here: ResidualPoint, model: Any, trust: Trust, limits: Limits
+    here: ResidualPoint, model: FitModel, trust: Trust, limits: FitLimits
 ) -> tuple[ResidualPoint | None, Reason | None]:
     """The next point, None where none was found; and a reason to end the fit, if there is one."""
     problem = here.problem
@@ -125,7 +127,7 @@ def _advance(
     return None, TOO_MANY_EVALUATIONS
 
 
-def _bent(model: Any, step: Step, trial: ResidualPoint) -> ResidualPoint:
+def _bent(model: FitModel, step: Step, trial: ResidualPoint) -> ResidualPoint:
     """The lower of a failed trial point and the one that it leads to when its curvature is answered."""
     corrected = model.corrected(step, trial)
     if corrected is None:
@@ -134,8 +136,10 @@ def _bent(model: Any, step: Step, trial: ResidualPoint) -> ResidualPoint:
     return second if second.cost < trial.cost else trial
 
 
-def _settled(model: Any, step: Step, gained: float, taken: bool, extent: float, limits: Limits) -> Reason | None:
-    """Whether the last trial says that there is nothing left to gain (MINPACK's tests), or nothing to be had."""
+def _settled(
+    model: FitModel, step: Step, gained: float, taken: bool, extent: float, limits: FitLimits
+) -> Reason | None:
+    """The reason to end that the last trial gives, if any: all is gained (MINPACK's tests), or no step leads lower."""
     nothing = limits.ftol * model.here.cost
     if abs(gained) <= nothing and step.gain <= nothing and gained <= 2 * step.gain:
         return COST_SETTLED if model.promises_little(limits.ftol, limits.xtol) else SHORT_STEPS

@@ -1,49 +1,30 @@
-"""least_squares: the x at which the sum of the squares of residuals is least.
+"""`least_squares`: the public function, from what the user asked for to the result of a fit.
 
-After this file you know how a call becomes a fit: the residuals, perhaps weighted by a robust loss, a model of them at
-each point, a rule of how far to trust it, and limits; and what the result tells.
+A call becomes the residuals, perhaps weighted by a robust loss, a model of them at each point, a rule of how far to
+trust it, and limits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from ..solve.bounds import Box, box_between
 from ..solve.callbacks import Callback
-from ..solve.residuals import ResidualPoint, Residuals
-from ..solve.result import OptimizeResult, Reason
+from ..solve.residuals import ResidualPoint, ResidualProblem, Residuals
+from ..solve.result import OptimizeResult, Reason, fields_of_the_end
 from ..solve.variables import Variables
-from .bounded_model import Box, BoxedModel, read_box, spread
+from .bounded_model import BoxedModel
 from .covariance import covariance
-from .fit_loop import Limits, fit
-from .gauss_newton import LineSearch
+from .fit_loop import FitLimits, fit_residuals
+from .fit_methods import ALIASES, FIT_METHODS, FitMethod
 from .linear_model import LinearModel
-from .matrix_free import Products
+from .local_model import Models
 from .robust_loss import LOSSES, RobustResiduals
-from .trust import Columns, Damping, Fixed, LargestColumns, Radius, ScaledModel, Unscaled
-
-
-class FitMethod(NamedTuple):
-    """How lengths are measured, and how far the model is trusted; each made anew for a run. scaling None: no matrix."""
-
-    scaling: Callable | None
-    trust: Callable
-    takes_bounds: bool = True
-
-
-METHODS = {
-    "lm": FitMethod(LargestColumns, Radius),
-    "levenberg": FitMethod(Unscaled, Damping),
-    "marquardt": FitMethod(Columns, Damping),
-    "gauss-newton": FitMethod(Columns, LineSearch, takes_bounds=False),
-    "matrix-free": FitMethod(None, Damping, takes_bounds=False),
-}
-"""The methods by name; see `least_squares`."""
-
-ALIASES = {"levenberg-marquardt": "lm", "gn": "gauss-newton"}
+from .scaling import LargestColumns, Scaling, UserScale
 
 UNBOUNDED = (-float("inf"), float("inf"))
 
@@ -126,19 +107,19 @@ def least_squares(
     Raises
     ------
     ValueError, TypeError
-        For arguments that do not fit. Troubles of the function on the way, such as NaN, are told by `success`,
-        `message`.
+        For arguments that do not fit. Troubles of the function on the way, such as NaN, are reported by
+        `success` and `message`.
     """
     method = ALIASES.get(str(method).lower(), str(method).lower())
     chosen = _chosen(method)
     plain = Residuals(fun, x0, args, jac)
-    problem: Any = plain if _is_linear(loss, f_scale) else RobustResiduals(plain, loss, f_scale)
-    box = read_box(bounds, plain.variables, "least_squares")
-    model_at = _models(chosen, method, x_scale, box, plain.variables)
-    watcher = _Watcher(problem, callback, verbose)
+    problem: ResidualProblem = plain if _is_linear(loss, f_scale) else RobustResiduals(plain, loss, f_scale)
+    box = box_between(bounds, plain.variables, "least_squares")
+    models = _models(chosen, method, x_scale, box, plain.variables)
+    watcher = FitWatcher(problem, callback, verbose)
     limits = _limits(plain, ftol, xtol, gtol, max_nfev)
-    with np.errstate(all="ignore"):  # what is not finite is looked for, and told in words
-        last, nit, reason = fit(problem, model_at, chosen.trust(), limits, watcher)
+    with np.errstate(all="ignore"):  # NaN and infinity are looked for, and reported in words
+        last, nit, reason = fit_residuals(problem, models, chosen.trust(), limits, watcher)
         result = _result(last, nit, reason, box, with_matrix=chosen.scaling is not None)
     if verbose:
         print(f"{method}: {result.message}; {nit} steps, {result.nfev} evaluations, cost {result.cost:.6g}", flush=True)
@@ -149,10 +130,10 @@ def least_squares(
 
 
 def _chosen(method: str) -> FitMethod:
-    if method not in METHODS:
+    if method not in FIT_METHODS:
         hint = " ('lm' takes bounds too)" if method in ("trf", "dogbox") else ""
-        raise ValueError(f"least_squares: no method {method!r}; there are {', '.join(METHODS)}{hint}.")
-    return METHODS[method]
+        raise ValueError(f"least_squares: no method {method!r}; there are {', '.join(FIT_METHODS)}{hint}.")
+    return FIT_METHODS[method]
 
 
 def _is_linear(loss: str | Callable, f_scale: float) -> bool:
@@ -163,33 +144,30 @@ def _is_linear(loss: str | Callable, f_scale: float) -> bool:
     return loss == "linear"
 
 
-def _models(chosen: FitMethod, name: str, x_scale: Any, box: Box, variables: Variables) -> Any:
+def _models(chosen: FitMethod, name: str, x_scale: Any, box: Box, variables: Variables) -> Models:
     """What makes the linear model at a point."""
     if not box.is_everything and not chosen.takes_bounds:
         raise ValueError(f"least_squares: method {name!r} knows no bounds; use method='lm', or leave the bounds out.")
-    if chosen.scaling is None:
-        if x_scale is not None:
-            raise ValueError(f"least_squares: method {name!r} takes no x_scale; scale the variables inside of fun.")
-        return Products()
-    return ScaledModel(
-        _scaling(chosen, x_scale, variables), LinearModel if box.is_everything else partial(BoxedModel, box)
-    )
+    if chosen.scaling is None and x_scale is not None:
+        raise ValueError(f"least_squares: method {name!r} takes no x_scale; scale the variables inside of fun.")
+    scaling = None if x_scale is None else _scaling(x_scale, variables)
+    return chosen.models(scaling, LinearModel if box.is_everything else partial(BoxedModel, box))
 
 
-def _scaling(chosen: FitMethod, x_scale: Any, variables: Variables) -> Any:
-    if x_scale is None:
-        return chosen.scaling()  # type: ignore[misc]
+def _scaling(x_scale: Any, variables: Variables) -> Scaling:
     if isinstance(x_scale, str):
         if x_scale != "jac":
             raise ValueError(f"least_squares: x_scale={x_scale!r}; expected numbers, or 'jac'.")
         return LargestColumns()
-    scale = spread(x_scale, variables, "least_squares: x_scale")
+    scale = variables.spread(x_scale, "least_squares: x_scale")
     if not bool(((scale > 0) & (scale < float("inf"))).all()):
         raise ValueError("least_squares: x_scale must hold positive numbers, the size that a change of each has.")
-    return Fixed(scale)
+    return UserScale(scale)
 
 
-def _limits(problem: Residuals, ftol: Any, xtol: Any, gtol: Any, max_nfev: Any) -> Limits:
+def _limits(
+    problem: Residuals, ftol: float | None, xtol: float | None, gtol: float | None, max_nfev: int | None
+) -> FitLimits:
     least = 4 * problem.variables.eps
     for name, tolerance in (("ftol", ftol), ("xtol", xtol), ("gtol", gtol)):
         if tolerance is not None and not tolerance >= 0:
@@ -201,7 +179,7 @@ def _limits(problem: Residuals, ftol: Any, xtol: Any, gtol: Any, max_nfev: Any) 
     if not max_nfev > 0:
         raise ValueError(f"least_squares: max_nfev={max_nfev!r}; expected a positive number of evaluations.")
     ftol, xtol, gtol = (-1.0 if t is None else max(float(t), least) for t in (ftol, xtol, gtol))
-    return Limits(ftol, xtol, gtol, max_nfev)
+    return FitLimits(ftol, xtol, gtol, max_nfev)
 
 
 # --- what comes back ---
@@ -230,19 +208,14 @@ def _result(last: ResidualPoint, nit: int, reason: Reason, box: Box, with_matrix
         optimality=optimality,
         active_mask=box.active(last.x),
         cov=cov,
-        nfev=problem.nfev,
-        njev=problem.njev,
-        nit=nit,
-        success=reason.success,
-        status=reason.status,
-        message=message,
+        **fields_of_the_end(problem, nit, reason._replace(message=message), counts=("nfev", "njev")),
     )
 
 
-class _Watcher:
+class FitWatcher:
     """What looks on at a fit: the printed line, and the user's callback, which may stop it."""
 
-    def __init__(self, problem: Any, callback: Callable | None, verbose: int):
+    def __init__(self, problem: ResidualProblem, callback: Callable | None, verbose: int):
         self.problem, self.lines = problem, verbose >= 2
         self.callback = Callback(callback, problem.variables, "least_squares")
         if self.lines:

@@ -5,65 +5,36 @@ step that is asked for there: the Gauss-Newton step, the damped step for any dam
 the correction for what the linear model leaves out. J'J is never formed: it would square the condition of J.
 
 With J D^-1 = U S V' and b = U'r the damped step, which solves min |r + J p|^2 + lambda |D p|^2, is
-p = -D^-1 V S (S^2 + lambda)^-1 b: some operations on vectors of n numbers for each further lambda.
+p = -D^-1 V S (S^2 + lambda)^-1 b: some operations on vectors of length n for each further lambda.
 """
 
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any, NamedTuple
 
 from minigrad.backend import Array
 
 from ..solve.residuals import ResidualPoint
+from .local_model import MatrixModel, Step
 
 CLOSE_TO_RADIUS = 0.1
 """How closely, relatively, a step must have the length asked for (Moré 1978, section 5)."""
 
-AT_ROUNDING = 100
-"""Up to how many rounding units of x a step is no more than rounding."""
 
+class LinearModel(MatrixModel):
+    """r + J p around `here`, by the singular values of J D^-1.
 
-class Step(NamedTuple):
-    """A step p from a point, and what the model says of it.
-
-    to : (n,) where it leads, x + p
-    length : |D p|
-    slope : g'p, below zero
-    gain : by how much the cost falls, according to the model: -(g'p + |J p|^2 / 2)
-    """
-
-    to: Array
-    length: float
-    slope: float
-    gain: float
-
-
-class LinearModel:
-    """r + J p around `here`, lengths measured by |D p|.
-
-    Parameters
-    ----------
-    here : ResidualPoint with a finite Jacobian
-    scale : (n,) array, the diagonal of D, all positive
-    norms : (n,) array, the lengths of J's columns
+    damping : the lambda of the last step that was asked for; 0 for the Gauss-Newton step
     """
 
     def __init__(self, here: ResidualPoint, scale: Array, norms: Array):
-        self.here, self.scale, self.norms = here, scale, norms
-        self.xp = here.problem.variables.xp
+        super().__init__(here, scale, norms)
         self.U, self.s, self.Vt = self.xp.linalg.svd(here.J / scale, full_matrices=False)
         self.b = here.r @ self.U
         self.slopes = self.s * self.b
         self.damping = 0.0
         self.tiny = here.problem.eps * max(here.J.shape)
         self.has_full_rank = bool(self.s[-1] > self.tiny * self.s[0])
-
-    @property
-    def size(self) -> float:
-        """|D x|, which the lengths of steps are compared with."""
-        scaled = self.scale * self.here.x
-        return sqrt(float(scaled @ scaled))
 
     @property
     def steepest_length(self) -> float:
@@ -78,18 +49,6 @@ class LinearModel:
         return float(self.s[0]) ** 2
 
     @property
-    def orthogonality(self) -> float:
-        """The largest cosine between the residuals and a column of J: zero where the cost is stationary.
-
-        max_j |g_j| / (|J_j| |r|), the same in all units of x and of r (MINPACK's test, Moré et al. 1980).
-        """
-        return self._cosine(self.here.g)
-
-    def _cosine(self, g: Array) -> float:
-        lengths = self.xp.where(self.norms > 0, self.norms, 1)
-        return float((abs(g) / lengths).max()) / sqrt(2 * self.here.cost)
-
-    @property
     def independent(self) -> Array:
         """(k,) bools: which singular values stand above rounding, so that J moves along their directions."""
         return self.s > self.tiny * self.s[0]
@@ -98,15 +57,6 @@ class LinearModel:
     def is_flat(self) -> bool:
         """Whether J is zero."""
         return not float(self.s[0]) > 0
-
-    @property
-    def is_solved(self) -> bool:
-        """See `is_solved`."""
-        return is_solved(self)
-
-    def promises_little(self, ftol: float, xtol: float) -> bool:
-        """See `promises_little`."""
-        return promises_little(self, ftol, xtol)
 
     def gauss_newton(self) -> Step:
         """The undamped step; where J lacks full rank the shortest of those that do equally well, in |D p|."""
@@ -174,45 +124,3 @@ class LinearModel:
             slope,
             -slope - 0.5 * float(image @ image),
         )
-
-
-def is_solved(model: Any) -> bool:
-    """Whether a point where no lower one is found is as good as a solution.
-
-    Either the residuals are orthogonal to the columns of J, to half the digits; or, as where they are nothing but
-    rounding, the Gauss-Newton step would change no variable by more than that, or is itself the rounding of x.
-    """
-    here, half = model.here, sqrt(model.here.problem.eps)
-    if model.orthogonality <= 10 * half:  # with J nearly singular at the solution no more is to be had
-        return True
-    step = model.gauss_newton()
-    if step.length <= AT_ROUNDING * here.problem.eps * model.size:
-        return True
-    return bool((abs(step.to - here.x) <= half * abs(here.x)).all())
-
-
-def promises_little(model: Any, ftol: float, xtol: float) -> bool:
-    """Whether the undamped step gains or moves little too, or the steepest one, by the roots of the tolerances.
-
-    A damped step that does neither may just be damped too much. Beside a variable that has run off towards infinity
-    the length of any step is small, and says nothing.
-    """
-    step, least = model.gauss_newton(), model.here.problem.eps
-    share = sqrt(max(ftol, least))
-    if step.gain <= share * model.here.cost or model.orthogonality**2 <= share:
-        return True
-    start = model.here.problem.variables.start
-    if float(abs(model.here.x).max()) > (1 + float(abs(start).max())) / sqrt(least):
-        return False
-    return step.length <= sqrt(max(xtol, least)) * model.size
-
-
-def column_norms(J: Array, xp: Any) -> Array:
-    """The length of each column, (n,); NaN or infinite only where J is. Squares may leave the range of numbers."""
-    norms = xp.sqrt((J * J).sum(axis=0))
-    edge = float(xp.finfo(J.dtype).tiny) ** 0.4
-    if float(norms.min()) > edge and float(norms.max()) < 1 / edge:
-        return norms
-    largest = abs(J).max(axis=0)
-    unit = xp.where(largest > 0, largest, 1)
-    return largest * xp.sqrt(((J / unit) ** 2).sum(axis=0))

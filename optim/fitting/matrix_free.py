@@ -1,15 +1,14 @@
 """Levenberg-Marquardt without a matrix: for so many parameters that a Jacobian cannot be written down.
 
 After this file you know how a damped step is found from products J v and J'u alone, one push and one pull through the
-record each: LSMR solves min |r + J p|^2 + lambda |p|^2 by some of them, as exactly as the model deserves. Memory is
-some vectors of n and of m numbers, and the record.
+graph each: LSMR solves min |r + J p|^2 + lambda |p|^2 by some of them, as exactly as the model deserves. Memory is
+some vectors of length n and m, and the graph.
 """
 
 from __future__ import annotations
 
 from functools import cached_property
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from minigrad.linalg import iterative
 
 from ..solve.residuals import ResidualPoint
 from ..solve.vectors import length_of
-from .linear_model import AT_ROUNDING, Step
+from .local_model import AT_ROUNDING, Step
 
 
 class ProductModel:
@@ -60,7 +59,7 @@ class ProductModel:
 
     @property
     def is_flat(self) -> bool:
-        """Whether J seems to be zero: it takes the residuals to nothing, and some vector too."""
+        """Whether J seems to be zero: J' takes the residuals to zero, and J some other vector."""
         xp = self.here.problem.variables.xp
         if bool(self.g.any()):
             return False
@@ -88,10 +87,8 @@ class ProductModel:
         (Eisenstat and Walker 1996). LSMR's tolerances are relative to |J| |r|, of which the gradient is a small part.
         """
         here, self.damping = self.here, damping
-        share, size = (
-            max(self.MOST_EXACT, min(self.LEAST_EXACT, self.orthogonality)),
-            self.frobenius * sqrt(2 * here.cost),
-        )
+        share = max(self.MOST_EXACT, min(self.LEAST_EXACT, self.orthogonality))
+        size = self.frobenius * sqrt(2 * here.cost)
         exact = max(here.problem.eps, share * min(1.0, self.steepness / size) if size > 0 else share)
         found = iterative.lsmr(here.jvp, -here.r, adjoint=here.vjp, damp=sqrt(damping), atol=exact, btol=exact)
         p = found.x
@@ -99,16 +96,15 @@ class ProductModel:
         return Step(here.x + p, sqrt(float(p @ p)), slope, -slope - 0.5 * float(image @ image))
 
     def corrected(self, step: Step, trial: ResidualPoint) -> None:
-        """No bent steps: they would cost a further solution."""
+        """None: a bent step would cost a further solution."""
 
 
-class Products:
-    """Makes the model at a point; None where the gradient is not finite."""
+class ProductModels:
+    """Makes the model at a point; None where the gradient is NaN or infinite."""
 
     def __call__(self, here: ResidualPoint) -> ProductModel | None:
         finite = here.problem.variables.xp.isfinite(here.g).all()
         return ProductModel(here) if bool(finite) else None
 
-    def alone(self, here: ResidualPoint) -> Any:
-        """No polishing: undamped steps could take any number of products."""
-        return None
+    def alone(self, here: ResidualPoint) -> None:
+        """None: an undamped step could take any number of products."""

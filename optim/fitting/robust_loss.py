@@ -2,8 +2,8 @@
 
 After this file you know how sum rho(r_i^2) is minimised by a solver for sums of squares: around each point the
 residuals and the rows of the Jacobian are weighted such that J'r is the robust cost's gradient, and J'J what is known
-of its Hessian. Each rho grows like z near zero and slower further out, so that a residual beyond `f_scale` no longer
-counts in full.
+of its Hessian. Each rho grows like z near zero and slower further out, so that a residual beyond `f_scale` counts for
+less than its square.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ LOSSES: dict[str, Callable | None] = {
 
 
 class RobustResiduals:
-    """Residuals whose cost is f_scale^2 / 2 sum_i rho((r_i / f_scale)^2), in the form that solvers know.
+    """Residuals whose cost is f_scale^2 / 2 sum_i rho((r_i / f_scale)^2): a `ResidualProblem`.
 
     Parameters
     ----------
@@ -70,8 +70,9 @@ class RobustResiduals:
 
     def __init__(self, plain: Residuals, loss: str | Callable, f_scale: float):
         self.plain, self.variables = plain, plain.variables
-        self.rho = LOSSES[loss] if isinstance(loss, str) else lambda z, xp: tuple(loss(z))
-        self.f_scale = f_scale
+        rho = LOSSES[loss] if isinstance(loss, str) else lambda z, xp: tuple(loss(z))
+        assert rho is not None, "linear residuals need no weights"
+        self.rho, self.f_scale = rho, f_scale
 
     nfev = property(lambda self: self.plain.nfev)
     njev = property(lambda self: self.plain.njev)
@@ -85,12 +86,13 @@ class RobustPoint(ResidualPoint):
     """A point whose residuals and Jacobian are weighted, row by row (Triggs et al. 2000, Bundle Adjustment, section
     4.3).
 
-    plain : the point with the residuals as they are
+    plain : the point with the residuals unweighted
     r, J : weighted; J'r is the gradient of the robust cost
     cost : the robust cost
     """
 
-    problem: Any  # RobustResiduals
+    problem: RobustResiduals
+    plain: ResidualPoint
 
     def __init__(self, problem: RobustResiduals, plain: ResidualPoint):
         self.problem, self.plain, self.x = problem, plain, plain.x

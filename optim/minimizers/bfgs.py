@@ -1,29 +1,28 @@
 """BFGS: an estimate of the inverse Hessian, learnt from how the gradient changed along the steps.
 
-After this file you know the update of the lectures, what makes the estimate stay positive definite, and when a step
-teaches nothing.
+Each step adds what it taught to the estimate, which stays positive definite because steps without curvature are left
+out, or damped.
 """
 
 from __future__ import annotations
 
-import math
-
 from minigrad.backend import Array
 
 from ..solve.objective import Point
-from ..solve.vectors import dot, norm
-from .descent_loop import OneStep
-from .steepest_descent import SteepestDescent
+from ..solve.vectors import dot
+from .curvature_pairs import CurvaturePair, curvature_pair
+from .direction import OneStep
+from .steepest_descent import SteepestDirection
 
 
-class BFGS(OneStep):
+class BFGSDirection(OneStep):
     """The direction -H g, with H updated after each step s, along which the gradient changed by y, to
 
         H+ = (I - s y'/y's) H (I - y s'/y's) + s s'/y's
 
     (Nocedal and Wright, eq. 6.17). Before the first update H is y's / y'y times the identity (eq. 6.20). A step with
-    y's <= eps |y| |s| is left out, since H+ would not be positive definite; with `damping` it is not left out, but y is
-    mixed with the change that H believed in, as far as needed (Powell's damping, for the inverse update).
+    y's <= eps |y| |s| is left out, since H+ would lose its definiteness; with `damping` it is taken too, its s mixed
+    with the step that H believed in, as far as needed (Powell's damping, for the inverse update).
 
     Attributes
     ----------
@@ -33,7 +32,7 @@ class BFGS(OneStep):
     def __init__(self, damping: bool = False):
         self.damping = damping
         self.H: Array | None = None
-        self.steepest = SteepestDescent()
+        self.steepest = SteepestDirection()
 
     def along(self, here: Point) -> Array:
         return self.steepest.along(here) if self.H is None else -(self.H @ here.g)
@@ -43,12 +42,12 @@ class BFGS(OneStep):
         s, y = new.x - old.x, new.g - old.g
         if self.damping and self.H is not None:
             s = damped(s, y, self.H @ y)
-        if not has_curvature(s, y, old.objective.eps):
+        pair = curvature_pair(s, y, old.objective.eps)
+        if pair is None:
             return
-        curvature = dot(s, y)
         if self.H is None:
-            self.H = (curvature / norm(y) / norm(y)) * old.objective.variables.xp.eye(s.size, dtype=s.dtype)
-        update_inverse(self.H, s, y, curvature)
+            self.H = pair.inverse_curvature * old.objective.variables.xp.eye(s.size, dtype=s.dtype)
+        update_inverse(self.H, pair)
 
     def forget(self) -> None:
         self.H = None
@@ -59,14 +58,9 @@ class BFGS(OneStep):
         return self.H
 
 
-def has_curvature(s: Array, y: Array, eps: float) -> bool:
-    """Whether y's > eps |y| |s|: relative, so that neither the scale of x nor that of the function matters."""
-    curvature = dot(s, y)
-    return eps * norm(y) * norm(s) < curvature < math.inf
-
-
-def update_inverse(H: Array, s: Array, y: Array, curvature: float) -> None:
+def update_inverse(H: Array, pair: CurvaturePair) -> None:
     """Eq. 6.17 in place, multiplied out: H + s w' + w s' with w = (1 + y'Hy / y's) s / (2 y's) - H y / y's."""
+    s, y, curvature = pair
     Hy = H @ y
     w = ((1 + dot(y, Hy) / curvature) / (2 * curvature)) * s - Hy / curvature
     half = s[:, None] * w

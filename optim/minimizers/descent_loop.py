@@ -1,17 +1,15 @@
 """Going downhill: a direction times a step rule, until there is a reason to stop.
 
 After this file you know the loop that all methods of `minimize` share, and how it tells an end from a failure. A method
-is a pair: a direction says where to go from a point (steepest descent, Newton, quasi-Newton), a step rule how far (a
-fixed length, a line search, or a trust region, which asks the direction for the best step of a limited length).
+is a pair: a direction says where to go from a point (steepest descent, Newton, quasi-Newton), a step rule says how far
+(a fixed length, a line search, or a trust region, which asks the direction for the best step of a limited length).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
-
-from minigrad.backend import Array
+from typing import NamedTuple
 
 from ..solve.objective import Objective, Point
 from ..solve.result import (
@@ -27,63 +25,20 @@ from ..solve.result import (
     UNBOUNDED,
     Reason,
 )
-from ..solve.vectors import dot, norm
+from ..solve.vectors import dot
+from .direction import Direction, StepRule
 
 PATIENCE = 20
-"""So many steps in a row that lead nowhere end a run."""
+"""A run ends after this many steps in a row that lead nowhere."""
 
 
-class Direction(Protocol):
-    """Where to go. It may keep what it learnt from former steps.
+class DescentLimits(NamedTuple):
+    """When to stop.
 
-    One that keeps an estimate of the inverse Hessian may have it as an attribute `hess_inv`, which the result reports.
-    One that knows curvature may have a method `is_saddle(here)`, asked before a run ends with a gradient of zero: where
-    it is true, the step rule is called once more.
+    gtol : the largest component of the gradient, absolutely, that counts as zero
+    maxiter : iterations allowed
+    max_nfev : evaluations allowed
     """
-
-    def along(self, here: Point) -> Array:
-        """The step to try first, (n,): in it the function falls, and it is as long as the method believes in."""
-
-    def within(self, here: Point, radius: float) -> tuple[Array, float]:
-        """The best step no longer than `radius`, and by how much the method believes the function will fall."""
-
-    def learn(self, old: Point, new: Point) -> None:
-        """A step was taken."""
-
-    def forget(self) -> None:
-        """The last direction led nowhere: drop what was learnt, so that the next one is the steepest."""
-
-
-class StepRule(Protocol):
-    """How far to go: the next point, lower than this one (or as low, to rounding, with a smaller slope).
-
-    None where none was found: it is then asked once more, after the direction has forgotten what it learnt. A rule that
-    knows why no step can be taken returns the Reason.
-    """
-
-    def __call__(self, here: Point, direction: Direction) -> Point | Reason | None: ...
-
-
-class OneStep:
-    """A direction that believes in one step: within a shorter radius it goes as far along it as it may."""
-
-    def along(self, here: Point) -> Array:
-        raise NotImplementedError
-
-    def within(self, here: Point, radius: float) -> tuple[Array, float]:
-        step = self.along(here)
-        share = min(1.0, radius / norm(step))
-        return share * step, -dot(here.g, step) * share * (1 - share / 2)
-
-    def learn(self, old: Point, new: Point) -> None:
-        """Nothing is kept of a step, unless a direction says otherwise."""
-
-    def forget(self) -> None:
-        """See `learn`."""
-
-
-class Limits(NamedTuple):
-    """When to stop. gtol: the largest component of the gradient, absolutely, that counts as none."""
 
     gtol: float
     maxiter: float
@@ -91,11 +46,15 @@ class Limits(NamedTuple):
 
 
 def descend(
-    objective: Objective, direction: Direction, step_rule: StepRule, limits: Limits, watch: Callable[[Point, int], Any]
+    objective: Objective,
+    direction: Direction,
+    step_rule: StepRule,
+    limits: DescentLimits,
+    watch: Callable[[Point, int], bool],
 ) -> tuple[Point, int, Reason]:
     """The last point, the number of steps, and why there is no further one.
 
-    `watch` sees each new point; True stops. A first Ctrl-C ends the run, and what was reached is not lost.
+    `watch` sees each new point; True stops. A first Ctrl-C ends the run with the last point reached.
     """
     here = objective.at(objective.variables.start)
     iterations = 0
@@ -121,7 +80,7 @@ def descend(
 
 
 def reason_at_start(start: Point) -> Reason | None:
-    """Whether there is anything to begin with; and from there, how low is too low to be a minimum."""
+    """Why the run ends before its first step, if it does; also sets the value that is too low to be a minimum."""
     if not start.is_finite:
         return NOT_FINITE_AT_START
     if start.f == -math.inf:
@@ -132,8 +91,8 @@ def reason_at_start(start: Point) -> Reason | None:
     return None
 
 
-def reason_to_stop(here: Point, iterations: int, limits: Limits) -> Reason | None:
-    """What a look at the point and the counts says."""
+def reason_to_stop(here: Point, iterations: int, limits: DescentLimits) -> Reason | None:
+    """Why the run ends at this point, by its derivative and the counts."""
     if not here.has_finite_gradient:
         return NOT_FINITE_GRADIENT
     if here.steepness <= limits.gtol:
@@ -159,7 +118,7 @@ def second_try(here: Point, direction: Direction, step_rule: StepRule) -> Point 
 
 
 def at_rounding(here: Point, direction: Direction) -> Reason:
-    """How to call an end where no step leads on."""
+    """What to call an end where no step leads on."""
     return AT_PRECISION if is_at_precision(here, direction) else NO_LOWER_POINT
 
 
@@ -173,12 +132,12 @@ def is_at_precision(here: Point, direction: Direction) -> bool:
     """
     promised = -dot(here.g, direction.along(here)) / 2
     relative = float((abs(here.free_g) * abs(here.x).clip(1, None)).max()) / max(1.0, abs(here.f))
-    return 0 <= promised <= noise(here) and relative <= 100 * math.sqrt(here.objective.eps)
+    return 0 <= promised <= here.noise and relative <= 100 * math.sqrt(here.objective.eps)
 
 
 class Standstill:
     """Whether the last steps led nowhere: `PATIENCE` of them neither lowered the lowest value by more than its
-    rounding, nor halved the smallest gradient. (A value that rises is no standstill: a fixed step may lead up.)"""
+    rounding, nor halved the smallest gradient. A value that rises starts the count anew: a fixed step may lead up."""
 
     def __init__(self, start: Point):
         self._begin(start)
@@ -191,13 +150,8 @@ class Standstill:
         self.steps += 1
         if new.f > self.lowest.f + math.sqrt(new.objective.eps) * abs(self.lowest.f):
             self._begin(new)
-        if new.f < self.lowest.f - noise(self.lowest):
+        if new.f < self.lowest.f - self.lowest.noise:
             self.lowest, self.steps = new, 0
         if new.steepness < self.smallest / 2:
             self.smallest, self.steps = new.steepness, 0
         return self.steps >= PATIENCE
-
-
-def noise(here: Point) -> float:
-    """By how much the value may be wrong from rounding: more than the last digit, since it is a sum of many terms."""
-    return here.objective.eps**0.8 * abs(here.f)

@@ -1,33 +1,23 @@
 """L-BFGS: BFGS from the last few steps alone, for many variables.
 
-After this file you know how a product with the inverse Hessian is made of a handful of vectors, in two loops.
+The product with the inverse Hessian is made of a handful of vectors, in the two loops of `curvature_pairs`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
 
 import numpy as np
 
 from minigrad.backend import Array, namespace
 
 from ..solve.objective import Point
-from ..solve.vectors import dot, norm, one_thread
-from .bfgs import has_curvature
-from .descent_loop import OneStep
-from .steepest_descent import SteepestDescent
+from .curvature_pairs import CurvaturePair, curvature_pair, two_loops
+from .direction import OneStep
+from .steepest_descent import SteepestDirection
 
 
-class Pair(NamedTuple):
-    """A step, and what it taught. s : the step. y : the change of the gradient. curvature : y's."""
-
-    s: Array
-    y: Array
-    curvature: float
-
-
-class LBFGS(OneStep):
+class LBFGSDirection(OneStep):
     """The direction -H g, with H the BFGS matrix of the last `memory` steps, begun from y's / y'y (of the last step)
     times the identity. Memory: 2 `memory` vectors. (Nocedal and Wright, section 7.2; Liu and Nocedal 1989.)
 
@@ -37,17 +27,17 @@ class LBFGS(OneStep):
     def __init__(self, memory: int = 20):
         if not memory >= 1:
             raise ValueError(f"L-BFGS: memory={memory!r}; expected the number of steps to remember, at least 1.")
-        self.pairs: deque[Pair] = deque(maxlen=int(memory))
-        self.steepest = SteepestDescent()
+        self.pairs: deque[CurvaturePair] = deque(maxlen=int(memory))
+        self.steepest = SteepestDirection()
 
     def along(self, here: Point) -> Array:
         return -two_loops(self.pairs, here.g) if self.pairs else self.steepest.along(here)
 
     def learn(self, old: Point, new: Point) -> None:
         self.steepest.learn(old, new)
-        s, y = new.x - old.x, new.g - old.g
-        if has_curvature(s, y, old.objective.eps):
-            self.pairs.append(Pair(s, y, dot(s, y)))
+        pair = curvature_pair(new.x - old.x, new.g - old.g, old.objective.eps)
+        if pair is not None:
+            self.pairs.append(pair)
 
     def forget(self) -> None:
         self.pairs.clear()
@@ -58,36 +48,13 @@ class LBFGS(OneStep):
         return InverseHessian(list(self.pairs)) if self.pairs else None
 
 
-def two_loops(pairs, v: Array, scale: float | None = None) -> Array:
-    """H v (Nocedal and Wright, algorithm 7.4).
-
-    Parameters
-    ----------
-    pairs : sequence of Pair, oldest first
-    scale : float, optional
-        H before all updates is so much the identity; y's / y'y of the last pair if not given
-    """
-    with one_thread(v):
-        shares = []
-        for s, y, curvature in reversed(pairs):
-            share = dot(s, v) / curvature
-            v = v - share * y
-            shares.append(share)
-        if scale is None:
-            scale = pairs[-1].curvature / norm(pairs[-1].y) / norm(pairs[-1].y)
-        v = scale * v
-        for (s, y, curvature), share in zip(pairs, reversed(shares), strict=True):
-            v = v + (share - dot(y, v) / curvature) * s
-    return v
-
-
 class InverseHessian:
     """An estimate of the inverse Hessian as a linear operator: `hess_inv @ v`, or `todense()` for the matrix.
 
     shape : (n, n)
     """
 
-    def __init__(self, pairs: list[Pair]):
+    def __init__(self, pairs: list[CurvaturePair]):
         self.pairs = pairs
         n = pairs[-1].s.size
         self.shape, self.dtype = (n, n), pairs[-1].s.dtype

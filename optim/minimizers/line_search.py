@@ -1,25 +1,25 @@
 """How far to go along a direction: fixed, exact for a quadratic, backtracking, and the search for the Wolfe conditions.
 
 After this file you know what makes a step long enough and not too long, and what a search does with points where the
-function is NaN or infinite: they are the first thing it looks for, and it turns back from them.
+function is NaN or infinite: it looks for them first, and turns back from them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 from minigrad.backend import Array
 
 from ..solve.interpolation import SHRINK, cubic_share, quadratic_share, secant_share
 from ..solve.objective import Point
 from ..solve.vectors import dot
-from .descent_loop import Direction, StepRule, noise
+from .direction import Direction, StepRule
+from .options import OptionValues
 
 GROW = 10.0
-"""A next length is at most so many times the last one."""
+"""A next length is at most this many times the last one."""
 
 
 class Line:
@@ -31,7 +31,7 @@ class Line:
     def __init__(self, here: Point, step: Array):
         self.here, self.step = here, step
         self.slope = dot(here.g, step)
-        self.noise = noise(here)
+        self.noise = here.noise
 
     def at(self, t: float) -> Trial:
         """The function at a length t; +inf where that is so long that x overflows."""
@@ -43,7 +43,7 @@ class Line:
 
 
 class Trial:
-    """A length that was tried, and what the function is there; the slope is computed when somebody asks."""
+    """A length that was tried, and the function there; the slope is computed when first asked for."""
 
     def __init__(self, t: float, point: Point, line: Line):
         self.t, self.point, self.line, self.f = t, point, line, point.f
@@ -58,7 +58,7 @@ class Trial:
 
     @property
     def is_finite(self) -> bool:
-        """Whether the value is a number (or minus infinity, which ends everything)."""
+        """Whether the value is below +inf (which also stands for NaN); minus infinity ends the run."""
         return self.f < math.inf
 
     def has_fallen(self, c1: float) -> bool:
@@ -70,8 +70,8 @@ class Trial:
         return abs(self.f - self.line.here.f) <= self.line.noise
 
 
-class Fixed:
-    """Always the same share of the direction's step, wherever it leads; None only where there is no number."""
+class FixedStep:
+    """Always the same share of the direction's step, wherever it leads; None where the value is infinite or NaN."""
 
     def __init__(self, length: float = 1.0):
         self.length = length
@@ -114,8 +114,8 @@ class Armijo:
 class ExactQuadratic:
     """The length to the minimum of the quadratic model along the direction, -g'd / d'Hd; one product with the Hessian.
 
-    On a quadratic this is the exact line search. Where the curvature along d is not positive, or the model's minimum is
-    no lower, it searches by backtracking.
+    On a quadratic this is the exact line search. Where the curvature along d is zero or negative, or the model's
+    minimum is no lower, it searches by backtracking.
     """
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class StrongWolfe:
         phi(t) <= phi(0) + c1 t phi'(0)    and    |phi'(t)| <= c2 |phi'(0)|.
 
     One loop does both: `low` is the best length so far with a sufficient decrease, `high` the other end of an interval
-    that holds a good length, none at first. The next length is the minimum of the cubic through values and slopes at
+    that holds a good length, None at first. The next length is the minimum of the cubic through values and slopes at
     both ends, kept away from the ends. Where two values differ by rounding only, slopes alone decide (Hager and Zhang,
     SIAM J. Optim. 16(1), 2005, the approximate Wolfe conditions), so that the gradient can become smaller than the
     root of the rounding unit. A search that runs out of trials takes `low`, if it is lower than the start: enough to go
@@ -211,16 +211,16 @@ def _between(low: Trial, high: Trial, bisect: bool) -> float:
     return low.t + min(max(share, SHRINK), 1 - SHRINK) * width
 
 
-LINE_SEARCHES: dict[str, Callable[[Mapping[str, Any], float], StepRule]] = {
-    "fixed": lambda options, c2: Fixed(options.get("step_length", 1.0)),
+LINE_SEARCHES: dict[str, Callable[[OptionValues, float], StepRule]] = {
+    "fixed": lambda options, c2: FixedStep(options.get("step_length", 1.0)),
     "armijo": lambda options, c2: Armijo(options.get("c1", 1e-4)),
     "exact": lambda options, c2: ExactQuadratic(),
     "strong wolfe": lambda options, c2: StrongWolfe(options.get("c1", 1e-4), options.get("c2", c2)),
 }
 
 
-def line_search(options: Mapping[str, Any], default: str, c2: float = 0.9) -> StepRule:
-    """The step rule that `options["line_search"]` names, or the one it is."""
+def line_search(options: OptionValues, default: str, c2: float = 0.9) -> StepRule:
+    """The step rule that `options["line_search"]` names; a step rule there is taken as it is."""
     chosen = options.get("line_search", default)
     if callable(chosen):
         return chosen

@@ -1,61 +1,26 @@
-"""`minimize`: a function of many variables, downhill, by the method of your choice.
-
-After this file you know which methods there are, each a direction times a step rule, and what a run gives back.
-"""
+"""`minimize`: the public function, from what the user asked for to the result of a run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from ..solve.bounds import box_of_pairs
 from ..solve.callbacks import Callback
 from ..solve.objective import Objective, Point
-from ..solve.result import OptimizeResult
-from .bfgs import BFGS
-from .descent_loop import Limits, descend
-from .lbfgs import LBFGS
-from .lbfgsb import ProjectedLBFGS, ProjectedSearch, read_bounds
-from .line_search import line_search
-from .methods import Method, Options
-from .newton_methods import NEWTON_METHODS
-from .nonlinear_cg import ConjugateGradient
-from .steepest_descent import SteepestDescent
+from ..solve.result import OptimizeResult, fields_of_the_end
+from .descent_loop import DescentLimits, descend
+from .descent_methods import ALIASES, DESCENT_METHODS, Method
+from .options import Options, OptionValues
 
-METHODS: dict[str, Method] = {
-    "gradient descent": Method(
-        lambda options: SteepestDescent(unscaled=options.get("line_search") == "fixed"),
-        lambda options: line_search(options, "armijo"),
-    ),
-    "cg": Method(
-        lambda options: ConjugateGradient(options.get("beta", "hz"), options.get("memory", 20)),
-        lambda options: line_search(options, "strong wolfe", c2=0.4),
-    ),
-    "bfgs": Method(
-        lambda options: BFGS(options.get("damping", False)),
-        lambda options: line_search(options, "strong wolfe"),
-    ),
-    "l-bfgs": Method(
-        lambda options: LBFGS(options.get("memory", 20)),
-        lambda options: line_search(options, "strong wolfe"),
-    ),
-    "projected l-bfgs": Method(
-        lambda options: ProjectedLBFGS(options.get("memory", 20)),
-        lambda options: ProjectedSearch(),
-    ),
-    **NEWTON_METHODS,
-}
-"""Every method by its name, in small letters. "projected l-bfgs" is what "l-bfgs" becomes when there are bounds."""
-
-ALIASES = {"lbfgs": "l-bfgs", "l-bfgs-b": "l-bfgs", "gd": "gradient descent", "steepest descent": "gradient descent"}
-ALIASES |= {"trust-region": "trust-exact", "newton-tr": "trust-exact", "hf": "hessian-free"}
 SYNONYMS = {"maxfun": "maxfev", "maxcor": "memory", "disp": "verbose"}
 """SciPy's names of options, and ours."""
 
 MANY = 1000
-"""From so many variables on, the method chosen for you keeps no matrix."""
+"""From this many variables on, the method chosen for you keeps no matrix."""
 
 
 def minimize(
@@ -69,7 +34,7 @@ def minimize(
     bounds: Any = None,
     tol: float | None = None,
     callback: Callable | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: OptionValues | None = None,
 ) -> OptimizeResult:
     """The x near `x0` at which `fun(x, *args)` is least, locally.
 
@@ -82,8 +47,8 @@ def minimize(
     args : tuple
         Further arguments of `fun`, `jac`, `hess` and `hessp`.
     method : str or Method, optional
-        A name in `METHODS` or SciPy's name for it, in letters of any size; or a pair of your own. If not given: BFGS;
-        L-BFGS between bounds and for 1000 variables or more.
+        A name in `DESCENT_METHODS` or SciPy's name for it, in letters of any size; or a pair of your own. If not given:
+        BFGS; L-BFGS between bounds and for 1000 variables or more.
     jac : callable or True, optional
         The gradient, if you have it, in the form of x0; True where `fun` returns (value, gradient). The functions then
         get arrays where x0 held arrays, and may be plain NumPy.
@@ -119,7 +84,7 @@ def minimize(
     Raises
     ------
     ValueError, TypeError
-        For arguments that do not fit. Troubles of the function on the way, such as NaN, are told by `success` and
+        For arguments that do not fit. Troubles of the function on the way, such as NaN, are reported by `success` and
         `message`. An exception that the function raises passes through.
     """
     given = {SYNONYMS.get(name, name): value for name, value in (options or {}).items() if value is not None}
@@ -129,26 +94,20 @@ def minimize(
     name, chosen = choose(method, objective, bounds)
     asked = Options(given)
     direction, step_rule = chosen.direction(asked), chosen.step_rule(asked)
-    watcher = Watcher(objective, callback, asked.get("verbose", False), asked.get("return_all", False))
-    limits = Limits(
+    watcher = DescentWatcher(objective, callback, asked.get("verbose", False), asked.get("return_all", False))
+    limits = DescentLimits(
         gtol=asked.get("gtol", objective.eps ** (4 / 7)),
         maxiter=asked.get("maxiter", max(2000, 200 * objective.variables.size)),
         max_nfev=asked.get("maxfev", math.inf),
     )
     asked.check(f"minimize: method {name!r}")
-    with np.errstate(all="ignore"):  # what overflows is looked at, and answered by a shorter step
+    with np.errstate(all="ignore"):  # where the function overflows, a shorter step is taken
         last, iterations, reason = descend(objective, direction, step_rule, limits, watcher)
     result = OptimizeResult(
         x=objective.variables.given(last.x),
         fun=last.f,
         jac=objective.variables.given(last.g) if last.is_finite else None,
-        nfev=objective.nfev,
-        njev=objective.njev,
-        nhev=objective.nhev,
-        nit=iterations,
-        success=reason.success,
-        status=reason.status,
-        message=reason.message,
+        **fields_of_the_end(objective, iterations, reason),
         method=name,
     )
     if hasattr(direction, "hess_inv"):
@@ -169,19 +128,19 @@ def choose(method: str | Method | None, objective: Objective, bounds: Any) -> tu
             name = "bfgs" if bounds is None and objective.variables.size < MANY else "l-bfgs"
         else:
             name = ALIASES.get(str(method).lower(), str(method).lower())
-        if name not in METHODS:
-            raise ValueError(f"minimize: no method {method!r}; there are {', '.join(METHODS)}.")
-        chosen = METHODS[name]
+        if name not in DESCENT_METHODS:
+            raise ValueError(f"minimize: no method {method!r}; there are {', '.join(DESCENT_METHODS)}.")
+        chosen = DESCENT_METHODS[name]
     if bounds is None:
         return name, chosen
     if name not in ("l-bfgs", "projected l-bfgs"):
         raise ValueError(f"minimize: method {name!r} knows no bounds; use method='l-bfgs', or leave the bounds out.")
-    objective.lower, objective.upper = read_bounds(bounds, objective.variables, "minimize")
-    objective.variables.start = objective.variables.start.clip(objective.lower, objective.upper)
-    return "projected l-bfgs", METHODS["projected l-bfgs"]
+    objective.box = box_of_pairs(bounds, objective.variables, "minimize")
+    objective.variables.start = objective.box.clip(objective.variables.start)
+    return "projected l-bfgs", DESCENT_METHODS["projected l-bfgs"]
 
 
-class Watcher:
+class DescentWatcher:
     """What looks on at a run: the printed line, the list of iterates, and the user's callback, which may stop it."""
 
     def __init__(self, objective: Objective, callback: Callable | None, verbose: bool, return_all: bool):

@@ -1,21 +1,21 @@
 """Nonlinear conjugate gradients: steepest descent that does not undo its last step.
 
-After this file you know three ways to choose how much of the last direction is kept, when to keep nothing, and how a
+After this file you know three ways to choose how much of the last direction is kept, when to start afresh, and how a
 preconditioner made of former steps helps where the variables have very different scales.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 
 from minigrad.backend import Array
 
 from ..solve.objective import Point
-from ..solve.vectors import dot, norm
-from .bfgs import has_curvature
-from .descent_loop import OneStep
-from .lbfgs import Pair, two_loops
-from .steepest_descent import SteepestDescent
+from ..solve.vectors import TINY, dot, norm
+from .curvature_pairs import CurvaturePair, curvature_pair, two_loops
+from .direction import OneStep
+from .steepest_descent import SteepestDirection
 
 # Each formula gets the old and the new gradient, the new one preconditioned (P g+), P applied to y = g+ - g, and the
 # old direction d; without a preconditioner P is the identity.
@@ -23,12 +23,12 @@ from .steepest_descent import SteepestDescent
 
 def fletcher_reeves(old: Array, new: Array, P_new: Array, P_y: Array, d: Array) -> float:
     """g+'P g+ / g'P g (Fletcher and Reeves 1964)."""
-    return dot(new, P_new) / max(dot(old, P_new - P_y), 1e-300)
+    return dot(new, P_new) / max(dot(old, P_new - P_y), TINY)
 
 
 def polak_ribiere_plus(old: Array, new: Array, P_new: Array, P_y: Array, d: Array) -> float:
     """max(0, y'P g+ / g'P g) (Polak and Ribiere 1969; Powell 1986)."""
-    return max(0.0, dot(new, P_y) / max(dot(old, P_new - P_y), 1e-300))
+    return max(0.0, dot(new, P_y) / max(dot(old, P_new - P_y), TINY))
 
 
 def hager_zhang(old: Array, new: Array, P_new: Array, P_y: Array, d: Array) -> float:
@@ -41,12 +41,12 @@ def hager_zhang(old: Array, new: Array, P_new: Array, P_y: Array, d: Array) -> f
 
 
 LONGEST_CYCLE = 50
-"""So many steps with one preconditioner, however many variables there are."""
+"""The most steps with one preconditioner, however many variables there are."""
 
 BETAS = {"fr": fletcher_reeves, "pr+": polak_ribiere_plus, "hz": hager_zhang}
 
 
-class ConjugateGradient(OneStep):
+class NonlinearCGDirection(OneStep):
     """The direction d+ = -P g+ + beta d, of the length of the last step times the ratio of the slopes (Nocedal and
     Wright, section 3.5).
 
@@ -58,15 +58,16 @@ class ConjugateGradient(OneStep):
     memory : how many steps make the preconditioner; 0 for none
     """
 
-    def __init__(self, beta="hz", memory: int = 20):
-        if not callable(beta) and beta not in BETAS:
+    def __init__(self, beta: str | Callable[..., float] = "hz", memory: int = 20):
+        formula = beta if callable(beta) else BETAS.get(beta)
+        if formula is None:
             raise ValueError(f"conjugate gradients: beta={beta!r}; expected one of {', '.join(BETAS)} or a function.")
-        self.beta = beta if callable(beta) else BETAS[beta]
-        self.steepest = SteepestDescent()
-        self.pairs: deque[Pair] = deque(maxlen=int(memory))
+        self.beta = formula
+        self.steepest = SteepestDirection()
+        self.pairs: deque[CurvaturePair] = deque(maxlen=int(memory))
         self._begin(())
 
-    def _begin(self, pairs) -> None:
+    def _begin(self, pairs: Sequence[CurvaturePair]) -> None:
         """A new cycle, with these pairs as the preconditioner."""
         self.preconditioner = list(pairs)
         self.d: Array | None = None
@@ -83,8 +84,9 @@ class ConjugateGradient(OneStep):
     def learn(self, old: Point, new: Point) -> None:
         self.steepest.learn(old, new)
         s, y = new.x - old.x, new.g - old.g
-        if self.pairs.maxlen and has_curvature(s, y, old.objective.eps):
-            self.pairs.append(Pair(s, y, dot(s, y)))
+        pair = curvature_pair(s, y, old.objective.eps) if self.pairs.maxlen else None
+        if pair is not None:
+            self.pairs.append(pair)
         self.steps += 1
         if self.steps >= min(s.size, LONGEST_CYCLE):
             self._begin(self.pairs)

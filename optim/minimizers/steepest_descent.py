@@ -1,7 +1,4 @@
-"""Steepest descent: along the negative gradient.
-
-After this file you know how a direction without a natural length gets one: from what the last step gained.
-"""
+"""Steepest descent: along the negative gradient, which gets its length from what the last step gained."""
 
 from __future__ import annotations
 
@@ -9,14 +6,14 @@ from minigrad.backend import Array
 
 from ..solve.objective import Point
 from ..solve.vectors import dot, norm
-from .descent_loop import OneStep
+from .direction import OneStep
 
 
-class SteepestDescent(OneStep):
+class SteepestDirection(OneStep):
     """-g, of the length at which a function that is quadratic along it would fall as much as by the last step
     (Nocedal and Wright, eq. 3.60): t = 2 (f_old - f) / g'g. The first step is `first_length` long.
 
-    unscaled : -g itself, for a step rule that states the length
+    unscaled : whether the step is -g itself, for a step rule that states the length
     """
 
     def __init__(self, unscaled: bool = False):
@@ -49,16 +46,16 @@ class SteepestDescent(OneStep):
 
 
 def first_length(here: Point) -> float:
-    """The t of a first step -t g, about which nothing is known: it is 1 long, or as long as g where that is less."""
+    """The t of a first step -t g: the step is 1 long, or as long as g where that is less."""
     return min(1.0, 1 / norm(here.g))
 
 
 def without_symmetry(here: Point) -> Array:
     """Factors (n,) that differ from 1, and from each other, by about a millionth (in float64).
 
-    A start often has a symmetry of the function, as where all numbers are 1. Along gradients, and what is made of
-    gradients, no method would ever leave it: runs end at saddles, lowest only among the symmetric points. (From the
-    standard start of Biggs' EXP6, with x1 = x5 and x3 = x6, all of them do.) The factors are the same in each run.
+    A start often has a symmetry of the function, as where all variables are 1. Steps made of gradients keep that
+    symmetry, and runs then end at saddles, which are lowest among the symmetric points only. (From the standard start
+    of Biggs' EXP6, with x1 = x5 and x3 = x6, all methods do.) The factors are the same in each run.
     """
     xp = here.objective.variables.xp
     golden = xp.arange(1, here.x.size + 1, dtype=here.x.dtype) * 0.6180339887498949 % 1

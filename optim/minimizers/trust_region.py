@@ -1,8 +1,8 @@
 """The trust region: as far as the model can be trusted, and no further.
 
 After this file you know the other step rule. A line search takes a direction and looks for a length; a trust region
-takes a length and asks for the best step within it. How much of the decrease that the model promised comes true says
-whether the step is taken, and how far the model is trusted next.
+takes a length and asks for the best step within it. The share of the promised decrease that comes true decides whether
+the step is taken, and how far the model is trusted next.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from minigrad.backend import Array
 from ..solve.interpolation import quadratic_share
 from ..solve.objective import Point
 from ..solve.vectors import length_of
-from .descent_loop import Direction, noise
+from .direction import Direction
 
 GOOD, BAD = 0.75, 0.25
 """Of the promised decrease: the share from which the region grows, and that below which it shrinks."""
@@ -22,7 +22,7 @@ GROWTH = 3.0
 
 
 class TrustRegion:
-    """A step rule: the direction's best step within a radius, which shrinks where the model is wrong and grows else.
+    """A step rule: the direction's best step within a radius, which shrinks where the model is wrong and else grows.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class TrustRegion:
             self.radius = self._adapted(self.radius, came, step, new.f - here.f, float(here.g @ step))
             if taken:
                 return new
-            if promised <= noise(here) / 10:
+            if promised <= here.noise / 10:
                 break
         self.radius = self.first  # another direction starts afresh
         return None
@@ -84,7 +84,7 @@ def share_of_promise(here: Point, new: Point, promised: float) -> float:
     """
     if not new.is_finite:
         return -math.inf
-    return (here.f - new.f + noise(here)) / (promised + noise(here))
+    return (here.f - new.f + here.noise) / (promised + here.noise)
 
 
 def is_better(here: Point, new: Point) -> bool:

@@ -1,7 +1,4 @@
-"""The user's function that looks on at a run: how it is called, and how it stops the run.
-
-After this file you know the two forms of SciPy's callbacks, and that both `minimize` and `least_squares` take either.
-"""
+"""The user's function that looks on at a run, in either form that SciPy has, and how it stops the run."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from .variables import Variables
 
 
 class Callback:
-    """`callback(x)`, or `callback(intermediate_result)` where that is the parameter's name; None: nobody looks on."""
+    """`callback(x)`, or `callback(intermediate_result)` where that is the parameter's name; or None for no function."""
 
     def __init__(self, callback: Callable | None, variables: Variables, owner: str):
         if callback is not None and not callable(callback):
@@ -38,7 +35,7 @@ class Callback:
 
 
 def _takes_result(callback: Callable) -> bool:
-    """Whether the one parameter is called `intermediate_result`, as SciPy looks at it."""
+    """Whether the only parameter is called `intermediate_result`: SciPy's test."""
     try:
         return set(inspect.signature(callback).parameters) == {"intermediate_result"}
     except (ValueError, TypeError):  # a built-in function such as list.append has no signature to look at

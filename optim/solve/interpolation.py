@@ -1,17 +1,17 @@
-"""Where the line, parabola or cubic through known values and slopes is lowest: lengths for the next trial."""
+"""Where the line, parabola or cubic through known values and slopes is lowest: suggestions for the next trial step."""
 
 from __future__ import annotations
 
 import math
 
 SHRINK = 0.1
-"""A next length is at least so near to an end of the interval, relative to it."""
+"""A suggestion keeps at least this distance from the ends of the interval [0, 1]."""
 
 
 def quadratic_share(slope: float, rise: float) -> float:
     """Where on [0, 1] the parabola with this slope at 0 and this rise to 1 is lowest, kept in [0.1, 0.5].
 
-    Where there is no value at 1 it is 0.1, and where the parabola bends down 0.5: the quadratic is not the trouble.
+    Where the value at 1 is infinite it is 0.1. Where the parabola bends down it is 0.5: the quadratic is then innocent.
     """
     if not math.isfinite(rise):
         return SHRINK

@@ -1,7 +1,7 @@
 """A function to minimize, and what is known of it at a point: value, gradient, Hessian, products with it.
 
 After this file you know what a solver may ask, and that it pays only for what it asks: the value is computed with its
-record, the gradient walks back along that record when somebody wants it, and the record goes with the point.
+graph, backward runs through that graph when the gradient is asked for, and the graph is freed with the point.
 """
 
 from __future__ import annotations
@@ -16,74 +16,64 @@ from minigrad import Tensor, grad, no_grad, ones_like
 from minigrad import hessian as hessian_of
 from minigrad.backend import Array
 from minigrad.transforms import vjp
-from minigrad.transforms.trace import Trace, scalar_of
+from minigrad.transforms.trace import Record, Trace, scalar_of
 
-from .variables import Variables
+from .bounds import Box
+from .problem import Problem, check_functions
 
 
-class Objective:
-    """`fun(x, *args)` as a function of one flat vector, with its counts.
+class Objective(Problem):
+    """`fun(x, *args)`, which returns one number, as a function of a flat x. For the first arguments see `Problem`.
 
     Parameters
     ----------
-    fun : callable
-        From Tensors in the form of x0 to one number. With `jac` given, it gets arrays where x0 held arrays, so that
-        a plain NumPy function will do.
-    x0 : array, Tensor, or a tuple, list or dict of them
     jac : callable, True or None
-        The gradient; True where `fun` returns (value, gradient); None: the engine's.
+        The gradient, in the form of x0.
     hess, hessp : callable or None
         `hess(x, *args)`, the (n, n) matrix, and `hessp(x, v, *args)`, its product with a vector.
-    owner : str
-        Whose name errors carry.
 
     Attributes
     ----------
-    nfev, njev, nhev : how many values, gradients and Hessians (or products) were computed
-    eps : the rounding unit of the coarsest number type met, in x or in the value
     floor : a value below this is no minimum: the function falls without bound
-    lower, upper : bounds of the flat x, (n,) each, or None; set by a method that keeps to them
+    box : the bounds of x, or None; set for a method that keeps to them
     """
 
-    def __init__(self, fun, x0, args=(), jac=None, hess=None, hessp=None, owner: str = "minimize"):
-        if not isinstance(args, tuple):
-            args = (args,)
-        for name, given in (("fun", fun), ("jac", jac), ("hess", hess), ("hessp", hessp)):
-            if not (callable(given) or given is None or (name == "jac" and given is True)):
-                raise TypeError(f"{owner}: {name} must be a function, got {given!r}.")
-        self.owner, self.fun, self.args = owner, fun, args
-        self.jac, self.hess, self.hessp = jac, hess, hessp
-        self.variables = Variables(x0, owner)
-        self.eps = self.variables.eps
+    returns, asker = "(value, gradient)", "minimize"
+
+    def __init__(
+        self,
+        fun: Callable,
+        x0: Any,
+        args: Any = (),
+        jac: Callable | bool | None = None,
+        hess: Callable | None = None,
+        hessp: Callable | None = None,
+        owner: str | None = None,
+    ):
+        super().__init__(fun, x0, args, jac, owner)
+        check_functions(self.owner, hess=hess, hessp=hessp)
+        self.hess, self.hessp = hess, hessp
         self.floor = -np.inf
-        self.lower: Any = None
-        self.upper: Any = None
-        self.nfev = self.njev = self.nhev = 0
+        self.box: Box | None = None
 
     def at(self, x: Array) -> Point:
         """The point x, with its value computed."""
         self.nfev += 1
         return (Point if self.jac is None else GivenPoint)(self, x)
 
-    def of_flat(self, x: Tensor) -> Any:
+    def of_flat(self, x: Tensor) -> Tensor:
         """`fun` as a function of one flat Tensor, for derivatives by it."""
-        pieces = [x] if len(self.variables.ends) == 1 else self._pieces(x)
-        leaves = [
-            piece.reshape(shape).astype(dtype)
-            for piece, shape, dtype in zip(pieces, self.variables.shapes, self.variables.dtypes, strict=True)
-        ]
-        return self.fun(self.variables.rebuild(leaves), *self.args).reshape(())
+        variables = self.variables
+        parts = zip(variables.chunks(x), variables.shapes, variables.dtypes, strict=True)
+        leaves = [chunk.reshape(shape).astype(dtype) for chunk, shape, dtype in parts]
+        return self.fun(variables.rebuild(leaves), *self.args).reshape(())
 
     def number(self, value: Array) -> float:
-        """The value as a float, with +inf for NaN; a value of a coarser type than x has its rounding."""
+        """The value as a float, with +inf for NaN."""
         if value.dtype.kind == "f" and value.dtype.itemsize < self.variables.start.dtype.itemsize:
-            self.eps = max(self.eps, float(np.finfo(value.dtype).eps))
+            self.note_rounding_of(value.dtype)
         f = float(value.reshape(-1)[0])
         return np.inf if f != f else f
-
-    def _pieces(self, x: Tensor) -> list[Tensor]:
-        ends = self.variables.ends
-        return [x[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 class Point:
@@ -93,20 +83,29 @@ class Point:
     f : float; +inf where the function gives NaN, so that no comparison takes it for low
     """
 
+    trace: Record
+    """The graph from x to the value, until the gradient has been computed from it."""
+
     def __init__(self, objective: Objective, x: Array):
         self.objective, self.x = objective, x
         self.f = self._evaluate()
 
     def _evaluate(self) -> float:
-        """The value, with the record from which the gradient will come."""
+        """The value, with the graph from which the gradient will come."""
         objective = self.objective
         with no_grad(), np.errstate(all="ignore"):
-            self.trace = Trace(objective.fun, (objective.variables.tensors(self.x), *objective.args), {}, (0,))
-        return objective.number(scalar_of(self.trace, objective.owner).data)
+            trace = Trace(objective.fun, (objective.variables.tensors(self.x), *objective.args), {}, (0,))
+        self.trace = trace
+        return objective.number(scalar_of(trace, objective.owner).data)
 
     @property
     def is_finite(self) -> bool:
         return self.f < np.inf
+
+    @property
+    def noise(self) -> float:
+        """By how much rounding may falsify the value: more than the last digit, since it is a sum of many terms."""
+        return self.objective.eps**0.8 * abs(self.f)
 
     @cached_property
     def g(self) -> Array:
@@ -125,11 +124,8 @@ class Point:
     @property
     def free_g(self) -> Array:
         """The gradient, (n,), with 0 for each component that only pushes x against a bound where it already is."""
-        objective = self.objective
-        if objective.lower is None:
-            return self.g
-        held = ((self.x <= objective.lower) & (self.g > 0)) | ((self.x >= objective.upper) & (self.g < 0))
-        return objective.variables.xp.where(held, 0, self.g)
+        box = self.objective.box
+        return self.g if box is None else box.projected(self.x, self.g)
 
     @cached_property
     def steepness(self) -> float:
@@ -143,8 +139,7 @@ class Point:
         objective = self.objective
         objective.nhev += 1
         if objective.hess is not None:
-            matrix = objective.hess(self._given(), *objective.args)
-            matrix = objective.variables.xp.asarray(matrix.data if isinstance(matrix, Tensor) else matrix)
+            matrix = objective.array(objective.hess(objective.variables.given(self.x), *objective.args))
             if matrix.shape != (self.x.size, self.x.size):
                 raise ValueError(
                     f"{objective.owner}: hess returned shape {matrix.shape}, expected {(self.x.size, self.x.size)}."
@@ -155,12 +150,13 @@ class Point:
         return (matrix + matrix.T) / 2
 
     def hvp(self, v: Array) -> Array:
-        """The Hessian times v; the gradient is recorded once for all products at this point."""
+        """The Hessian times v; the graph of the gradient is built once for all products at this point."""
         objective = self.objective
         objective.nhev += 1
         if objective.hessp is not None:
-            product = objective.hessp(self._given(), objective.variables.given(v), *objective.args)
-            return objective.variables.flat_of(product, f"{objective.owner}: what hessp returned")
+            variables = objective.variables
+            product = objective.hessp(variables.given(self.x), variables.given(v), *objective.args)
+            return variables.flat_of(product, f"{objective.owner}: what hessp returned")
         if objective.hess is not None:
             return self.hessian @ v
         with np.errstate(all="ignore"):
@@ -171,22 +167,15 @@ class Point:
         with no_grad(), np.errstate(all="ignore"):
             return vjp(grad(self.objective.of_flat), Tensor(self.x))[1]
 
-    def _given(self) -> Any:
-        return self.objective.variables.given(self.x)
-
 
 class GivenPoint(Point):
-    """The same where the user gave the gradient: nothing is recorded."""
+    """A point of a function whose gradient the user gave: no graph is built."""
 
     def _evaluate(self) -> float:
         objective = self.objective
         with no_grad(), np.errstate(all="ignore"):
-            value = objective.fun(self._given(), *objective.args)
-        if objective.jac is True:
-            if not isinstance(value, tuple) or len(value) != 2:
-                raise TypeError(f"{objective.owner}: with jac=True the function must return (value, gradient).")
-            value, self.given_gradient = value
-        value = value.data if isinstance(value, Tensor) else objective.variables.xp.asarray(value)
+            value, self.returned = objective.call_given(self.x)
+        value = objective.array(value)
         if value.size != 1:
             raise ValueError(f"{objective.owner}: the function returned shape {value.shape}; expected one number.")
         return objective.number(value)
@@ -194,17 +183,12 @@ class GivenPoint(Point):
     @cached_property
     def g(self) -> Array:
         objective = self.objective
-        objective.njev += 1
-        if objective.jac is True:
-            given = self.given_gradient
-        else:
-            with np.errstate(all="ignore"):
-                given = objective.jac(self._given(), *objective.args)
-        return objective.variables.flat_of(given, f"{objective.owner}: what jac returned")
+        gradient = objective.given_derivative(self.x, self.returned)
+        return objective.variables.flat_of(gradient, f"{objective.owner}: what jac returned")
 
     @cached_property
     def hessian(self) -> Array:
-        if self.objective.hess is None and self.objective.jac is not None:
+        if self.objective.hess is None:
             raise ValueError(
                 f"{self.objective.owner}: this method needs second derivatives, and of a given jac there is none; "
                 "give hess (or hessp), or leave jac out and let the engine differentiate fun."

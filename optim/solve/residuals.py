@@ -1,47 +1,65 @@
 """Residuals to make small in the sense of least squares, and what is known of them at a point.
 
-After this file you know what the least-squares solvers work with: residuals r of x, computed with their record, and the
-Jacobian J, for which all columns are pushed through that record together; or, where J is too large to write down,
-its products with vectors.
+Residuals r of x are computed with their graph. All columns of the Jacobian J are pushed through that graph together;
+where J is too large to write down, products with vectors take its place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from minigrad import Tensor, no_grad
 from minigrad.backend import Array
 from minigrad.transforms.jacobians import jacobian_matrix
-from minigrad.transforms.trace import Trace
+from minigrad.transforms.trace import Record, Trace
 
-from .objective import Objective
+from .problem import Problem
+from .variables import Variables
 
 
-class Residuals(Objective):
+class ResidualProblem(Protocol):
+    """What a fit asks of a problem: residuals as they are, or weighted by a robust loss."""
+
+    variables: Variables
+
+    @property
+    def nfev(self) -> int: ...
+
+    @property
+    def njev(self) -> int: ...
+
+    @property
+    def eps(self) -> float: ...
+
+    def at(self, x: Array) -> ResidualPoint: ...
+
+
+class Residuals(Problem):
     """`fun(x, *args)`, which returns residuals (a Tensor of any shape, or a tree of them), as a function of a flat x.
 
-    `jac`, if given, returns the (m, n) Jacobian; `fun` then gets arrays where x0 held arrays. See `Objective`.
+    `jac`, if given, is the (m, n) Jacobian. For the other arguments see `Problem`.
     """
 
-    def __init__(self, fun, x0, args=(), jac=None, owner: str = "least_squares"):
-        super().__init__(fun, x0, args, jac, owner=owner)
+    returns, asker = "(residuals, jacobian)", "least_squares"
 
-    def at(self, x: Array) -> ResidualPoint:  # type: ignore[override]
+    def at(self, x: Array) -> ResidualPoint:
+        """The point x, with its residuals computed."""
         self.nfev += 1
-        x = x.astype(self.variables.start.dtype, copy=False)  # a Jacobian of a finer type leaves x what it was
+        x = x.astype(self.variables.start.dtype, copy=False)  # a Jacobian of a finer dtype leaves that of x alone
         return (ResidualPoint if self.jac is None else GivenResidualPoint)(self, x)
 
     def meet(self, dtype: np.dtype) -> None:
-        """Residuals of a coarser type than x have its rounding; integers have no derivative."""
+        """Look at the dtype of residuals: integers have no derivative."""
         if dtype.kind != "f":
             raise TypeError(
                 f"{self.owner}: the function returned residuals of {dtype}, which have no derivative; leave out what "
                 "turned the values into them."
             )
-        self.eps = max(self.eps, float(np.finfo(dtype).eps))
+        self.note_rounding_of(dtype)
 
 
 class ResidualPoint:
@@ -51,6 +69,10 @@ class ResidualPoint:
     r : (m,) array of residuals
     cost : float, half the sum of their squares; infinite where any of them is NaN or infinite
     """
+
+    problem: Any  # ResidualProblem, or what a subclass makes of it
+    trace: Record
+    """The graph from x to the residuals, until the Jacobian has been computed from it."""
 
     def __init__(self, problem: Residuals, x: Array):
         self.problem, self.x = problem, x
@@ -66,7 +88,7 @@ class ResidualPoint:
         self.trace = Trace(problem.fun, (problem.variables.tensors(self.x), *problem.args), {}, (0,))
         if not sum(y.size for y in self.trace.outputs):
             raise ValueError(f"{problem.owner}: the function returned no residuals; it must return a Tensor of them.")
-        return joined(self.trace.outputs, problem)
+        return joined(self.trace.outputs, problem.variables)
 
     @property
     def is_finite(self) -> bool:
@@ -74,12 +96,12 @@ class ResidualPoint:
 
     @property
     def unweighted(self) -> Array:
-        """The residuals as the user's function gave them, (m,); here that is `r`, under a robust loss it is not."""
+        """The residuals as the user's function gave them, (m,); under a robust loss `r` differs from them."""
         return self.r
 
     @cached_property
     def J(self) -> Array:
-        """The Jacobian, (m, n). The record has then served its purpose."""
+        """The Jacobian, (m, n). The graph is then freed."""
         self.problem.njev += 1
         with no_grad(), np.errstate(all="ignore"):
             matrix = jacobian_matrix(self.trace)
@@ -88,7 +110,7 @@ class ResidualPoint:
 
     @cached_property
     def g(self) -> Array:
-        """The gradient of the cost, J'r, (n,); from the Jacobian if that is there, else by one walk back."""
+        """The gradient of the cost, J'r, (n,); from the Jacobian if that is there, else by one backward pass."""
         return self.vjp(self.r)
 
     def defect(self, p: Array, there: ResidualPoint) -> Array:
@@ -96,15 +118,15 @@ class ResidualPoint:
         return there.r - self.r - self.jvp(p)
 
     def jvp(self, v: Array) -> Array:
-        """J v, (m,), without J unless it is there."""
+        """J v, (m,): from the Jacobian if that is there, else pushed through the graph."""
         if "J" in vars(self):
             return self.J @ v
-        tangents = [Tensor(piece) for piece in self.problem.variables.leaves(v)]
+        variables = self.problem.variables
         with no_grad(), np.errstate(all="ignore"):
-            return joined(self.trace.push(tangents), self.problem)
+            return joined(self.trace.push([Tensor(leaf) for leaf in variables.leaves(v)]), variables)
 
     def vjp(self, u: Array) -> Array:
-        """J'u, (n,), likewise."""
+        """J'u, (n,): from the Jacobian if that is there, else pulled back through the graph."""
         if "J" in vars(self):
             return u @ self.J
         ends = np.cumsum([y.size for y in self.trace.outputs]).tolist()
@@ -115,31 +137,19 @@ class ResidualPoint:
 
 
 class GivenResidualPoint(ResidualPoint):
-    """The same where the user gave the Jacobian."""
+    """A point of residuals whose Jacobian the user gave: no graph is built."""
 
     def _evaluate(self) -> Array:
-        problem = self.problem
-        r = problem.fun(problem.variables.given(self.x), *problem.args)
-        if problem.jac is True:
-            if not isinstance(r, tuple) or len(r) != 2:
-                raise TypeError(f"{problem.owner}: with jac=True the function must return (residuals, jacobian).")
-            r, self.given_jacobian = r
-        return _float_array(r, problem).reshape(-1)
+        r, self.returned = self.problem.call_given(self.x)
+        return self._floats(r).reshape(-1)
 
     @cached_property
     def J(self) -> Array:
-        problem = self.problem
-        problem.njev += 1
-        if problem.jac is True:
-            matrix = self.given_jacobian
-        else:
-            with np.errstate(all="ignore"):
-                matrix = problem.jac(problem.variables.given(self.x), *problem.args)
-        matrix = _float_array(matrix, problem)
+        matrix = self._floats(self.problem.given_derivative(self.x, self.returned))
         if matrix.shape != (self.r.size, self.x.size):
             raise ValueError(
-                f"{problem.owner}: jac returned shape {matrix.shape}, expected {(self.r.size, self.x.size)}: a row for "
-                "each residual, a column for each number in x0."
+                f"{self.problem.owner}: jac returned shape {matrix.shape}, expected {(self.r.size, self.x.size)}: a "
+                "row for each residual, a column for each number in x0."
             )
         return matrix
 
@@ -153,14 +163,13 @@ class GivenResidualPoint(ResidualPoint):
     def vjp(self, u: Array) -> Array:
         return u @ self.J
 
+    def _floats(self, value: Any) -> Array:
+        array = self.problem.array(value)
+        return array if array.dtype.kind == "f" else array.astype(self.problem.variables.start.dtype)
 
-def _float_array(value: Any, problem: Residuals) -> Array:
-    array = value.data if isinstance(value, Tensor) else problem.variables.xp.asarray(value)
-    return array if array.dtype.kind == "f" else array.astype(problem.variables.start.dtype)
 
-
-def joined(outputs: list[Tensor], problem: Residuals) -> Array:
+def joined(outputs: Sequence[Tensor], variables: Variables) -> Array:
     """One vector of several Tensors."""
     if len(outputs) == 1:
         return outputs[0].data.reshape(-1)
-    return problem.variables.xp.concatenate([y.data.reshape(-1) for y in outputs])
+    return variables.xp.concatenate([y.data.reshape(-1) for y in outputs])

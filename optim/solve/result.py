@@ -1,10 +1,8 @@
-"""What a solver gives back: SciPy's fields, and in words why it stopped.
-
-After this file you know every way in which a run can end, and which of them count as success.
-"""
+"""What a solver gives back: SciPy's fields, and in words why it stopped. The ways to end that all solvers share."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
@@ -14,8 +12,9 @@ class OptimizeResult(dict):
     x : the solution, in the form of x0
     fun : the function's value there (residuals, for least squares)
     jac : the gradient there (the Jacobian, for least squares)
-    nfev, njev, nhev, nit : how often function, derivative and second derivative were computed, and the iterations
-    success, status, message : whether x is what was asked for, a number, and the reason in words
+    nfev, njev, nhev : how many values, derivatives and second derivatives were computed
+    nit : the number of iterations
+    success, status, message : whether x is what was asked for, the reason as a number, and the reason in words
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -37,7 +36,7 @@ class OptimizeResult(dict):
 
 
 class Reason(NamedTuple):
-    """Why a run ended. Numbers of success are positive or zero, as in SciPy's least_squares; failures are negative."""
+    """Why a run ended. `status` is positive or zero for a success, as in SciPy's least_squares, and else negative."""
 
     status: int
     success: bool
@@ -61,3 +60,16 @@ NO_LOWER_POINT = Reason(
 )
 UNBOUNDED = Reason(-7, False, "the function falls without bound")
 INTERRUPTED = Reason(-8, False, "interrupted; this is the last point that was reached")
+
+
+def fields_of_the_end(
+    problem: Any, nit: int, reason: Reason, counts: Sequence[str] = ("nfev", "njev", "nhev")
+) -> dict[str, Any]:
+    """The fields that say what a run cost, the problem's `counts` among them, and why it ended."""
+    return {
+        **{name: getattr(problem, name) for name in counts},
+        "nit": nit,
+        "success": reason.success,
+        "status": reason.status,
+        "message": reason.message,
+    }

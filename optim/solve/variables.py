@@ -1,11 +1,12 @@
-"""The unknowns as one flat vector: what a solver moves, whatever form the user gave them in.
+"""The unknowns as one flat vector, which is what every solver moves, whatever form the user gave them in.
 
-After this file you know that every solver works on a one-dimensional array, on the host or on a GPU, and that the
-user's function sees Tensors, or a tuple or dict of them, of the form that `x0` had.
+Solvers work on a one-dimensional array, on the host or on a GPU. The user's function sees Tensors, or a tuple, list or
+dict of them, in the form that `x0` had.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Number
 from typing import Any
 
@@ -19,9 +20,9 @@ from minigrad.transforms.trees import flatten, flatten_like
 class Variables:
     """The form of `x0`, and the ways between it and a flat vector.
 
-    start : the flat vector of `x0`, a copy; integers become float64
-    size : how many numbers it holds
-    eps : the rounding unit of the coarsest of its number types
+    start : (n,) array, the flat vector of `x0`, a copy; integers become float64
+    size : n, the number of unknowns
+    eps : the rounding unit of the coarsest of the dtypes in `x0`
     """
 
     def __init__(self, x0: Any, owner: str):
@@ -43,44 +44,57 @@ class Variables:
         self.size = self.start.size
         self.ends = np.cumsum([array.size for array in arrays]).tolist()
 
+    def chunks(self, x: Any) -> list:
+        """The flat vector, an array or a Tensor, cut into one chunk for each leaf."""
+        if len(self.ends) == 1:
+            return [x]
+        return [x[begin:end] for begin, end in zip([0, *self.ends[:-1]], self.ends, strict=True)]
+
     def leaves(self, x: Array) -> list[Array]:
         """The arrays that the flat vector is made of, views of it where dtypes allow."""
         if len(self.ends) == 1:
             return [x.reshape(self.shapes[0])]
-        begins = [0, *self.ends[:-1]]
-        parts = zip(begins, self.ends, self.shapes, self.dtypes, strict=True)
-        return [x[begin:end].reshape(shape).astype(dtype, copy=False) for begin, end, shape, dtype in parts]
+        parts = zip(self.chunks(x), self.shapes, self.dtypes, strict=True)
+        return [chunk.reshape(shape).astype(dtype, copy=False) for chunk, shape, dtype in parts]
 
     def tensors(self, x: Array) -> Any:
         """What the user's function is called with: Tensors in the form of `x0`."""
         return self.rebuild([Tensor(array) for array in self.leaves(x)])
 
     def given(self, x: Array) -> Any:
-        """A vector in the form of `x0`: arrays where it held arrays, Tensors where it held Tensors; a copy."""
+        """A copy of a vector in the form of `x0`: arrays where it held arrays, Tensors where it held Tensors."""
         make = Tensor if self.as_tensors else lambda array: array
         return self.rebuild([make(array) for array in self.leaves(x.copy())])
 
-    def flat(self, leaves: list) -> Array:
-        """One vector of an array (or Tensor) for each leaf."""
-        arrays = [getattr(leaf, "data", leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    def flat(self, leaves: Sequence[Array | Tensor]) -> Array:
+        """The flat vector of one array or Tensor for each leaf."""
+        arrays = [leaf.data if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         if len(arrays) == 1:
             return arrays[0].reshape(-1)
         return self.xp.concatenate([array.reshape(-1) for array in arrays])
 
     def flat_of(self, tree: Any, what: str) -> Array:
-        """The vector of something the user gave in the form of `x0`, as by `jac=`; an error where it has another."""
-        if len(self.shapes) == 1 and not isinstance(tree, (tuple, list, dict)):
+        """The flat vector of what the user gave in the form of `x0`, as by `jac=`; an error if the form differs."""
+        if _only_numbers(tree) or (len(self.shapes) == 1 and not isinstance(tree, (tuple, list, dict))):
             leaves = [tree]
         else:
-            leaves = [tree] if _only_numbers(tree) else flatten_like(self.tree, tree, what)
+            leaves = flatten_like(self.tree, tree, what)
         vector = self.flat([self.xp.asarray(leaf.data if isinstance(leaf, Tensor) else leaf) for leaf in leaves])
         if vector.size != self.size:
             raise ValueError(f"{what} holds {vector.size} numbers, expected {self.size}, one for each in x0.")
         return vector.astype(self.start.dtype, copy=False)
 
+    def spread(self, value: Any, what: str) -> Array:
+        """The flat vector of one number for all unknowns, or of something in the form of `x0`."""
+        number = value.data if isinstance(value, Tensor) else value
+        if not isinstance(number, (dict, tuple, list)) and getattr(number, "size", 1) == 1:
+            number = float(number.item() if hasattr(number, "item") else number)
+            return self.xp.full(self.size, number, dtype=self.start.dtype)
+        return self.flat_of(value, what)
+
 
 def _only_numbers(x0: Any) -> bool:
-    """Whether it is a list or tuple of plain numbers, as SciPy takes for an array."""
+    """Whether it is a list or tuple of plain numbers, which SciPy takes for an array."""
     return isinstance(x0, (list, tuple)) and bool(x0) and all(isinstance(x, Number) for x in x0)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad.optim.closures.model_optimizers import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
+from minigrad.optim import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
 
 KINDS = {
     "LBFGS": (LBFGS, {}),

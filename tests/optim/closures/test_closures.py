@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 import minigrad as mg
 from minigrad import optim
 from minigrad.nn import functional as F
-from minigrad.optim.closures.model_optimizers import BFGS, LBFGS, MANY, GaussNewton, LevenbergMarquardt, Newton
+from minigrad.optim import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
+from minigrad.optim.closures.option_checks import MANY
 from minigrad.optim.minimizers.minimize import minimize
 from minigrad.serialization import load_state, save_state
 from minigrad.transforms.trace import Record

@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 
 import minigrad as mg
 from minigrad import optim
-from minigrad.optim.closures.model_optimizers import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
+from minigrad.optim import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
 from tests.support.closure_models import Curve, curve_for, every_kind, make
 
 

@@ -11,9 +11,9 @@ from numpy.testing import assert_allclose
 
 import minigrad as mg
 from minigrad.optim import least_squares
-from minigrad.optim.fitting.least_squares import METHODS
+from minigrad.optim.fitting.fit_methods import FIT_METHODS
 
-WITH_MATRIX = [name for name, method in METHODS.items() if method.scaling]
+WITH_MATRIX = [name for name, method in FIT_METHODS.items() if method.scaling]
 
 
 def rosenbrock(x):
@@ -31,7 +31,7 @@ HOPELESS = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FIT_METHODS)
 @pytest.mark.parametrize("trouble", HOPELESS)
 def test_a_start_that_leads_nowhere_is_told(trouble, method):
     residuals, start, words = HOPELESS[trouble]
@@ -42,7 +42,7 @@ def test_a_start_that_leads_nowhere_is_told(trouble, method):
     assert_allclose(found.x, start)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FIT_METHODS)
 def test_what_can_be_solved_is_solved_whatever_its_shape(method):
     two = mg.tensor([1.0, 2.0], dtype="float64")
     cases = {
@@ -88,14 +88,14 @@ def test_short_steps_in_a_narrow_bend_are_no_success():
     assert found.cost < 1e-20
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FIT_METHODS)
 def test_a_wrong_derivative_is_no_success(method):
     found = least_squares(lambda p: p - np.array([1.0, 2]), [4.0, 5], jac=lambda p: -np.eye(2), method=method)
     assert not found.success
     assert "no lower point" in found.message
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FIT_METHODS)
 def test_the_callback_sees_every_step_and_may_stop(method):
     costs = []
 

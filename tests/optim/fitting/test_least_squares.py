@@ -10,16 +10,18 @@ from numpy.testing import assert_allclose
 
 import minigrad as mg
 from minigrad.optim import least_squares
-from minigrad.optim.fitting.bounded_model import Box, BoxedModel
-from minigrad.optim.fitting.least_squares import METHODS
-from minigrad.optim.fitting.linear_model import LinearModel, column_norms
+from minigrad.optim.fitting.bounded_model import BoxedModel
+from minigrad.optim.fitting.fit_methods import FIT_METHODS
+from minigrad.optim.fitting.linear_model import LinearModel
 from minigrad.optim.fitting.matrix_free import ProductModel
 from minigrad.optim.fitting.robust_loss import LOSSES, RobustResiduals
-from minigrad.optim.fitting.trust import LargestColumns, ScaledModel
+from minigrad.optim.fitting.scaling import LargestColumns, ScaledModels
+from minigrad.optim.solve.bounds import Box
 from minigrad.optim.solve.residuals import Residuals
+from minigrad.optim.solve.vectors import column_norms
 from tests.support import strict_backend
 
-BOUNDED = [name for name, method in METHODS.items() if method.takes_bounds]
+BOUNDED = [name for name, method in FIT_METHODS.items() if method.takes_bounds]
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -56,9 +58,9 @@ def linear_problem(seed, m=12, n=4, spread=3.0):
 @given(seeds)
 def test_a_linear_problem_takes_one_gauss_newton_step(seed):
     A, b, here = linear_problem(seed)
-    step = LinearModel(here, column_norms(A, np), column_norms(A, np)).gauss_newton()
-    scaled, *_ = np.linalg.lstsq(A / column_norms(A, np), b)
-    assert_allclose(step.to, scaled / column_norms(A, np), rtol=1e-9)
+    step = LinearModel(here, column_norms(A), column_norms(A)).gauss_newton()
+    scaled, *_ = np.linalg.lstsq(A / column_norms(A), b)
+    assert_allclose(step.to, scaled / column_norms(A), rtol=1e-9)
     found = least_squares(lambda p: mg.Tensor(A) @ p - mg.Tensor(b), here.x, method="gauss-newton")
     assert found.success
     assert found.nit <= 2  # the second one finds nothing left to gain
@@ -69,7 +71,7 @@ def test_a_damped_step_solves_the_augmented_least_squares_problem(seed, exponent
     """min |J p + r|^2 + lambda |D p|^2, written as one matrix over another (Moré 1978, equation 3.4)."""
     A, _, here = linear_problem(seed, spread=1.0)
     D, damping = np.random.default_rng(seed).uniform(0.1, 10, 4), 10.0**exponent
-    step = LinearModel(here, D, column_norms(A, np)).damped(damping)
+    step = LinearModel(here, D, column_norms(A)).damped(damping)
     augmented = np.vstack([A, np.sqrt(damping) * np.diag(D)])
     p, *_ = np.linalg.lstsq(augmented, -np.append(here.r, np.zeros(4)))
     assert_allclose(step.to - here.x, p, rtol=1e-8, atol=1e-8 * np.abs(here.x).max())
@@ -81,7 +83,7 @@ def test_a_damped_step_solves_the_augmented_least_squares_problem(seed, exponent
 @given(seeds, st.floats(-6, 1))
 def test_a_step_within_a_radius_has_that_length_or_is_the_whole_step(seed, exponent):
     A, _, here = linear_problem(seed)
-    model = LinearModel(here, column_norms(A, np), column_norms(A, np))
+    model = LinearModel(here, column_norms(A), column_norms(A))
     whole = model.gauss_newton().length
     radius = whole * 10**exponent
     step = model.within(radius, 0.0)
@@ -96,7 +98,7 @@ class ExactModel(ProductModel):
 @given(seeds)
 def test_a_matrix_free_step_is_the_step_with_the_matrix(seed):
     A, b, here = linear_problem(seed, spread=0.5)
-    expected = LinearModel(here, np.ones(4), column_norms(A, np)).damped(0.3)
+    expected = LinearModel(here, np.ones(4), column_norms(A)).damped(0.3)
     without = Residuals(lambda p: mg.Tensor(A) @ p - mg.Tensor(b), here.x).at(here.x)
     step = ExactModel(without).damped(0.3)
     assert_allclose(step.to - here.x, expected.to - here.x, rtol=1e-7, atol=1e-8 * expected.length)
@@ -110,7 +112,7 @@ def test_a_step_in_a_box_stays_there_and_promises_no_more_than_the_best_one(seed
     A, _, here = linear_problem(seed, spread=0.5)
     random = np.random.default_rng(seed)
     box = Box(here.x - random.uniform(0, 0.5, 4), here.x + random.uniform(0, 0.5, 4), np)
-    step = BoxedModel(box, here, np.ones(4), column_norms(A, np)).damped(10.0**exponent)
+    step = BoxedModel(box, here, np.ones(4), column_norms(A)).damped(10.0**exponent)
     assert (box.lower <= step.to).all() and (step.to <= box.upper).all()
     best = optimize.lsq_linear(A, A @ here.x - here.r, (box.lower, box.upper), tol=1e-12)
     assert step.gain <= here.cost - best.cost + 1e-9 * here.cost
@@ -131,7 +133,7 @@ def test_the_units_of_x_make_no_difference(seed):
 def test_a_column_that_fades_loses_its_weight_slowly():
     scaling = LargestColumns()
     problem = Residuals(lambda x: mg.exp(x), [0.0])
-    model_at = ScaledModel(scaling)
+    model_at = ScaledModels(scaling)
     assert model_at(problem.at(np.array([2.0]))).scale[0] == pytest.approx(np.exp(2))
     assert model_at(problem.at(np.array([-5.0]))).scale[0] == pytest.approx(0.97 * np.exp(2))
     assert model_at(problem.at(np.array([3.0]))).scale[0] == pytest.approx(np.exp(3))
@@ -142,14 +144,14 @@ def test_a_column_that_fades_loses_its_weight_slowly():
 def test_lengths_of_columns_need_no_squares_within_range(exponent, seed):
     J = np.random.default_rng(seed).standard_normal((5, 3))
     with np.errstate(all="ignore"):
-        norms = column_norms(J * 10.0**exponent, np)
+        norms = column_norms(J * 10.0**exponent)
     assert_allclose(norms, np.linalg.norm(J, axis=0) * 10.0**exponent, rtol=1e-12)
 
 
 # --- solutions ---
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FIT_METHODS)
 def test_every_method_solves_rosenbrock_and_a_noisy_fit(method):
     optimize = pytest.importorskip("scipy.optimize")
     found = least_squares(rosenbrock, [-1.2, 1.0], method=method)
@@ -264,7 +266,7 @@ def test_a_bound_may_be_a_number_an_array_a_tensor_or_a_tree():
 # --- forms of x0 and of residuals ---
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", FIT_METHODS)
 def test_x_comes_back_in_the_form_of_x0(method):
     def residuals(p):
         return {"fit": p["w"] * 2 - mg.tensor([1.0, 3.0]), "prior": (p["b"] - 1,)}
@@ -295,9 +297,9 @@ def test_residuals_on_a_device_stay_there():
         t = mg.tensor(np.linspace(0, 3, 30), device="cuda")
         y = mg.exp(-t) * 2 + 0.1 * mg.sin(9 * t)
         start = mg.tensor(np.array([1.0, 0.5]), device="cuda")
-        for method in METHODS:
+        for method in FIT_METHODS:
             for options in ({}, {"loss": "huber", "f_scale": 0.05}, {"bounds": (0, 1.5)}):
-                if "bounds" in options and not METHODS[method].takes_bounds:
+                if "bounds" in options and not FIT_METHODS[method].takes_bounds:
                     continue
                 found = least_squares(lambda p: p[0] * mg.exp(-p[1] * t) - y, start, method=method, **options)
                 assert found.success

@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minigrad.optim import minimize
-from minigrad.optim.minimizers.bfgs import BFGS, damped, update_inverse
-from minigrad.optim.minimizers.lbfgs import LBFGS, Pair, two_loops
+from minigrad.optim.minimizers.bfgs import BFGSDirection, damped, update_inverse
+from minigrad.optim.minimizers.curvature_pairs import CurvaturePair, two_loops
+from minigrad.optim.minimizers.lbfgs import LBFGSDirection
 from minigrad.optim.minimizers.line_search import ExactQuadratic, StrongWolfe
-from minigrad.optim.minimizers.nonlinear_cg import ConjugateGradient
+from minigrad.optim.minimizers.nonlinear_cg import NonlinearCGDirection
 from minigrad.optim.solve.objective import Objective
 
 
@@ -46,14 +47,14 @@ def from_the_gradient(direction):
 @given(st.integers(1, 7), st.integers(0, 10**6), st.sampled_from(["hz", "pr+", "fr"]))
 def test_conjugate_gradients_end_on_a_quadratic_after_n_exact_steps(n, seed, beta):
     fun, A, b = quadratic(n, seed)
-    last = iterates(from_the_gradient(ConjugateGradient(beta)), fun, np.zeros(n), n)[-1]
+    last = iterates(from_the_gradient(NonlinearCGDirection(beta)), fun, np.zeros(n), n)[-1]
     np.testing.assert_allclose(last.x, np.linalg.solve(A, b), atol=1e-7 * (1 + np.abs(np.linalg.solve(A, b)).max()))
 
 
 @given(st.integers(2, 6), st.integers(0, 10**6))
 def test_bfgs_with_exact_steps_is_conjugate_gradients_on_a_quadratic(n, seed):
     fun, A, b = quadratic(n, seed)
-    ours = iterates(from_the_gradient(BFGS()), fun, np.zeros(n), n)
+    ours = iterates(from_the_gradient(BFGSDirection()), fun, np.zeros(n), n)
     x, r = np.zeros(n), b.copy()
     d = r.copy()
     for point in ours:  # linear conjugate gradients, Hestenes and Stiefel 1952
@@ -66,7 +67,7 @@ def test_bfgs_with_exact_steps_is_conjugate_gradients_on_a_quadratic(n, seed):
 @given(st.integers(1, 6), st.integers(0, 10**6))
 def test_bfgs_learns_the_inverse_hessian_of_a_quadratic_in_n_exact_steps(n, seed):
     fun, A, _ = quadratic(n, seed)
-    direction = BFGS()
+    direction = BFGSDirection()
     iterates(direction, fun, np.ones(n), n)
     np.testing.assert_allclose(direction.hess_inv @ A, np.eye(n), atol=1e-5)
 
@@ -78,7 +79,7 @@ def test_inverse_update_is_the_formula_and_fulfils_the_secant_equation(n, seed):
     y = y if s @ y > 0 else -y
     H, rho = root @ root.T + np.eye(n), 1 / (s @ y)
     expected = (np.eye(n) - rho * np.outer(s, y)) @ H @ (np.eye(n) - rho * np.outer(y, s)) + rho * np.outer(s, s)
-    update_inverse(H, s, y, float(s @ y))
+    update_inverse(H, CurvaturePair(s, y, float(s @ y)))
     scale = np.abs(expected).max()
     np.testing.assert_allclose(H, expected, atol=1e-10 * scale)
     np.testing.assert_allclose(H @ y, s, atol=1e-9 * scale * np.linalg.norm(y))
@@ -90,10 +91,10 @@ def test_two_loops_are_the_dense_updates_from_the_same_start(n, count, seed):
     rng = np.random.default_rng(seed)
     steps, v = rng.standard_normal((count, n)), rng.standard_normal(n)
     A = np.diag(rng.uniform(0.5, 2, n))
-    pairs = [Pair(s, A @ s, float(s @ A @ s)) for s in steps]
+    pairs = [CurvaturePair(s, A @ s, float(s @ A @ s)) for s in steps]
     H = 0.7 * np.eye(n)
     for s, y, curvature in pairs:
-        update_inverse(H, s, y, curvature)
+        update_inverse(H, CurvaturePair(s, y, curvature))
     np.testing.assert_allclose(two_loops(pairs, v, scale=0.7), H @ v, rtol=1e-7, atol=1e-8 * np.abs(H).max())
 
 
@@ -105,9 +106,9 @@ def test_lbfgs_with_memory_for_all_steps_is_bfgs_from_the_same_matrix(monkeypatc
         scale = first and first.curvature / (first.y @ first.y)
         return -two_loops(self.pairs, here.g, scale) if first else self.steepest.along(here)
 
-    monkeypatch.setattr(LBFGS, "along", same_start)
-    full = iterates(BFGS(), rosenbrock, x0, steps, StrongWolfe())
-    limited = iterates(LBFGS(memory=steps), rosenbrock, x0, steps, StrongWolfe())
+    monkeypatch.setattr(LBFGSDirection, "along", same_start)
+    full = iterates(BFGSDirection(), rosenbrock, x0, steps, StrongWolfe())
+    limited = iterates(LBFGSDirection(memory=steps), rosenbrock, x0, steps, StrongWolfe())
     np.testing.assert_allclose([p.x for p in full], [p.x for p in limited], atol=1e-6)
 
 
@@ -119,8 +120,10 @@ def test_bfgs_does_not_notice_the_scale_of_the_function(factor):
         direction.H = np.eye(2) * (1e-3 / scale)
         return direction
 
-    one = iterates(first_step(BFGS(), 1.0), rosenbrock, [-1.2, 1.0], 20, StrongWolfe())
-    other = iterates(first_step(BFGS(), factor), lambda x: factor * rosenbrock(x), [-1.2, 1.0], 20, StrongWolfe())
+    one = iterates(first_step(BFGSDirection(), 1.0), rosenbrock, [-1.2, 1.0], 20, StrongWolfe())
+    other = iterates(
+        first_step(BFGSDirection(), factor), lambda x: factor * rosenbrock(x), [-1.2, 1.0], 20, StrongWolfe()
+    )
     np.testing.assert_allclose([p.x for p in one], [p.x for p in other], rtol=1e-9)
 
 

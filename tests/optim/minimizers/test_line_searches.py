@@ -6,8 +6,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad.optim.minimizers.descent_loop import OneStep
-from minigrad.optim.minimizers.line_search import Armijo, ExactQuadratic, Fixed, StrongWolfe, line_search
+from minigrad.optim.minimizers.direction import OneStep
+from minigrad.optim.minimizers.line_search import Armijo, ExactQuadratic, FixedStep, StrongWolfe, line_search
 from minigrad.optim.solve.objective import Objective
 from minigrad.optim.solve.vectors import dot, norm
 
@@ -106,7 +106,7 @@ def test_exact_step_along_negative_curvature_still_goes_down():
 
 def test_fixed_goes_where_it_is_told_even_up():
     here = start(lambda x: (x * x).sum(), [1.0])
-    new = Fixed(0.5)(here, Given([6.0]))
+    new = FixedStep(0.5)(here, Given([6.0]))
     assert new.x[0] == 4.0 and new.f == 16.0
 
 
@@ -168,7 +168,7 @@ def test_wolfe_constants_in_a_wrong_order_are_refused(c1, c2):
 
 
 def test_line_searches_are_chosen_by_name_or_given():
-    own = Fixed(0.1)
+    own = FixedStep(0.1)
     assert isinstance(line_search({"line_search": "Strong-Wolfe"}, "armijo"), StrongWolfe)
     assert isinstance(line_search({}, "armijo"), Armijo)
     assert line_search({"line_search": own}, "armijo") is own

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad.optim import OptimizeResult, minimize
+from minigrad.optim.minimizers.descent_methods import Method
 from minigrad.optim.minimizers.line_search import ExactQuadratic
-from minigrad.optim.minimizers.methods import Method
-from minigrad.optim.minimizers.nonlinear_cg import ConjugateGradient
+from minigrad.optim.minimizers.nonlinear_cg import NonlinearCGDirection
 from tests.support import strict_backend
 from tests.support.problems import mgh
 
@@ -338,7 +338,7 @@ def test_the_method_is_chosen_by_size():
 
 
 def test_a_pair_of_your_own_is_a_method():
-    pair = Method(lambda options: ConjugateGradient("pr+"), lambda options: ExactQuadratic())
+    pair = Method(lambda options: NonlinearCGDirection("pr+"), lambda options: ExactQuadratic())
     fun, A, b = quadratic(6, 1)
     result = minimize(fun, np.zeros(6), method=pair)
     np.testing.assert_allclose(result.x, np.linalg.solve(A, b), atol=1e-6)

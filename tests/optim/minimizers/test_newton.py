@@ -9,18 +9,20 @@ import pytest
 
 import minigrad as mg
 from minigrad.nn import functional as F
+from minigrad.optim.minimizers.curved_direction import CurvedDirection
+from minigrad.optim.minimizers.descent_methods import DESCENT_METHODS
+from minigrad.optim.minimizers.hessian_free import Composite, gauss_newton_products
 from minigrad.optim.minimizers.minimize import minimize
-from minigrad.optim.minimizers.newton import REPAIRS, Newton
-from minigrad.optim.minimizers.newton_cg import (
-    Composite,
-    NewtonCG,
-    gauss_newton_products,
-)
-from minigrad.optim.minimizers.newton_methods import NEWTON_METHODS
+from minigrad.optim.minimizers.newton import NewtonDirection
+from minigrad.optim.minimizers.newton_cg import NewtonCGDirection
+from minigrad.optim.minimizers.positive_definite import REPAIRS
 from minigrad.optim.solve.objective import Objective
 from tests.support import strict_backend
 from tests.support.problems.mgh import PROBLEMS, solved
 
+NEWTON_METHODS = {
+    name: method for name, method in DESCENT_METHODS.items() if isinstance(method.direction({}), CurvedDirection)
+}
 OF_ANY_FUNCTION = [name for name in NEWTON_METHODS if name != "hessian-free"]
 every_method = pytest.mark.parametrize("method", OF_ANY_FUNCTION)
 
@@ -202,9 +204,9 @@ def test_given_derivatives_are_used(method):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Newton(alpha=-1), "alpha must be"),
-        (lambda: Newton(repair="ldl"), "one of 'cholesky', 'shift', 'eigenvalues'"),
-        (lambda: NewtonCG(0), "max_products"),
+        (lambda: NewtonDirection(alpha=-1), "alpha must be"),
+        (lambda: NewtonDirection(repair="ldl"), "one of 'cholesky', 'shift', 'eigenvalues'"),
+        (lambda: NewtonCGDirection(0), "max_products"),
     ],
 )
 def test_wrong_options_are_told(make, words):

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigrad.optim.minimizers.newton import REPAIRS, Spectrum, modified_cholesky, solve_positive
-from minigrad.optim.minimizers.newton_cg import negative_curvature, steihaug
+from minigrad.optim.minimizers.lanczos import negative_curvature
+from minigrad.optim.minimizers.positive_definite import REPAIRS, modified_cholesky, solve_positive
+from minigrad.optim.minimizers.quadratic_model import Spectrum
+from minigrad.optim.minimizers.steihaug import steihaug
 from minigrad.optim.minimizers.trust_region import TrustRegion, share_of_promise
 from minigrad.optim.solve.interpolation import quadratic_share
 from minigrad.optim.solve.objective import Objective

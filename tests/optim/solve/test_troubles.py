@@ -9,8 +9,8 @@ import pytest
 
 import minigrad as mg
 from minigrad import optim
-from minigrad.optim.fitting.least_squares import METHODS as FITS
-from minigrad.optim.minimizers.minimize import METHODS
+from minigrad.optim.fitting.fit_methods import FIT_METHODS
+from minigrad.optim.minimizers.descent_methods import DESCENT_METHODS
 
 NAN = float("nan")
 
@@ -56,8 +56,10 @@ HOPELESS = {"NaN", "infinite", "lowest at its border", "without a slope"}
 SOLVABLE_RESIDUALS = {"rank-deficient", "fewer than unknowns", "a variable without effect", "with a border", "zero"}
 """Of these every method must say that it succeeded; of the hopeless, and of all other residuals, that it failed."""
 
+OF_ANY_FUNCTION = [name for name in DESCENT_METHODS if name != "hessian-free"]  # that one needs a Composite
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name != "hessian-free"])  # that one needs a Composite
+
+@pytest.mark.parametrize("method", OF_ANY_FUNCTION)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_that_makes_trouble_ends_in_a_true_word(method, name):
     function, start = FUNCTIONS[name]
@@ -77,7 +79,7 @@ def test_a_function_that_makes_trouble_ends_in_a_true_word(method, name):
 
 
 @pytest.mark.parametrize("loss", ["linear", "cauchy"])
-@pytest.mark.parametrize("method", FITS)
+@pytest.mark.parametrize("method", FIT_METHODS)
 @pytest.mark.parametrize("name", RESIDUALS)
 def test_residuals_that_make_trouble_end_in_a_true_word(method, name, loss):
     residuals, start = RESIDUALS[name]
