@@ -1,5 +1,8 @@
 """Layers, losses, initialisers and models: minigrad's `torch.nn`. Every public name stands here."""
 
+if __name__ != "minigrad.nn":  # a second copy, whose classes would not be those of minigrad.nn
+    raise ImportError(f"{__name__!r} is the folder of the package minigrad.nn; write `from minigrad import nn`.")
+
 from minigrad.nn import functional, init
 from minigrad.nn.activations import (
     ELU,
