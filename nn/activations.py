@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.nn import functional
-from minigrad.nn.module import Module
+
+from . import functional
+from .module import Module
 
 
 class _Rectifier(Module):

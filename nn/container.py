@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from minigrad.nn.module import Module
+from .module import Module
 
 
 class ModuleList(Module):

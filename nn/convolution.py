@@ -11,9 +11,10 @@ from typing import Any
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
-from minigrad.nn.checks import expect_floats, positive
-from minigrad.nn.linear import new_parameter, reset_weight_and_bias
-from minigrad.nn.module import Module
+
+from .argument_checks import expect_floats, positive
+from .linear import new_parameter, reset_weight_and_bias
+from .module import Module
 
 PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 

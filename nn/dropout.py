@@ -12,59 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import minigrad as mg
-from minigrad import ShapeError, Tensor
-from minigrad.nn.module import Module
-from minigrad.nn.stateless import functional_call
+from minigrad import Tensor
 
-# --- as functions ---
-
-
-def dropout1d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
-    """Whole channels of x (N, C, L) or (C, L) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
-    return _drop_channels("dropout1d", x, p, training, spatial=1, ranks={3: "(N, C, L)", 2: "(C, L)"})
-
-
-def dropout2d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
-    """Whole channels of x (N, C, H, W) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
-    return _drop_channels("dropout2d", x, p, training, spatial=2, ranks={4: "(N, C, H, W)"})
-
-
-def _drop_channels(op: str, x: Tensor, p: float, training: bool, spatial: int, ranks: dict[int, str]) -> Tensor:
-    _check_probability(op, p)
-    if x.ndim not in ranks:
-        raise ShapeError(f"{op}: got shape {x.shape}; expected {' or '.join(ranks.values())}.")
-    if not training or p == 0:
-        return x
-    return x * _mask(x, p, x.ndim - spatial)
-
-
-def stochastic_depth(x: Tensor, p: float, mode: str = "row", training: bool = True) -> Tensor:
-    """x zero with probability p, else divided by 1 - p: all of it (mode "batch"), or each row by itself ("row").
-
-    Arguments and meaning are torchvision's. See `StochasticDepth`.
-    """
-    _check_probability("stochastic_depth", p)
-    if mode not in ("batch", "row"):
-        raise ValueError(f"stochastic_depth: mode={mode!r}; expected 'batch' or 'row'.")
-    if not training or p == 0:
-        return x
-    if mode == "row" and not x.ndim:
-        raise ShapeError("stochastic_depth: got a single number; mode 'row' needs rows, an axis of samples.")
-    return x * _mask(x, p, 1 if mode == "row" else 0)
-
-
-def _mask(x: Tensor, p: float, axes: int) -> Tensor:
-    """Dropout's factors along the first `axes` axes of x, the same along the others."""
-    first = x.detach()[(slice(None),) * axes + (slice(1),) * (x.ndim - axes)]  # of x, so that a vmap is seen
-    return mg.dropout_mask(first, p)
-
-
-def _check_probability(owner: str, p: float) -> None:
-    if not 0 <= p <= 1:
-        raise ValueError(f"{owner}: p={p}; the probability of dropping lies between 0 and 1.")
-
-
-# --- as layers ---
+from .argument_checks import check_probability
+from .functional import dropout1d, dropout2d, stochastic_depth
+from .module import Module
+from .stateless import functional_call
 
 
 class _Dropping(Module):
@@ -72,7 +25,7 @@ class _Dropping(Module):
 
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
-        _check_probability(type(self).__name__, p)
+        check_probability(type(self).__name__, p)
         self.p, self.inplace = p, inplace
 
     def extra_repr(self) -> str:
@@ -162,7 +115,7 @@ class DropConnect(Module):
 
     def __init__(self, layer: Module, p: float = 0.5, names: Iterable[str] = ("weight",)):
         super().__init__()
-        _check_probability("DropConnect", p)
+        check_probability("DropConnect", p)
         self.layer, self.p, self.names = layer, p, tuple(names)
         own = dict(layer.named_parameters())
         for name in self.names:

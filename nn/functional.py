@@ -32,9 +32,11 @@ from minigrad import (
     softmax_cross_entropy,
     tanh,
 )
-from minigrad.nn.checks import (
+
+from .argument_checks import (
     as_weight,
     check_labels,
+    check_probability,
     check_smoothing,
     class_weight,
     reduce,
@@ -42,7 +44,6 @@ from minigrad.nn.checks import (
     scores_and_labels,
     weighed,
 )
-from minigrad.nn.dropout import dropout1d, dropout2d, stochastic_depth
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -141,6 +142,49 @@ def _move_towards(running: Tensor, observed, momentum: float) -> None:
     data *= 1 - momentum
     data += momentum * observed
     running.touch()
+
+
+# --- dropout ---
+
+
+def dropout1d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Whole channels of x (N, C, L) or (C, L) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
+    return _drop_channels("dropout1d", x, p, training, spatial=1, ranks={3: "(N, C, L)", 2: "(C, L)"})
+
+
+def dropout2d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Whole channels of x (N, C, H, W) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
+    return _drop_channels("dropout2d", x, p, training, spatial=2, ranks={4: "(N, C, H, W)"})
+
+
+def _drop_channels(op: str, x: Tensor, p: float, training: bool, spatial: int, ranks: dict[int, str]) -> Tensor:
+    check_probability(op, p)
+    if x.ndim not in ranks:
+        raise ShapeError(f"{op}: got shape {x.shape}; expected {' or '.join(ranks.values())}.")
+    if not training or p == 0:
+        return x
+    return x * _mask(x, p, x.ndim - spatial)
+
+
+def stochastic_depth(x: Tensor, p: float, mode: str = "row", training: bool = True) -> Tensor:
+    """x zero with probability p, else divided by 1 - p: all of it (mode "batch"), or each row by itself ("row").
+
+    Arguments and meaning are torchvision's. See `StochasticDepth`.
+    """
+    check_probability("stochastic_depth", p)
+    if mode not in ("batch", "row"):
+        raise ValueError(f"stochastic_depth: mode={mode!r}; expected 'batch' or 'row'.")
+    if not training or p == 0:
+        return x
+    if mode == "row" and not x.ndim:
+        raise ShapeError("stochastic_depth: got a single number; mode 'row' needs rows, an axis of samples.")
+    return x * _mask(x, p, 1 if mode == "row" else 0)
+
+
+def _mask(x: Tensor, p: float, axes: int) -> Tensor:
+    """Dropout's factors along the first `axes` axes of x, the same along the others."""
+    first = x.detach()[(slice(None),) * axes + (slice(1),) * (x.ndim - axes)]  # of x, so that a vmap is seen
+    return mg.dropout_mask(first, p)
 
 
 # --- losses between numbers ---

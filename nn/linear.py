@@ -12,10 +12,11 @@ import numpy as np
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
-from minigrad.nn import init
-from minigrad.nn.checks import expect_floats, positive
-from minigrad.nn.module import Module
-from minigrad.nn.parameter import Parameter
+
+from . import init
+from .argument_checks import expect_floats, positive
+from .module import Module
+from .parameter import Parameter
 
 
 class Linear(Module):

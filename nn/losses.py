@@ -10,9 +10,10 @@ from typing import Any
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.nn import functional
-from minigrad.nn.checks import check_reduction, check_smoothing
-from minigrad.nn.module import Module
+
+from . import functional
+from .argument_checks import check_reduction, check_smoothing
+from .module import Module
 
 
 class _Loss(Module):

@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 
 import minigrad as mg
 from minigrad import HookHandle, Tensor
-from minigrad.nn.parameter import Parameter
+
+from .model_summary import Summary, summary
+from .parameter import Parameter
 
 _hook_number = count()
 
@@ -334,10 +336,8 @@ class Module:
 
     # --- showing ---
 
-    def summary(self, x: Any, dtype: Any = None):
+    def summary(self, x: Any, dtype: Any = None) -> Summary:
         """A table of layers, output shapes, parameters and multiply-adds. See `minigrad.nn.summary`."""
-        from minigrad.nn.summary import summary
-
         return summary(self, x, dtype=dtype)
 
     def multiply_adds(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:

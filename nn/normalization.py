@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
-from minigrad.nn import init
-from minigrad.nn.checks import expect_floats, positive
-from minigrad.nn.functional import batch_norm
-from minigrad.nn.linear import new_parameter
-from minigrad.nn.module import Module
+
+from . import init
+from .argument_checks import expect_floats, positive
+from .functional import batch_norm
+from .linear import new_parameter
+from .module import Module
 
 
 class _BatchNorm(Module):

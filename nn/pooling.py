@@ -10,7 +10,8 @@ from typing import Any
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.nn.module import Module
+
+from .module import Module
 
 
 def _refuse(layer: Module, **options: tuple[Any, Any]) -> None:

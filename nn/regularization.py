@@ -16,8 +16,9 @@ from typing import Any
 
 import minigrad as mg
 from minigrad import HookHandle, ShapeError, Tensor
-from minigrad.nn.module import Module
-from minigrad.nn.parameter import Parameter
+
+from .module import Module
+from .parameter import Parameter
 
 Where = None | str | Iterable[str] | Callable[[str, Tensor], bool]
 """Which parameters: all (None), by a pattern of their names such as "features.*.weight", by several, or by a predicate

@@ -12,7 +12,8 @@ from typing import Any
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.nn.module import Module
+
+from .module import Module
 
 
 def functional_call(

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from .augmentation import Transform
 from .dataset import DataError, Dataset, to_numpy
-from .transforms import Transform
 
 Arrays = tuple[np.ndarray, ...]
 WORKER_NAME = "minigrad-prefetch"

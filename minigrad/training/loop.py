@@ -23,7 +23,7 @@ import numpy as np
 from minigrad import creation, serialization
 from minigrad.autograd.reverse import enable_grad, no_grad
 from minigrad.autograd.tensor import Tensor
-from minigrad.data.batching import micro_batches as split
+from minigrad.data.microbatching import micro_batches as split
 from minigrad.training.early_stopping import EarlyStopping
 from minigrad.training.history import COLUMNS, History, Totals
 from minigrad.training.progress import ProgressBar, StopRequest

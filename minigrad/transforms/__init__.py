@@ -1,9 +1,9 @@
 """Transforms: functions that take a function and give its derivative, or its form for many examples."""
 
-from minigrad.transforms.batching import all_examples, vmap
 from minigrad.transforms.checkpointing import checkpoint, is_recomputing, surrounded_by
 from minigrad.transforms.derivatives import ggn_vp, grad, hvp, jvp, linearize, value_and_grad, vjp
 from minigrad.transforms.jacobians import hessian, jacobian
+from minigrad.transforms.vectorization import all_examples, vmap
 
 __all__ = [
     "all_examples",

@@ -15,10 +15,10 @@ from minigrad.autograd.levels import enter_level, leave_level
 from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, namespace
 from minigrad.ops import concatenate, moveaxis
-from minigrad.transforms.batching import new_level
-from minigrad.transforms.together import push_together
+from minigrad.transforms.batched_tangents import push_together
 from minigrad.transforms.trace import Record, Trace, normal_argnums
 from minigrad.transforms.trees import flatten
+from minigrad.transforms.vectorization import new_level
 
 
 def jacobian(

@@ -40,6 +40,12 @@ def positive(layer: Any, **sizes: Any) -> None:
             raise ValueError(f"{type(layer).__name__}: {name}={size!r}; expected an integer of at least 1.")
 
 
+def check_probability(owner: str, p: float) -> None:
+    """Raise ValueError for a probability of dropping outside of [0, 1]."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"{owner}: p={p}; the probability of dropping lies between 0 and 1.")
+
+
 # --- losses ---
 
 

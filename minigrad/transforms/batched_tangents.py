@@ -16,7 +16,7 @@ from minigrad.autograd.node import Node
 from minigrad.autograd.reverse import nodes_between, set_grad_enabled
 from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, Level
-from minigrad.transforms.batching import new_level
+from minigrad.transforms.vectorization import new_level
 
 
 def push_together(outputs: Sequence[Tensor], source: Tensor, directions: Array) -> list[Array | None]:
