@@ -81,6 +81,11 @@ __all__ = [
     "tanh",
 ]
 
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 # --- layers ---
 
 

@@ -15,6 +15,28 @@ import numpy as np
 import minigrad as mg
 from minigrad import ShapeError, Tensor
 
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "eye_",
+    "fan_in_and_out",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "orthogonal_",
+    "trunc_normal_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 GAINS: dict[str, Callable[[float], float]] = {
     "linear": lambda slope: 1.0,
     "conv1d": lambda slope: 1.0,

@@ -31,7 +31,7 @@ from .dataset import (
 )
 from .loader import DataLoader
 from .microbatching import micro_batches
-from .mixing import mixup
+from .mixing import Mix, mixup
 from .sources import DATASETS, cifar10, digits, fashion_mnist, mnist, mnist_t10k
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "DataError",
     "DataLoader",
     "Dataset",
+    "Mix",
     "Subset",
     "TensorDataset",
     "Transform",
@@ -63,3 +64,7 @@ __all__ = [
     "stratified_split",
     "to_float",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

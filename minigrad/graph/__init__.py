@@ -5,3 +5,7 @@ from minigrad.graph.explanation import Explanation, explain
 from minigrad.graph.rendering import Drawing, DrawingError
 
 __all__ = ["Drawing", "DrawingError", "Explanation", "draw", "explain", "save"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

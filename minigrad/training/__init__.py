@@ -5,3 +5,7 @@ from minigrad.training.history import History
 from minigrad.training.loop import TrainingError, evaluate, fit
 
 __all__ = ["EarlyStopping", "History", "TrainingError", "evaluate", "fit"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
