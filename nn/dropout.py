@@ -1,15 +1,16 @@
-"""Dropout and its kin: layers that, in training, leave something out at random.
+"""Dropout and related layers, which in training leave something out at random.
 
 What is left out differs: elements (`Dropout`, Srivastava et al. 2014), whole channels (`Dropout2d`), weights
-(`DropConnect`), the whole of a residual branch (`StochasticDepth`); `GaussianNoise` adds instead. After this file you
-know why nothing has to be rescaled in evaluation: what is kept is divided by its probability already in training
-("inverted" dropout), so that the expectation is the same in both modes. The other way round, as the first paper had
-it, is `ScaleAtTestDropout`.
+(`DropConnect`), the whole of a residual branch (`StochasticDepth`); `GaussianNoise` adds instead. Nothing
+has to be rescaled in evaluation: in training, values that are not dropped are divided by the probability of that
+("inverted" dropout), so that the expectation is the same in both modes. `ScaleAtTestDropout` does the reverse, as the
+first paper did.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import minigrad as mg
 from minigrad import Tensor
@@ -21,7 +22,7 @@ from .stateless import functional_call
 
 
 class _Dropping(Module):
-    """What the layers with a probability share."""
+    """The part that the layers with a probability of dropping share."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
@@ -40,7 +41,7 @@ class Dropout(_Dropping):
     p : float
         From 0 to 1.
     inplace : bool
-        Taken for PyTorch's sake; the result is a new tensor always.
+        Accepted for PyTorch's sake; the result is always a new tensor.
 
     Raises
     ------
@@ -53,7 +54,7 @@ class Dropout(_Dropping):
 
 
 class ScaleAtTestDropout(_Dropping):
-    """Dropout as the first paper has it: nothing is divided in training, all is multiplied by 1 - p in evaluation.
+    """Dropout as in the first paper: no division in training, a multiplication by 1 - p in evaluation.
 
     Srivastava et al. 2014, section 4. In both modes it gives 1 - p times what `Dropout` gives, so the layers after it
     learn other weights. PyTorch has only the inverted form.
@@ -75,16 +76,16 @@ class Dropout1d(_Dropping):
 class Dropout2d(_Dropping):
     """Spatial dropout: whole channels of x (N, C, H, W) zero with probability p, the others divided by 1 - p.
 
-    Tompson et al. 2015, "Efficient object localization using convolutional networks": neighbouring pixels say nearly
-    the same, so that dropping single ones takes little away. Each image has its own channels dropped; in
-    evaluation it is the identity.
+    Tompson et al. 2015, "Efficient object localization using convolutional networks": neighbouring pixels carry
+    nearly the same information, so that dropping single ones removes little of it. The channels to drop are drawn for
+    each image; in evaluation the layer is the identity.
 
     Raises
     ------
     ValueError
         For p outside of [0, 1].
     ShapeError
-        For an x that has not four axes.
+        For an x without four axes.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ class DropConnect(Module):
     Raises
     ------
     ValueError
-        For p outside of [0, 1], or a name that the layer has not.
+        For p outside of [0, 1], or a name that is not a parameter of the layer.
     """
 
     def __init__(self, layer: Module, p: float = 0.5, names: Iterable[str] = ("weight",)):
@@ -122,7 +123,7 @@ class DropConnect(Module):
             if name not in own:
                 raise ValueError(f"DropConnect: {type(layer).__name__} has no parameter {name!r}; it has {list(own)}.")
 
-    def forward(self, *args):
+    def forward(self, *args: Any) -> Any:
         if not self.training or self.p == 0:
             return self.layer(*args)
         own = dict(self.layer.named_parameters())
@@ -144,7 +145,7 @@ class StochasticDepth(Module):
     p : float
         From 0 to 1.
     mode : {"row", "batch"}
-        Whether each sample draws for itself, or all together.
+        Whether the samples are dropped independently, or all together.
 
     Raises
     ------

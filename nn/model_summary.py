@@ -1,15 +1,17 @@
 """A table of a model: its layers, the shapes that come out of them, their parameters and their work.
 
-After this file you know how a look inside is had without changing a model: forward hooks on every module, one pass in
-evaluation mode that records nothing, and everything put back as it was.
+The model is left as it was: forward hooks on every module take notes of one pass in evaluation mode, without a graph,
+and hooks and modes are put back afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from numpy.typing import DTypeLike
 
 import minigrad as mg
 from minigrad import HookHandle, Tensor
@@ -65,7 +67,7 @@ class Summary:
     __repr__ = __str__
 
 
-def summary(model: Layer, x: Any, dtype: Any = None) -> Summary:
+def summary(model: Layer, x: Tensor | Sequence[Tensor] | Shape, dtype: DTypeLike | None = None) -> Summary:
     """Run a model once and list its layers.
 
     Parameters
@@ -91,7 +93,7 @@ def summary(model: Layer, x: Any, dtype: Any = None) -> Summary:
         depth = name.count(".") + 1 if name else 0
         rows[id(module)] = Row(name, type(module).__name__, depth, parameters=sum(p.size for p in own))
 
-    def note(module: Layer, arguments: tuple, output: Any) -> None:
+    def note(module: Layer, arguments: tuple, output: object) -> None:
         row = rows[id(module)]
         if isinstance(output, Tensor):
             row.output_shapes.append(output.shape)
@@ -113,7 +115,7 @@ def summary(model: Layer, x: Any, dtype: Any = None) -> Summary:
     )
 
 
-def _inputs(model: Layer, x: Any, dtype: Any) -> tuple:
+def _inputs(model: Layer, x: Tensor | Sequence[Tensor] | Shape, dtype: DTypeLike | None) -> tuple:
     if isinstance(x, Tensor):
         return (x,)
     if isinstance(x, (tuple, list)) and x and all(isinstance(part, Tensor) for part in x):

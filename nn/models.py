@@ -1,7 +1,7 @@
 """Models ready to train: a multilayer perceptron, LeNet-5, and a small modern CNN.
 
-After this file you know that a model can be a Sequential of named layers: the names stand in `state_dict`, in the
-summary and in pictures of the graph. `MODELS` is the table of them, for scripts that choose one by name.
+Each is a Sequential of named layers: the names stand in `state_dict`, in the summary and in pictures of the graph.
+`MODELS` is the table of the models, for scripts that choose one by name.
 """
 
 from __future__ import annotations
