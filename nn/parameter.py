@@ -38,7 +38,6 @@ class Parameter(Tensor):
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
 
-    def __reduce__(
-        self,
-    ) -> tuple[type, tuple[Any, bool]]:  # pickled as values: nodes are numbered by the process that made them
+    def __reduce__(self) -> tuple[type, tuple[Any, bool]]:
+        # Pickled without its node: nodes are numbered by the process that made them.
         return type(self), (self.data, self.requires_grad)
