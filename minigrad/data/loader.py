@@ -9,15 +9,15 @@ import operator
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 
+from minigrad.autograd.tensor import Tensor
+from minigrad.creation import tensor
+
 from .augmentation import Transform
 from .dataset import DataError, Dataset, to_numpy
-
-if TYPE_CHECKING:
-    from minigrad import Tensor
 
 Arrays = tuple[np.ndarray, ...]
 Made = TypeVar("Made")
@@ -133,9 +133,7 @@ class DataLoader:
         samples = len(self.dataset)
         return samples // batch_size if self.drop_last else math.ceil(samples / batch_size)
 
-    def __iter__(self) -> "Iterator[tuple[Tensor, ...]]":
-        from minigrad import tensor
-
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         return self._batches(lambda arrays: tuple(tensor(array, device=self.device) for array in arrays))
 
     def batches(self) -> Iterator[Arrays]:

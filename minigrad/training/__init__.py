@@ -1,4 +1,7 @@
-"""Training a model: `loop` (fit and evaluate), `history` (what each epoch measured), `early_stopping`, `progress`."""
+"""Training a model. Read `protocols` (what `fit` is given), `history` (the metrics), `early_stopping`, then `loop`.
+
+`loop` has `fit` and `evaluate`; `progress` shows the bar and listens for Ctrl-C.
+"""
 
 from minigrad.training.early_stopping import EarlyStopping
 from minigrad.training.history import History

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from minigrad.data import (
     Compose,
     DataError,
+    augmentation,
     normalize,
     random_affine,
     random_crop,
@@ -19,7 +20,6 @@ from minigrad.data import (
     random_rotation,
     random_shift,
     to_float,
-    augmentation,
 )
 from tests.support.data_makers import SEEDS, few, own_cache  # noqa: F401  own_cache is for every test
 
