@@ -18,7 +18,7 @@ from minigrad import Tensor, enable_grad, no_grad, ones_like, tensor, zeros_like
 from minigrad.autograd.reverse import grad, nodes_between
 from minigrad.backend import Array
 from minigrad.transforms.jacobians import jacobian_matrix
-from minigrad.transforms.trace import Record
+from minigrad.transforms.trace import Graph
 from minigrad.transforms.trees import flatten
 
 from ..solve.objective import Objective, Point
@@ -97,7 +97,7 @@ class ClosurePoint(Point):
             pairs = zip(gradients, inputs, strict=True)
             self.pulled = problem.variables.flat([zeros_like(x.detach()) if g is None else g for g, x in pairs])
         else:
-            self.trace: Any = Record(inputs, [loss])
+            self.trace: Any = Graph(inputs, [loss])
             check_reach(self.trace, problem, "loss")
         self.loss = loss.detach() if isinstance(loss, Tensor) else loss
         return problem.number(loss.data if isinstance(loss, Tensor) else np.asarray(float(loss)))
@@ -122,7 +122,7 @@ class CurvedPoint(ClosurePoint):
         with enable_grad(), np.errstate(all="ignore"):
             found = grad(loss, inputs, ones_like(loss.detach()), create_graph=True, allow_unused=True)
         pairs = zip(found, inputs, strict=True)
-        return Record(inputs, [zeros_like(x.detach()) if g is None else g for g, x in pairs])
+        return Graph(inputs, [zeros_like(x.detach()) if g is None else g for g, x in pairs])
 
     @cached_property
     def g(self) -> Array:
@@ -177,7 +177,7 @@ class ClosureResidualPoint(ResidualPoint):
         inputs, returned = call_at(problem, self.x)
         if any(p.grad is not None for p in problem.params):
             raise RuntimeError(went_backward_in_vain(problem.owner, "residuals"))
-        self.trace = Record(inputs, check_residuals(returned, problem.owner))
+        self.trace = Graph(inputs, check_residuals(returned, problem.owner))
         check_reach(self.trace, problem, "residuals")
         return joined(self.trace.outputs, problem)
 
@@ -227,10 +227,10 @@ def check_residuals(returned: Any, owner: str) -> list[Tensor]:
     return found
 
 
-def check_reach(record: Record, problem: Any, what: str) -> None:
+def check_reach(graph: Graph, problem: Any, what: str) -> None:
     """Raise at the first point if what was returned does not depend on any of the parameters."""
-    sinks = [y.node for y in record.outputs if y.node is not None]
-    if problem.nfev == 1 and not nodes_between([x.node for x in record.inputs], sinks):
+    sinks = [y.node for y in graph.outputs if y.node is not None]
+    if problem.nfev == 1 and not nodes_between([x.node for x in graph.inputs], sinks):
         raise ValueError(
             f"{problem.owner}: the {what} that the closure returned does not depend on any of the parameters. Was it "
             "computed under no_grad or detached, or are these the parameters of another model?"

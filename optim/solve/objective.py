@@ -114,7 +114,7 @@ class Point:
         self.objective.njev += 1
         with np.errstate(all="ignore"):
             one = ones_like(self.trace.outputs[0].detach())
-            gradient = self.objective.variables.flat(self.trace.pull([one], keep=False))
+            gradient = self.objective.variables.flat(self.trace.pull([one], retain_graph=False))
         del self.trace
         return gradient
 

@@ -12,7 +12,7 @@ from minigrad.nn import functional as F
 from minigrad.optim.closures.model_optimizers import BFGS, LBFGS, MANY, GaussNewton, LevenbergMarquardt, Newton
 from minigrad.optim.minimizers.minimize import minimize
 from minigrad.serialization import load_state, save_state
-from minigrad.transforms.trace import Record
+from minigrad.transforms.trace import Graph
 from tests.support import strict_backend
 from tests.support.closure_models import Classes, Curve, X, Y, curve_for, every_kind, make
 
@@ -431,7 +431,7 @@ def test_a_record_is_travelled_both_ways(random):
     x = mg.tensor(random.standard_normal(3), requires_grad=True)
     unused = mg.tensor(random.standard_normal(2), requires_grad=True)
     A = mg.tensor(random.standard_normal((4, 3)))
-    record = Record([x, unused], [F.relu(A @ x), x.sum()])
+    record = Graph([x, unused], [F.relu(A @ x), x.sum()])
     v, u = mg.tensor(random.standard_normal(3)), mg.tensor(random.standard_normal(4))
     pushed, summed = record.push([v, None])
     pulled, nothing = record.pull([u, None])
