@@ -220,7 +220,7 @@ def test_what_cannot_be_explained_is_refused_in_words():
         explain(x * 2, np.ones(3))
     with pytest.raises(ValueError, match="not computed from the tensor given as y="):
         explain(x.sum(), y=leaf(1))
-    with pytest.raises(TypeError, match="y= is to name a Tensor, got int"):
+    with pytest.raises(TypeError, match="y= must be a Tensor, got int"):
         explain(x.sum(), y=1)
 
 
