@@ -358,7 +358,7 @@ def test_the_gradients_of_any_expression_are_those_of_autograd(drawn):
     leaves, y = drawn
     explained = explain(y, **named(leaves)).gradients
     assert all(x.grad is None for x in leaves)
-    expected = autograd.grad(y, leaves)  # walks the same record: it is still whole
+    expected = autograd.grad(y, leaves)  # walks the same graph, which has not been freed
     for name, gradient in zip(named(leaves), expected, strict=True):
         assert explained[name].dtype == gradient.dtype
         np.testing.assert_allclose(explained[name].numpy(), gradient.numpy(), rtol=1e-12, atol=1e-12)

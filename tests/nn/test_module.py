@@ -93,10 +93,10 @@ def test_parameters_carry_their_path_as_name_for_pictures_and_keep_it():
 def test_a_copy_shares_nothing():
     net = Net()
     before = snapshot(net)
-    twin = copy.deepcopy(net).train()
-    assert twin.again is twin.body
-    twin(mg.randn(5, 3)).sum().backward()
-    for p in twin.parameters():
+    copied = copy.deepcopy(net).train()
+    assert copied.again is copied.body
+    copied(mg.randn(5, 3)).sum().backward()
+    for p in copied.parameters():
         p.copy_(p.detach() + 1)
     assert_same_snapshot(before, snapshot(net))
     assert all(p.grad is None for p in net.parameters())

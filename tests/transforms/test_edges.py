@@ -139,7 +139,7 @@ def test_pull_and_push_obey_the_mode_of_their_own_call(w):
     assert pull(w)[0].requires_grad and push(w).requires_grad
     v = T([1, 2, 3], requires_grad=True)
     late(v)[0].sum().backward()
-    close(v.grad, 3 * w.detach() ** 2, what="linear in the cotangent, whenever the record was made")
+    close(v.grad, 3 * w.detach() ** 2, what="linear in the cotangent, whenever the graph was made")
 
 
 def test_a_function_that_fails_leaves_the_mode_as_it_was():
