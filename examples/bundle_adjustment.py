@@ -8,7 +8,7 @@ A ring of cameras looks at a cloud of points; each picture gives the places of t
 Unknown are every camera's turn, place and focal length, and every point: some thousand numbers. The residuals are how
 far each seen place is from where the camera would show the point (Triggs et al. 2000, "Bundle adjustment: a modern
 synthesis"). A row of the Jacobian has ten entries that are not zero; written down with all its zeros it would take
-gigabytes. `method="matrix-free"` needs only its products with vectors: one walk forward through the residuals' record,
+gigabytes. `method="matrix-free"` needs only its products with vectors: one walk forward through the residuals' graph,
 or one back. After this file you know how such a problem is written for arrays, and what it takes to see how far a
 reconstruction is from the truth, when only its shape is determined.
 """
@@ -63,14 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     print(f"{seconds:.1f} s, {found.nit} steps, at most {memory:.0f} MiB; the Jacobian alone would be {matrix:.2f} GiB")
 
     print(f"\n{'median distance':48}{'before':>10}{'after':>10}{'truth':>10}")
-    figures = {}
+    distances = {}
     for key, what, measure in (
         ("pixels", "in the pictures, in pixels", lambda scene: median_distance(project(scene, camera, point), seen)),
         ("points", "of the points, as a share of the cloud's size", lambda scene: points_off(scene, truth)),
     ):
-        figures[key] = [measure(scene) for scene in (start, found.x, truth)]
-        print(f"{what:48}" + "".join(f"{number:10.4f}" for number in figures[key]))
-    return {**figures, "seconds": seconds, "memory": memory, "matrix": matrix}
+        distances[key] = [measure(scene) for scene in (start, found.x, truth)]
+        print(f"{what:48}" + "".join(f"{number:10.4f}" for number in distances[key]))
+    return {**distances, "seconds": seconds, "memory": memory, "matrix": matrix}
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

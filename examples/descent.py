@@ -41,7 +41,7 @@ def follow(make: Callable[[list], Any], function: Function, start: Point, steps:
     Returns
     -------
     array (steps + 1, 2), float64
-        The start and the point after each step; NaN from the step on after which it was no number any more.
+        The start and the point after each step; NaN from the first step that gave NaN.
     """
     # A row, not a vector: Muon refuses all but matrices, and to the others it is the same. What Muon does to a
     # matrix, bring its singular values near 1, gives a single row a length near 1: it walks by steps of size lr.
@@ -91,7 +91,7 @@ OPTIMIZERS: dict[str, Callable[..., Any]] = {
     "NAdam": optim.NAdam,
     "RAdam": optim.RAdam,
     "Lion": optim.Lion,
-    "Muon": partial(optim.Muon, weight_decay=0),  # its default would pull every path towards (0, 0)
+    "Muon": partial(optim.Muon, weight_decay=0),  # its default would draw every path towards (0, 0)
     "Lookahead": lookahead,
 }
 

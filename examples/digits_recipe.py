@@ -1,6 +1,6 @@
 """What the examples on ensembles and transfer share: the digits, a small network, its training, and an honest table.
 
-After this file you know how a figure is compared with another where both depend on chance: each repetition draws its
+After this file you know how two results are compared if both depend on chance: each repetition draws its
 own training images and starts from its own weights, all rows of a table go through the same repetitions, and a gain is
 called one only where its 95 % interval, over seeds and over test images, leaves zero out.
 """
@@ -45,7 +45,7 @@ def parse(
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0, help="of the first repetition; the next ones count on")
     parser.add_argument("--validate", action="store_true", help="score on training images left out, not the test's")
-    parser.add_argument("--quick", action="store_true", help="so small that the figures say nothing")
+    parser.add_argument("--quick", action="store_true", help="so small that the results mean nothing")
     for name, number in full.items():
         parser.add_argument(f"--{name}", type=type(number), help=f"default: {number} (with --quick {quick[name]})")
     options = parser.parse_args(arguments)

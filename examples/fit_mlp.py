@@ -57,7 +57,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--target", type=float, help="the mean squared error to reach: 1e-8 (with --quick 1e-3)")
     parser.add_argument("--patience", type=float, help="how many times LM's seconds each rate of Adam gets: 12 (2)")
     parser.add_argument("--plot", help="write a picture of loss over seconds to this file")
-    parser.add_argument("--quick", action="store_true", help="so short that the figures say nothing")
+    parser.add_argument("--quick", action="store_true", help="so short that the results mean nothing")
     options = parser.parse_args(arguments)
     options.target = options.target or (1e-3 if options.quick else 1e-8)
     options.patience = options.patience or (2.0 if options.quick else 12.0)

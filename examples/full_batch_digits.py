@@ -58,7 +58,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--passes", type=int, help="over the images, of SGD and with --mini-batches: 50 (--quick 4)")
     parser.add_argument("--steps", type=int, help="of L-BFGS at most, and a tenth of it of Hessian-free: 300 (30)")
     parser.add_argument("--seed", type=int, default=0, help="of the first weights and of the order of the images")
-    parser.add_argument("--quick", action="store_true", help="a fifth of the images: the figures say nothing")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the images: the results mean nothing")
     options = parser.parse_args(arguments)
     options.passes = options.passes or (4 if options.quick else 50)
     options.steps = options.steps or (30 if options.quick else 300)

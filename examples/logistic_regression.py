@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--decay", type=float, default=1e-3, help="half of it times the sum of the squares is added")
     parser.add_argument("--epochs", type=int, help="of SGD and Adam: 150 (with --quick 5)")
-    parser.add_argument("--quick", action="store_true", help="a fifth of the images: the figures say nothing")
+    parser.add_argument("--quick", action="store_true", help="a fifth of the images: the results mean nothing")
     options = parser.parse_args(arguments)
     options.epochs = options.epochs or (5 if options.quick else 150)
     if options.decay <= 0:

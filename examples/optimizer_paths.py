@@ -155,7 +155,7 @@ def _rates(options: argparse.Namespace) -> dict[str, float]:
         try:
             rates[label] = float(number)
         except ValueError:
-            raise ValueError(f"--lr {pair}: {number!r} is no number; expected NAME=RATE, as in Adam=0.1.") from None
+            raise ValueError(f"--lr {pair}: {number!r} is not a number; expected NAME=RATE, as in Adam=0.1.") from None
         if not 0 < rates[label] < math.inf:
             raise ValueError(f"--lr {pair}: expected a rate above 0.")
     return rates

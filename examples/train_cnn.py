@@ -182,7 +182,7 @@ def save_curves(history: History, out: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        print('curves.png is left out (its figures are in metrics.csv); it takes `pip install "minigrad[examples]"`.')
+        print('curves.png is left out (the metrics are in metrics.csv); it takes `pip install "minigrad[examples]"`.')
         return
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     FigureCanvasAgg(figure)

@@ -20,7 +20,7 @@ from digits_recipe import BATCH, RATE, Scores, Table, network, parse, probabilit
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.data import ArrayDataset, DataLoader
-from minigrad.data.transforms import affine_matrices, affine_warp
+from minigrad.data.augmentation import affine_matrices, affine_warp
 from minigrad.nn.functional import cross_entropy
 
 ANGLES = (-40, -20, 0, 20, 40)  # degrees; which of them is the second task

@@ -1,7 +1,10 @@
 """Layers, losses, initialisers and models: minigrad's `torch.nn`. Every public name stands here."""
 
-from minigrad.nn import functional, init
-from minigrad.nn.activations import (
+if __name__ != "minigrad.nn":  # a second copy, whose classes would not be those of minigrad.nn
+    raise ImportError(f"{__name__!r} is the folder of the package minigrad.nn; write `from minigrad import nn`.")
+
+from . import functional, init
+from .activations import (
     ELU,
     GELU,
     LeakyReLU,
@@ -13,9 +16,9 @@ from minigrad.nn.activations import (
     Softplus,
     Tanh,
 )
-from minigrad.nn.container import ModuleList, Sequential
-from minigrad.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
-from minigrad.nn.dropout import (
+from .container import ModuleList, Sequential
+from .convolution import Conv1d, Conv2d, ConvTranspose2d
+from .dropout import (
     DropConnect,
     Dropout,
     Dropout1d,
@@ -24,8 +27,8 @@ from minigrad.nn.dropout import (
     ScaleAtTestDropout,
     StochasticDepth,
 )
-from minigrad.nn.linear import Embedding, Flatten, Identity, Linear
-from minigrad.nn.losses import (
+from .linear import Embedding, Flatten, Identity, Linear
+from .losses import (
     BCELoss,
     BCEWithLogitsLoss,
     CrossEntropyLoss,
@@ -36,12 +39,13 @@ from minigrad.nn.losses import (
     NLLLoss,
     SmoothL1Loss,
 )
-from minigrad.nn.models import MODELS, cnn, lenet5, mlp
-from minigrad.nn.module import Module
-from minigrad.nn.normalization import BatchNorm1d, BatchNorm2d
-from minigrad.nn.parameter import Parameter
-from minigrad.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
-from minigrad.nn.regularization import (
+from .model_summary import Summary, summary
+from .models import MODELS, cnn, lenet5, mlp
+from .module import Module
+from .normalization import BatchNorm1d, BatchNorm2d
+from .parameter import Parameter
+from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from .regularization import (
     ActivationL1,
     ElasticNet,
     L1Penalty,
@@ -54,8 +58,77 @@ from minigrad.nn.regularization import (
     penalized,
     select_parameters,
 )
-from minigrad.nn.stateless import functional_call
-from minigrad.nn.summary import Summary, summary
+from .stateless import functional_call
 
 # isort: split
-from minigrad.nn import utils  # last: its functions are of minigrad.optim, which builds on the modules above
+from . import utils  # last: its functions are those of minigrad.optim, which builds on the modules above
+
+__all__ = [
+    "ActivationL1",
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "Conv1d",
+    "Conv2d",
+    "ConvTranspose2d",
+    "CrossEntropyLoss",
+    "DropConnect",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "ELU",
+    "ElasticNet",
+    "Embedding",
+    "Flatten",
+    "GELU",
+    "GaussianNoise",
+    "HuberLoss",
+    "Identity",
+    "L1Loss",
+    "L1Penalty",
+    "L2Penalty",
+    "LayerDistance",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "MODELS",
+    "MSELoss",
+    "MaxPool2d",
+    "Module",
+    "ModuleList",
+    "MultiMarginLoss",
+    "NLLLoss",
+    "Parameter",
+    "Penalty",
+    "ReLU",
+    "ScaleAtTestDropout",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "SmoothL1Loss",
+    "Softmax",
+    "Softplus",
+    "StochasticDepth",
+    "Summary",
+    "Tanh",
+    "WeightDistance",
+    "Where",
+    "cnn",
+    "functional",
+    "functional_call",
+    "init",
+    "is_weight",
+    "lenet5",
+    "mlp",
+    "penalized",
+    "select_parameters",
+    "summary",
+    "utils",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

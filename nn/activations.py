@@ -1,15 +1,15 @@
-"""Activations as layers, for use in a Sequential. Each is the op of its name.
+"""Activations as layers, for use in a Sequential. Each calls the op of its name.
 
-After this file you know that a layer without parameters is a line, and a table of them a file. `inplace` is taken for
-PyTorch's sake and shown in the repr; results are new tensors always.
+PyTorch's option `inplace` is accepted and shown in the repr; the result is always a new tensor.
 """
 
 from __future__ import annotations
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.nn import functional
-from minigrad.nn.module import Module
+
+from . import functional
+from .module import Module
 
 
 class _Rectifier(Module):
@@ -112,7 +112,7 @@ class Softplus(Module):
 
 
 class _AlongAxis(Module):
-    """An activation that looks along one axis, which must be named: PyTorch's guess for None is deprecated there."""
+    """An activation along one axis, which must be given: PyTorch's guess for None is deprecated there."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -125,14 +125,14 @@ class _AlongAxis(Module):
 
 
 class Softmax(_AlongAxis):
-    """exp(x) / sum(exp(x)) along `dim`. Not before CrossEntropyLoss, which takes the scores themselves."""
+    """exp(x) / sum(exp(x)) along `dim`. CrossEntropyLoss takes the scores, so it needs no Softmax before it."""
 
     def forward(self, x: Tensor) -> Tensor:
         return mg.softmax(x, axis=self.dim)
 
 
 class LogSoftmax(_AlongAxis):
-    """log(softmax(x)) along `dim`, without overflow; what NLLLoss takes."""
+    """log(softmax(x)) along `dim`, computed without overflow: the input of NLLLoss."""
 
     def forward(self, x: Tensor) -> Tensor:
         return mg.log_softmax(x, axis=self.dim)

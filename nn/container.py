@@ -1,14 +1,16 @@
-"""Containers: Sequential calls its modules one after the other, ModuleList only keeps them.
+"""Containers: Sequential calls its modules one after the other, ModuleList only holds them.
 
-After this file you know that both are a Module whose submodules are named '0', '1', ... by default.
+Both are a Module whose submodules are named '0', '1', ... by default.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Self, overload
 
-from minigrad.nn.module import Module
+from minigrad import Tensor
+
+from .module import Module
 
 
 class ModuleList(Module):
@@ -22,34 +24,42 @@ class ModuleList(Module):
         For an index that is out of range.
     """
 
+    _modules: dict[str, Module]  # type: ignore[assignment]  # a container has no entry that is None
+
     def __init__(self, modules: Iterable[Module] = ()):
         super().__init__()
         self.extend(modules)
 
-    def append(self, module: Module):
+    def append(self, module: Module) -> Self:
         """Add a module at the end; returns the container."""
         self._add(str(len(self)), module)
         return self
 
-    def extend(self, modules: Iterable[Module]):
+    def extend(self, modules: Iterable[Module]) -> Self:
         """Add modules at the end; returns the container."""
         for module in modules:
             self.append(module)
         return self
 
-    def insert(self, index: int, module: Module):
+    def insert(self, index: int, module: Module) -> Self:
         """Put a module before the one at `index`; all are numbered anew. Returns the container."""
-        kept = list(self)
-        kept.insert(index, module)
-        return self._refill(kept)
+        modules = list(self)
+        modules.insert(index, module)
+        return self._refill(modules)
 
     def __len__(self) -> int:
         return len(self._modules)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Module]:
         return iter(self._modules.values())
 
-    def __getitem__(self, index: int | slice) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Module: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> ModuleList: ...
+
+    def __getitem__(self, index: int | slice) -> Module:
         if isinstance(index, slice):
             return self._like(list(self._modules.items())[index])
         return self._modules[self._name(index)]
@@ -58,11 +68,11 @@ class ModuleList(Module):
         self._add(self._name(index), module)
 
     def __delitem__(self, index: int | slice) -> None:
-        kept = list(self)
-        del kept[index]
-        self._refill(kept)
+        modules = list(self)
+        del modules[index]
+        self._refill(modules)
 
-    def _like(self, named: list[tuple[str, Module]]):
+    def _like(self, named: list[tuple[str, Module]]) -> ModuleList:
         return ModuleList(module for _, module in named)
 
     def _name(self, index: int) -> str:
@@ -81,7 +91,7 @@ class ModuleList(Module):
             raise TypeError(f"{type(self).__name__}: entry {name} must be a Module, got {given}; {hint}.")
         self.add_module(name, module)
 
-    def _refill(self, modules: Iterable[Module]):
+    def _refill(self, modules: Iterable[Module]) -> Self:
         for name in list(self._modules):
             delattr(self, name)
         return self.extend(modules)
@@ -105,10 +115,10 @@ class Sequential(ModuleList):
         else:
             self.extend(modules)  # type: ignore[arg-type]
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         for module in self._modules.values():
             x = module(x)
         return x
 
-    def _like(self, named: list[tuple[str, Module]]):
+    def _like(self, named: list[tuple[str, Module]]) -> Sequential:
         return Sequential(*(m for _, m in named)) if all(n.isdigit() for n, _ in named) else Sequential(dict(named))

@@ -1,25 +1,27 @@
 """Convolution layers: Conv1d, Conv2d, ConvTranspose2d.
 
-After this file you know how layers of different shape share one construction, and that padding="same" with an even
-kernel, or padding by reflection, is a `pad` before a convolution without padding.
+The three share one construction. padding="same" with an even kernel, or padding by reflection, is a `pad` before a
+convolution without padding.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+
+from numpy.typing import DTypeLike
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
-from minigrad.nn.checks import expect_floats, positive
-from minigrad.nn.linear import new_parameter, reset_weight_and_bias
-from minigrad.nn.module import Module
+
+from .argument_checks import expect_floats, positive
+from .linear import new_parameter, reset_weight_and_bias
+from .module import Module
 
 PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 class _Convolution(Module):
-    """What convolution layers share: their arguments, checked, and their parameters."""
+    """The part that all convolution layers share: checked arguments, and parameters."""
 
     axes = 2
     transposed = False
@@ -36,8 +38,8 @@ class _Convolution(Module):
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
+        device: str | None = None,
+        dtype: DTypeLike | None = None,
     ):
         super().__init__()
         kind = type(self).__name__
@@ -65,7 +67,7 @@ class _Convolution(Module):
         """Draw weight and bias anew."""
         reset_weight_and_bias(self)
 
-    def _sizes(self, name: str, value: Any, at_least: int) -> tuple[int, ...]:
+    def _sizes(self, name: str, value: int | tuple[int, ...], at_least: int) -> tuple[int, ...]:
         values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * self.axes
         if len(values) != self.axes or not all(isinstance(v, int) and v >= at_least for v in values):
             many = "" if self.axes == 1 else f", or {self.axes} of them"
@@ -75,7 +77,7 @@ class _Convolution(Module):
         return values
 
     def _pad_widths(self) -> tuple[tuple[int, int], ...] | None:
-        """What to pad first, (before, after) for each image axis; None where the convolution's own zeros do."""
+        """(before, after) for each image axis, to pad before the convolution; None where its own zeros suffice."""
         if self.padding == "same" and not self.transposed:
             if max(self.stride) > 1:
                 raise ValueError(f"{type(self).__name__}: padding='same' needs stride 1, got {self.stride}.")
@@ -93,7 +95,7 @@ class _Convolution(Module):
         return None if self.padding_mode == "zeros" and even else widths
 
     def _prepared(self, x: Tensor) -> Tensor:
-        """x, checked, and padded where the convolution cannot do it."""
+        """The input, checked, and padded where the convolution itself cannot pad."""
         expect_floats(self, x, self.weight)
         if x.ndim not in (self.axes + 1, self.axes + 2) or x.shape[-self.axes - 1] != self.in_channels:
             sizes = ", ".join("HW" if self.axes == 2 else "L")
@@ -105,7 +107,7 @@ class _Convolution(Module):
             return x
         return mg.pad(x, ((0, 0),) * (x.ndim - self.axes) + self._before, mode=PADDING_MODES[self.padding_mode])
 
-    def multiply_adds(self, input_shape, output_shape) -> int:
+    def multiply_adds(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
         dense = input_shape if self.transposed else output_shape
         return math.prod(dense) * math.prod(self.weight.shape[1:])
 
@@ -131,7 +133,7 @@ class Conv2d(_Convolution):
     kernel_size, stride, dilation : int or pair
     padding : int, pair, "same" (for stride 1: the output is as large as the input) or "valid" (none)
     groups : int
-        Channels are cut into so many groups that do not see each other.
+        The channels are split into this number of groups, each convolved by itself.
     bias : bool
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
 
@@ -171,7 +173,7 @@ class ConvTranspose2d(_Convolution):
     ----------
     in_channels, out_channels, kernel_size, stride, padding, groups, bias, dilation : as for Conv2d
     output_padding : int or pair
-        Added to the output's size on one side: which of the sizes that a strided Conv2d maps to the same is meant.
+        Added to the output's size on one side. A strided Conv2d maps several sizes to one; this chooses among them.
 
     Shapes
     ------
@@ -194,8 +196,8 @@ class ConvTranspose2d(_Convolution):
         bias: bool = True,
         dilation: int | tuple[int, int] = 1,
         padding_mode: str = "zeros",
-        device: Any = None,
-        dtype: Any = None,
+        device: str | None = None,
+        dtype: DTypeLike | None = None,
     ):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype

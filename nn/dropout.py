@@ -1,78 +1,32 @@
-"""Dropout and its kin: layers that, in training, leave something out at random.
+"""Dropout and related layers, which in training leave something out at random.
 
 What is left out differs: elements (`Dropout`, Srivastava et al. 2014), whole channels (`Dropout2d`), weights
-(`DropConnect`), the whole of a residual branch (`StochasticDepth`); `GaussianNoise` adds instead. After this file you
-know why nothing has to be rescaled in evaluation: what is kept is divided by its probability already in training
-("inverted" dropout), so that the expectation is the same in both modes. The other way round, as the first paper had
-it, is `ScaleAtTestDropout`.
+(`DropConnect`), the whole of a residual branch (`StochasticDepth`); `GaussianNoise` adds instead. Nothing
+has to be rescaled in evaluation: in training, values that are not dropped are divided by the probability of that
+("inverted" dropout), so that the expectation is the same in both modes. `ScaleAtTestDropout` does the reverse, as the
+first paper did.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import minigrad as mg
-from minigrad import ShapeError, Tensor
-from minigrad.nn.module import Module
-from minigrad.nn.stateless import functional_call
+from minigrad import Tensor
 
-# --- as functions ---
-
-
-def dropout1d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
-    """Whole channels of x (N, C, L) or (C, L) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
-    return _drop_channels("dropout1d", x, p, training, spatial=1, ranks={3: "(N, C, L)", 2: "(C, L)"})
-
-
-def dropout2d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
-    """Whole channels of x (N, C, H, W) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
-    return _drop_channels("dropout2d", x, p, training, spatial=2, ranks={4: "(N, C, H, W)"})
-
-
-def _drop_channels(op: str, x: Tensor, p: float, training: bool, spatial: int, ranks: dict[int, str]) -> Tensor:
-    _check_probability(op, p)
-    if x.ndim not in ranks:
-        raise ShapeError(f"{op}: got shape {x.shape}; expected {' or '.join(ranks.values())}.")
-    if not training or p == 0:
-        return x
-    return x * _mask(x, p, x.ndim - spatial)
-
-
-def stochastic_depth(x: Tensor, p: float, mode: str = "row", training: bool = True) -> Tensor:
-    """x zero with probability p, else divided by 1 - p: all of it (mode "batch"), or each row by itself ("row").
-
-    Arguments and meaning are torchvision's. See `StochasticDepth`.
-    """
-    _check_probability("stochastic_depth", p)
-    if mode not in ("batch", "row"):
-        raise ValueError(f"stochastic_depth: mode={mode!r}; expected 'batch' or 'row'.")
-    if not training or p == 0:
-        return x
-    if mode == "row" and not x.ndim:
-        raise ShapeError("stochastic_depth: got a single number; mode 'row' needs rows, an axis of samples.")
-    return x * _mask(x, p, 1 if mode == "row" else 0)
-
-
-def _mask(x: Tensor, p: float, axes: int) -> Tensor:
-    """Dropout's factors along the first `axes` axes of x, the same along the others."""
-    first = x.detach()[(slice(None),) * axes + (slice(1),) * (x.ndim - axes)]  # of x, so that a vmap is seen
-    return mg.dropout_mask(first, p)
-
-
-def _check_probability(owner: str, p: float) -> None:
-    if not 0 <= p <= 1:
-        raise ValueError(f"{owner}: p={p}; the probability of dropping lies between 0 and 1.")
-
-
-# --- as layers ---
+from .argument_checks import check_probability
+from .functional import dropout1d, dropout2d, stochastic_depth
+from .module import Module
+from .stateless import functional_call
 
 
 class _Dropping(Module):
-    """What the layers with a probability share."""
+    """The part that the layers with a probability of dropping share."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
-        _check_probability(type(self).__name__, p)
+        check_probability(type(self).__name__, p)
         self.p, self.inplace = p, inplace
 
     def extra_repr(self) -> str:
@@ -87,7 +41,7 @@ class Dropout(_Dropping):
     p : float
         From 0 to 1.
     inplace : bool
-        Taken for PyTorch's sake; the result is a new tensor always.
+        Accepted for PyTorch's sake; the result is always a new tensor.
 
     Raises
     ------
@@ -100,7 +54,7 @@ class Dropout(_Dropping):
 
 
 class ScaleAtTestDropout(_Dropping):
-    """Dropout as the first paper has it: nothing is divided in training, all is multiplied by 1 - p in evaluation.
+    """Dropout as in the first paper: no division in training, a multiplication by 1 - p in evaluation.
 
     Srivastava et al. 2014, section 4. In both modes it gives 1 - p times what `Dropout` gives, so the layers after it
     learn other weights. PyTorch has only the inverted form.
@@ -122,16 +76,16 @@ class Dropout1d(_Dropping):
 class Dropout2d(_Dropping):
     """Spatial dropout: whole channels of x (N, C, H, W) zero with probability p, the others divided by 1 - p.
 
-    Tompson et al. 2015, "Efficient object localization using convolutional networks": neighbouring pixels say nearly
-    the same, so that dropping single ones takes little away. Each image has its own channels dropped; in
-    evaluation it is the identity.
+    Tompson et al. 2015, "Efficient object localization using convolutional networks": neighbouring pixels carry
+    nearly the same information, so that dropping single ones removes little of it. The channels to drop are drawn for
+    each image; in evaluation the layer is the identity.
 
     Raises
     ------
     ValueError
         For p outside of [0, 1].
     ShapeError
-        For an x that has not four axes.
+        For an x without four axes.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,19 +111,19 @@ class DropConnect(Module):
     Raises
     ------
     ValueError
-        For p outside of [0, 1], or a name that the layer has not.
+        For p outside of [0, 1], or a name that is not a parameter of the layer.
     """
 
     def __init__(self, layer: Module, p: float = 0.5, names: Iterable[str] = ("weight",)):
         super().__init__()
-        _check_probability("DropConnect", p)
+        check_probability("DropConnect", p)
         self.layer, self.p, self.names = layer, p, tuple(names)
         own = dict(layer.named_parameters())
         for name in self.names:
             if name not in own:
                 raise ValueError(f"DropConnect: {type(layer).__name__} has no parameter {name!r}; it has {list(own)}.")
 
-    def forward(self, *args):
+    def forward(self, *args: Any) -> Any:
         if not self.training or self.p == 0:
             return self.layer(*args)
         own = dict(self.layer.named_parameters())
@@ -191,7 +145,7 @@ class StochasticDepth(Module):
     p : float
         From 0 to 1.
     mode : {"row", "batch"}
-        Whether each sample draws for itself, or all together.
+        Whether the samples are dropped independently, or all together.
 
     Raises
     ------

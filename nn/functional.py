@@ -1,13 +1,17 @@
 """Losses and layers as functions, without state: PyTorch's `torch.nn.functional` in small.
 
 After this file you know each loss as the one or two lines of mathematics that it is, and the care around them: targets
-are checked against the scores, logarithms are taken so that nothing overflows, and averages divide by what counts.
+are checked against the scores, logarithms are taken so that nothing overflows, and means divide by the sum of the
+weights.
 Most stateless layers are minigrad's ops under their own names, and only re-exported here.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 import minigrad as mg
 from minigrad import (
@@ -32,9 +36,11 @@ from minigrad import (
     softmax_cross_entropy,
     tanh,
 )
-from minigrad.nn.checks import (
+
+from .argument_checks import (
     as_weight,
     check_labels,
+    check_probability,
     check_smoothing,
     class_weight,
     reduce,
@@ -42,7 +48,6 @@ from minigrad.nn.checks import (
     scores_and_labels,
     weighed,
 )
-from minigrad.nn.dropout import dropout1d, dropout2d, stochastic_depth
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -79,6 +84,11 @@ __all__ = [
     "stochastic_depth",
     "tanh",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 # --- layers ---
 
@@ -120,27 +130,70 @@ def batch_norm(
         return mg.batch_norm_inference(x, running_mean, running_var, weight, bias, eps)
     if running_mean is None or running_var is None:
         return mg.batch_norm(x, weight, bias, eps)
-    if mg.transforms.is_recomputing():  # a checkpoint's second run: this batch has been counted
+    if mg.transforms.is_recomputing():  # a checkpoint's second run; the first one has counted this batch
         return mg.batch_norm(x, weight, bias, eps)
     if mg.transforms.all_examples(x).ndim > x.ndim:
         raise ValueError(
-            "batch_norm: inside vmap each example would move the running statistics, which are one for all; "
+            "batch_norm: inside vmap each example would move the running statistics, which all share; "
             "call model.eval() first, or use layers with track_running_stats=False."
         )
     n = x.size // (x.shape[1] or 1)
 
-    def observe(mean, variance) -> None:
+    def observe(mean: Any, variance: Any) -> None:
         _move_towards(running_mean, mean, momentum)
         _move_towards(running_var, variance * (n / (n - 1)), momentum)
 
     return mg.batch_norm(x, weight, bias, eps, observe)
 
 
-def _move_towards(running: Tensor, observed, momentum: float) -> None:
+def _move_towards(running: Tensor, observed: Any, momentum: float) -> None:
     data = running.data
     data *= 1 - momentum
     data += momentum * observed
     running.touch()
+
+
+# --- dropout ---
+
+
+def dropout1d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Whole channels of x (N, C, L) or (C, L) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
+    return _drop_channels("dropout1d", x, p, training, spatial=1, ranks={3: "(N, C, L)", 2: "(C, L)"})
+
+
+def dropout2d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Whole channels of x (N, C, H, W) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
+    return _drop_channels("dropout2d", x, p, training, spatial=2, ranks={4: "(N, C, H, W)"})
+
+
+def _drop_channels(op: str, x: Tensor, p: float, training: bool, spatial: int, ranks: dict[int, str]) -> Tensor:
+    check_probability(op, p)
+    if x.ndim not in ranks:
+        raise ShapeError(f"{op}: got shape {x.shape}; expected {' or '.join(ranks.values())}.")
+    if not training or p == 0:
+        return x
+    return x * _mask(x, p, x.ndim - spatial)
+
+
+def stochastic_depth(x: Tensor, p: float, mode: str = "row", training: bool = True) -> Tensor:
+    """x zero with probability p, else divided by 1 - p: all of it (mode "batch"), or each row by itself ("row").
+
+    Arguments and meaning are torchvision's. See `StochasticDepth`.
+    """
+    check_probability("stochastic_depth", p)
+    if mode not in ("batch", "row"):
+        raise ValueError(f"stochastic_depth: mode={mode!r}; expected 'batch' or 'row'.")
+    if not training or p == 0:
+        return x
+    if mode == "row" and not x.ndim:
+        raise ShapeError("stochastic_depth: got a single number; mode 'row' needs rows, an axis of samples.")
+    return x * _mask(x, p, 1 if mode == "row" else 0)
+
+
+def _mask(x: Tensor, p: float, axes: int) -> Tensor:
+    """Dropout's factors along the first `axes` axes of x, the same along the others."""
+    first = x.detach()[(slice(None),) * axes + (slice(1),) * (x.ndim - axes)]  # of x, so that a vmap is seen
+    return mg.dropout_mask(first, p)
 
 
 # --- losses between numbers ---
@@ -205,7 +258,7 @@ def binary_cross_entropy(
 
 
 def _range_of_probabilities(op: str, what: str, p: Tensor) -> tuple[float, float]:
-    """The smallest and the largest of them; ValueError for one outside of [0, 1]."""
+    """The smallest and the largest probability; ValueError for one outside of [0, 1]."""
     values = mg.transforms.all_examples(p)
     lowest, highest = (float(values.min()), float(values.max())) if p.size else (0.5, 0.5)
     if not (lowest >= 0 and highest <= 1):
@@ -217,7 +270,7 @@ def _range_of_probabilities(op: str, what: str, p: Tensor) -> tuple[float, float
 
 
 def _bounded_cross_entropy(p: Tensor, t: Tensor, edge: float) -> Tensor:
-    """The same for probabilities that may be 0 or 1: where p (1 - p) < edge, a line of PyTorch's value and slope."""
+    """For probabilities that may be 0 or 1: where p (1 - p) < edge, a line with PyTorch's value and slope."""
     fixed = p.detach()
     at_an_end = fixed * (1 - fixed) < edge
     inside = mg.where(at_an_end, 0.5, p)
@@ -283,7 +336,15 @@ def cross_entropy(
     return _average(op, losses, labels, counts, weight, shape, reduction)
 
 
-def _against_probabilities(op, input, target, weight, ignore_index, reduction, label_smoothing) -> Tensor:
+def _against_probabilities(
+    op: str,
+    input: Tensor,
+    target: Tensor,
+    weight: ArrayLike | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
     """Cross-entropy with a whole distribution as the target of each row of scores."""
     if ignore_index >= 0 or not input.ndim:
         raise ValueError(
@@ -348,8 +409,16 @@ def _shaped(losses: Tensor, shape: tuple[int, ...]) -> Tensor:
     return losses if losses.shape == shape else losses.reshape(shape)
 
 
-def _average(op, losses, labels, counts, weight, shape, reduction) -> Tensor:
-    """Reduce losses of which some do not count: 'mean' divides by the sum of the weights of those that do."""
+def _average(
+    op: str,
+    losses: Tensor,
+    labels: Tensor,
+    counts: Tensor | None,
+    weight: Tensor | None,
+    shape: tuple[int, ...],
+    reduction: str,
+) -> Tensor:
+    """Reduce losses of which only some count: 'mean' divides by the sum of the weights of those."""
     if counts is not None:
         losses = mg.where(counts, losses, 0)
     if reduction != "mean" or (counts is None and weight is None) or not losses.size:

@@ -15,6 +15,28 @@ import numpy as np
 import minigrad as mg
 from minigrad import ShapeError, Tensor
 
+__all__ = [
+    "calculate_gain",
+    "constant_",
+    "eye_",
+    "fan_in_and_out",
+    "kaiming_normal_",
+    "kaiming_uniform_",
+    "normal_",
+    "ones_",
+    "orthogonal_",
+    "trunc_normal_",
+    "uniform_",
+    "xavier_normal_",
+    "xavier_uniform_",
+    "zeros_",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 GAINS: dict[str, Callable[[float], float]] = {
     "linear": lambda slope: 1.0,
     "conv1d": lambda slope: 1.0,
@@ -42,22 +64,22 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 
 def constant_(tensor: Tensor, val: float) -> Tensor:
-    """Every element `val`."""
+    """Set every element to `val`."""
     return tensor.copy_(mg.full_like(tensor, val))
 
 
 def zeros_(tensor: Tensor) -> Tensor:
-    """Zeros."""
+    """Fill with zeros."""
     return constant_(tensor, 0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
-    """Ones."""
+    """Fill with ones."""
     return constant_(tensor, 1)
 
 
 def eye_(tensor: Tensor) -> Tensor:
-    """Ones on the diagonal of a matrix, zeros elsewhere: a linear layer that passes on what it can."""
+    """Ones on the diagonal of a matrix, zeros elsewhere: the identity, as far as the shape allows."""
     if tensor.ndim != 2:
         raise ShapeError(f"eye_: a tensor of shape {tensor.shape}; expected a matrix (2 axes).")
     n, m = tensor.shape
@@ -87,7 +109,7 @@ def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float 
     Raises
     ------
     ValueError
-        If less than a thousandth of the normal distribution lies in [a, b]: drawing again would take for ever.
+        If less than a thousandth of the normal distribution lies in [a, b]: drawing again would take too long.
     """
     if not (std > 0 and a < b):
         raise ValueError(f"trunc_normal_: std={std}, a={a}, b={b}; expected std > 0 and a < b.")

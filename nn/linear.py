@@ -1,21 +1,23 @@
 """Linear layers and those that only look up or reshape: Linear, Embedding, Flatten, Identity.
 
-After this file you know that a layer is its parameters, their first values, and one line of forward.
+A layer is its parameters, their first values, and one line of forward.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
-from minigrad.nn import init
-from minigrad.nn.checks import expect_floats, positive
-from minigrad.nn.module import Module
-from minigrad.nn.parameter import Parameter
+
+from . import init
+from .argument_checks import expect_floats, positive
+from .module import Module
+from .parameter import Parameter
 
 
 class Linear(Module):
@@ -35,12 +37,19 @@ class Linear(Module):
     Raises
     ------
     ShapeError
-        If the last axis of x has not the size in_features.
+        If the size of the last axis of x is not in_features.
     TypeError
-        If x has another dtype than the weight.
+        If the dtype of x is not that of the weight.
     """
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None):
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: str | None = None,
+        dtype: DTypeLike | None = None,
+    ):
         super().__init__()
         positive(self, in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
@@ -58,19 +67,26 @@ class Linear(Module):
             expect_floats(self, x, weight)
         return mg.linear(x, weight, self.bias)
 
-    def multiply_adds(self, input_shape, output_shape) -> int:
+    def multiply_adds(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * self.in_features
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
-def new_parameter(shape: tuple[int, ...], device: Any = None, dtype: Any = None) -> Parameter:
+def new_parameter(shape: tuple[int, ...], device: str | None = None, dtype: DTypeLike | None = None) -> Parameter:
     """A parameter of zeros, for an initialiser to fill."""
     return Parameter(mg.zeros(shape, dtype=mg.float32 if dtype is None else dtype, device=device))
 
 
-def reset_weight_and_bias(layer: Any) -> None:
+class Weighted(Protocol):
+    """A layer with a weight and perhaps a bias."""
+
+    weight: Parameter
+    bias: Parameter | None
+
+
+def reset_weight_and_bias(layer: Weighted) -> None:
     """PyTorch's default for linear and convolution layers: both uniform on +-1/sqrt(fan_in).
 
     It is kaiming_uniform with a = sqrt(5): gain sqrt(2 / (1 + 5)) times sqrt(3 / fan_in).
@@ -89,7 +105,7 @@ class Embedding(Module):
     num_embeddings, embedding_dim : int
         Rows of the table, and the length of each.
     padding_idx : int, optional
-        A row that starts at zero and gets no gradient, so that it stays what it is; counted from the end if negative.
+        A row that starts at zero and gets no gradient, so that training leaves it; counted from the end if negative.
 
     Shapes
     ------
@@ -109,8 +125,8 @@ class Embedding(Module):
         embedding_dim: int,
         padding_idx: int | None = None,
         *,
-        device: Any = None,
-        dtype: Any = None,
+        device: str | None = None,
+        dtype: DTypeLike | None = None,
     ):
         super().__init__()
         positive(self, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
@@ -158,7 +174,7 @@ class Flatten(Module):
 
 
 class Identity(Module):
-    """Gives back its input; a place holder. Takes and ignores any arguments."""
+    """Returns its input: a placeholder. Arguments of the constructor are accepted and ignored."""
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__()

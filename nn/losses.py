@@ -1,18 +1,19 @@
 """Losses as modules: a function of `functional` with its options, and class weights as buffers.
 
-After this file you know which loss takes what: scores, log-probabilities, probabilities or numbers. All of them take
-(input, target) and `reduction`: "mean", "sum" or "none".
+The losses differ in what they take: scores, log-probabilities, probabilities or numbers. All of them take (input,
+target) and `reduction`: "mean", "sum" or "none".
 """
 
 from __future__ import annotations
 
-from typing import Any
+from numpy.typing import ArrayLike
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.nn import functional
-from minigrad.nn.checks import check_reduction, check_smoothing
-from minigrad.nn.module import Module
+
+from . import functional
+from .argument_checks import check_reduction, check_smoothing
+from .module import Module
 
 
 class _Loss(Module):
@@ -21,7 +22,7 @@ class _Loss(Module):
         check_reduction(type(self).__name__, reduction)
         self.reduction = reduction
 
-    def _register_weight(self, name: str, weight: Any) -> None:
+    def _register_weight(self, name: str, weight: ArrayLike | None) -> None:
         """Class weights given as a Tensor, array or list, as a buffer that moves with the model."""
         if weight is not None:
             weight = mg.as_tensor(weight)
@@ -42,10 +43,10 @@ class CrossEntropyLoss(_Loss):
     weight : (C,), optional
         How much each class counts; the mean divides by the sum of the weights of the labels.
     ignore_index : int
-        A label that does not count.
+        Samples with this label do not count.
     reduction : {"mean", "sum", "none"}
     label_smoothing : float
-        So much of the target is spread evenly over all classes (Szegedy et al. 2016, section 7).
+        The share of the target that is spread evenly over all classes (Szegedy et al. 2016, section 7).
 
     Shapes
     ------
@@ -64,7 +65,7 @@ class CrossEntropyLoss(_Loss):
 
     def __init__(
         self,
-        weight: Any = None,
+        weight: ArrayLike | None = None,
         *,
         ignore_index: int = -100,
         reduction: str = "mean",
@@ -89,7 +90,7 @@ class CrossEntropyLoss(_Loss):
 class NLLLoss(_Loss):
     """-input[class], for log-probabilities such as LogSoftmax gives; shapes, weight and errors as CrossEntropyLoss."""
 
-    def __init__(self, weight: Any = None, *, ignore_index: int = -100, reduction: str = "mean"):
+    def __init__(self, weight: ArrayLike | None = None, *, ignore_index: int = -100, reduction: str = "mean"):
         super().__init__(reduction)
         self._register_weight("weight", weight)
         self.ignore_index = ignore_index
@@ -116,7 +117,7 @@ class MultiMarginLoss(_Loss):
     Scores (N, C) with integer labels (N,), or (C,) with a single label.
     """
 
-    def __init__(self, p: int = 1, margin: float = 1.0, weight: Any = None, *, reduction: str = "mean"):
+    def __init__(self, p: int = 1, margin: float = 1.0, weight: ArrayLike | None = None, *, reduction: str = "mean"):
         super().__init__(reduction)
         if p not in (1, 2):
             raise ValueError(f"MultiMarginLoss: p={p}; expected 1 or 2.")
@@ -131,13 +132,13 @@ class MultiMarginLoss(_Loss):
 
 
 class BCELoss(_Loss):
-    """Binary cross-entropy -(t log(p) + (1 - t) log(1 - p)) of probabilities p, logarithms ending at -100.
+    """Binary cross-entropy -(t log(p) + (1 - t) log(1 - p)) of probabilities p, logarithms cut off at -100.
 
     `weight` broadcasts to the losses. ValueError for a probability outside of [0, 1]. After a Sigmoid, prefer
-    BCEWithLogitsLoss on the scores: it loses no digits.
+    BCEWithLogitsLoss on the scores: it keeps every digit.
     """
 
-    def __init__(self, weight: Any = None, *, reduction: str = "mean"):
+    def __init__(self, weight: ArrayLike | None = None, *, reduction: str = "mean"):
         super().__init__(reduction)
         self._register_weight("weight", weight)
 
@@ -151,7 +152,9 @@ class BCEWithLogitsLoss(_Loss):
     `weight` broadcasts to the losses; `pos_weight` multiplies the loss of the positive class, and broadcasts too.
     """
 
-    def __init__(self, weight: Any = None, *, reduction: str = "mean", pos_weight: Any = None):
+    def __init__(
+        self, weight: ArrayLike | None = None, *, reduction: str = "mean", pos_weight: ArrayLike | None = None
+    ):
         super().__init__(reduction)
         self._register_weight("weight", weight)
         self._register_weight("pos_weight", pos_weight)

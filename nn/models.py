@@ -1,7 +1,7 @@
 """Models ready to train: a multilayer perceptron, LeNet-5, and a small modern CNN.
 
-After this file you know that a model can be a Sequential of named layers: the names stand in `state_dict`, in the
-summary and in pictures of the graph. `MODELS` is the table of them, for scripts that choose one by name.
+Each is a Sequential of named layers: the names stand in `state_dict`, in the summary and in pictures of the graph.
+`MODELS` is the table of the models, for scripts that choose one by name.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from minigrad.nn.activations import ReLU
-from minigrad.nn.container import Sequential
-from minigrad.nn.convolution import Conv2d
-from minigrad.nn.dropout import Dropout
-from minigrad.nn.linear import Flatten, Linear
-from minigrad.nn.module import Module
-from minigrad.nn.normalization import BatchNorm2d
-from minigrad.nn.pooling import AdaptiveAvgPool2d, MaxPool2d
+from .activations import ReLU
+from .container import Sequential
+from .convolution import Conv2d
+from .dropout import Dropout
+from .linear import Flatten, Linear
+from .module import Module
+from .normalization import BatchNorm2d
+from .pooling import AdaptiveAvgPool2d, MaxPool2d
 
 
 def mlp(in_features: int, classes: int, hidden: Sequence[int] = (128, 64)) -> Sequential:

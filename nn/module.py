@@ -9,19 +9,23 @@ pass costs no more than any other attribute.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
+
+from numpy.typing import ArrayLike, DTypeLike
 
 import minigrad as mg
 from minigrad import HookHandle, Tensor
-from minigrad.nn.parameter import Parameter
+
+from .model_summary import Summary, summary
+from .parameter import Parameter
 
 _hook_number = count()
 
 
 class IncompatibleKeys(NamedTuple):
-    """What `load_state_dict(strict=False)` passed over."""
+    """The names that `load_state_dict(strict=False)` passed over."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -38,7 +42,7 @@ class Module:
     _forward_hooks: Mapping[int, Callable] = {}
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
-    _modules: dict[str, Any]
+    _modules: dict[str, Module | None]
 
     def __init__(self) -> None:
         for register in ("_parameters", "_buffers", "_modules"):
@@ -47,13 +51,13 @@ class Module:
 
     # --- calling ---
 
-    def __call__(self, *args, **options):
+    def __call__(self, *args: Any, **options: Any) -> Tensor:
         if self._forward_hooks:
             return self._call_with_hooks(args, options)
         return self.forward(*args, **options)
 
-    def forward(self, *args, **options):
-        """What the module computes; defined by subclasses."""
+    def forward(self, *args: Any, **options: Any) -> Any:
+        """Compute the module's output, usually one Tensor; defined by subclasses."""
         raise NotImplementedError(f"{type(self).__name__} has no forward(); define what a call of it computes.")
 
     def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> HookHandle:
@@ -69,7 +73,7 @@ class Module:
 
         return HookHandle(remove)
 
-    def _call_with_hooks(self, args: tuple, options: dict):
+    def _call_with_hooks(self, args: tuple, options: dict[str, Any]) -> Any:
         output = self.forward(*args, **options)
         for hook in tuple(self._forward_hooks.values()):
             replaced = hook(self, args, output)
@@ -79,15 +83,15 @@ class Module:
     # --- registering ---
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
-        """Enter a parameter, as `self.<name> = parameter` does; None keeps the name for one that is left out."""
+        """Register a parameter, as `self.<name> = parameter` does; None reserves the name of one that is left out."""
         if parameter is not None and not isinstance(parameter, Parameter):
             raise TypeError(f"{self._place(name)}: expected a Parameter or None, got {_kind(parameter)}.")
-        self._enter("_parameters", name, parameter)
+        self._register("_parameters", name, parameter)
         if parameter is not None:
             parameter.name = name
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Enter a tensor that is part of the state but not trained, such as a running mean.
+        """Register a tensor that is part of the state but not trained, such as a running mean.
 
         It moves with `to` and, if `persistent`, is saved in `state_dict`.
         """
@@ -95,19 +99,19 @@ class Module:
             raise TypeError(
                 f"{self._place(name)}: a buffer must be a Tensor or None, got {_kind(tensor)}; use mg.tensor(...)."
             )
-        self._enter("_buffers", name, tensor)
+        self._register("_buffers", name, tensor)
         object.__setattr__(self, "_not_saved", self._not_saved - {name} if persistent else self._not_saved | {name})
 
     def add_module(self, name: str, module: Module | None) -> None:
-        """Enter a submodule, as `self.<name> = module` does; its parameters get the longer name."""
+        """Register a submodule, as `self.<name> = module` does; its parameters get names that begin with this one."""
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{self._place(name)}: expected a Module or None, got {_kind(module)}.")
-        self._enter("_modules", name, module)
+        self._register("_modules", name, module)
         if module is not None:
             for path, parameter in module.named_parameters(prefix=name):
                 parameter.name = path
 
-    def _enter(self, register: str, name: str, value: Any) -> None:
+    def _register(self, register: str, name: str, value: Any) -> None:
         if not isinstance(name, str) or not name or "." in name:
             raise ValueError(f"{type(self).__name__}: cannot register under {name!r}; a name is a str without dots.")
         if hasattr(Module, name):
@@ -153,7 +157,7 @@ class Module:
             )
         raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=self)
 
-    def _place(self, name: Any) -> str:
+    def _place(self, name: str) -> str:
         return f"{type(self).__name__}.{name}"
 
     # --- walking ---
@@ -209,7 +213,7 @@ class Module:
                     seen.add(id(value))
                     yield _join(path, name), value
 
-    def apply(self, function: Callable[[Module], Any]) -> Module:
+    def apply(self, function: Callable[[Module], Any]) -> Self:
         """Call `function` on every module below this one, then on this one; returns the module. For initialisation."""
         for child in self.children():
             child.apply(function)
@@ -218,7 +222,7 @@ class Module:
 
     # --- modes, gradients, places ---
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Set training mode (dropout drops, batch-norm uses the batch) here and in all submodules."""
         if not isinstance(mode, bool):
             raise ValueError(f"train(): expected True or False, got {mode!r}.")
@@ -226,23 +230,23 @@ class Module:
             object.__setattr__(module, "training", mode)
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         """Set evaluation mode: `train(False)`."""
         return self.train(False)
 
     def zero_grad(self) -> None:
-        """Forget the gradients of all parameters."""
+        """Set `.grad` of all parameters to None."""
         for parameter in self.parameters():
             parameter.grad = None
 
-    def requires_grad_(self, requires_grad: bool = True) -> Module:
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
         """Freeze (False) or thaw (True) all parameters."""
         for path, parameter in self.named_parameters():
             parameter.requires_grad_(requires_grad)
             parameter.name = parameter.name or path
         return self
 
-    def to(self, *targets: Any) -> Module:
+    def to(self, *targets: DTypeLike) -> Self:
         """Move all parameters and buffers to a device, or convert the floating-point ones to a dtype, in place.
 
         `model.to("cuda")`, `model.to(np.float64)`, `model.to("cuda", np.float16)`. The Parameter objects stay the same;
@@ -258,23 +262,27 @@ class Module:
             self._convert(dtype, floats_only=True)
         return self
 
-    def _convert(self, target: Any, floats_only: bool) -> None:
+    def _convert(self, target: DTypeLike, floats_only: bool) -> None:
         for tensor in (*self.parameters(), *self.buffers()):
             if tensor.dtype.kind == "f" or not floats_only:
                 moved = tensor.detach().to(target).data
                 if moved is not tensor.data:
                     tensor.replace_data(moved)
 
-    def cpu(self) -> Module:
+    def cpu(self) -> Self:
+        """Move to the host: `to("cpu")`."""
         return self.to("cpu")
 
-    def cuda(self) -> Module:
+    def cuda(self) -> Self:
+        """Move to the GPU: `to("cuda")`."""
         return self.to("cuda")
 
-    def float(self) -> Module:
+    def float(self) -> Self:
+        """Convert to float32."""
         return self.to(mg.float32)
 
-    def double(self) -> Module:
+    def double(self) -> Self:
+        """Convert to float64."""
         return self.to(mg.float64)
 
     # --- state ---
@@ -291,7 +299,7 @@ class Module:
             if module is not None:
                 yield from module._state(_join(prefix, name))
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(self, state_dict: Mapping[str, ArrayLike], strict: bool = True) -> IncompatibleKeys:
         """Overwrite parameters and buffers with those of a `state_dict`: Tensors, or NumPy arrays, from any device.
 
         Parameters
@@ -303,7 +311,7 @@ class Module:
         Raises
         ------
         ValueError
-            With all that is missing, unexpected or of another shape; nothing has been changed then.
+            Names all that is missing, unexpected or of another shape; the module is then unchanged.
         """
         own = dict(self._state())
         given = {name: _as_state(name, value) for name, value in state_dict.items()}
@@ -334,10 +342,8 @@ class Module:
 
     # --- showing ---
 
-    def summary(self, x: Any, dtype: Any = None):
+    def summary(self, x: Tensor | Sequence[Tensor] | tuple[int, ...], dtype: DTypeLike | None = None) -> Summary:
         """A table of layers, output shapes, parameters and multiply-adds. See `minigrad.nn.summary`."""
-        from minigrad.nn.summary import summary
-
         return summary(self, x, dtype=dtype)
 
     def multiply_adds(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
@@ -362,12 +368,12 @@ def _join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
-def _as_state(name: str, value: Any) -> Tensor:
+def _as_state(name: str, value: ArrayLike) -> Tensor:
     try:
         return mg.as_tensor(value).detach()
     except (TypeError, ValueError) as error:
-        raise type(error)(f"load_state_dict: entry {name!r} is no array: {error}") from error
+        raise type(error)(f"load_state_dict: entry {name!r} is not an array: {error}") from error

@@ -6,15 +6,18 @@ running averages of its mean and variance are kept in buffers; in evaluation the
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
+
+from numpy.typing import DTypeLike
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
-from minigrad.nn import init
-from minigrad.nn.checks import expect_floats, positive
-from minigrad.nn.functional import batch_norm
-from minigrad.nn.linear import new_parameter
-from minigrad.nn.module import Module
+
+from . import init
+from .argument_checks import expect_floats, positive
+from .functional import batch_norm
+from .linear import new_parameter
+from .module import Module
 
 
 class _BatchNorm(Module):
@@ -27,8 +30,8 @@ class _BatchNorm(Module):
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
-        device: Any = None,
-        dtype: Any = None,
+        device: str | None = None,
+        dtype: DTypeLike | None = None,
     ):
         super().__init__()
         positive(self, num_features=num_features)

@@ -1,12 +1,13 @@
 """Parameter: a tensor that belongs to a module and is trained.
 
-After this file you know that a parameter is a leaf tensor and nothing more: being of this class is what tells a Module,
-on assignment, to register it.
+A parameter is a leaf tensor and nothing more: its class tells a Module, on assignment, to register it.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from numpy.typing import ArrayLike
 
 import minigrad as mg
 from minigrad import Tensor
@@ -25,17 +26,18 @@ class Parameter(Tensor):
     Raises
     ------
     TypeError
-        For integers or bools that are to take gradients.
+        For integers or bools with requires_grad=True.
     """
 
     __slots__ = ()
 
-    def __init__(self, data: Any, requires_grad: bool = True):
+    def __init__(self, data: ArrayLike, requires_grad: bool = True):
         super().__init__(mg.as_tensor(data).data)
         self.requires_grad_(requires_grad)
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
 
-    def __reduce__(self):  # pickled as values: nodes are numbered by the process that made them
+    def __reduce__(self) -> tuple[type, tuple[Any, bool]]:
+        # Pickled without its node: nodes are numbered by the process that made them.
         return type(self), (self.data, self.requires_grad)

@@ -1,23 +1,21 @@
-"""Pooling layers: MaxPool2d, AvgPool2d, AdaptiveAvgPool2d. Nothing to train; the ops do the work and the checks.
+"""Pooling layers: MaxPool2d, AvgPool2d, AdaptiveAvgPool2d. They have no parameters; the ops do the work and the checks.
 
-After this file you know which of PyTorch's options are held: all that leave out no pixel in a way of their own
-(`ceil_mode`, dilated windows and returned indices are refused).
+PyTorch's `ceil_mode`, dilated windows and returned indices are refused; its other options are supported.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.nn.module import Module
+
+from .module import Module
 
 
-def _refuse(layer: Module, **options: tuple[Any, Any]) -> None:
-    """Raise ValueError for an option (given, only value held)."""
-    for name, (given, held) in options.items():
-        if given != held:
-            raise ValueError(f"{type(layer).__name__}: {name}={given!r} is not supported; leave it at {held!r}.")
+def _refuse(layer: Module, **options: tuple[object, object]) -> None:
+    """Raise ValueError for an option (value given, only value supported)."""
+    for name, (given, supported) in options.items():
+        if given != supported:
+            raise ValueError(f"{type(layer).__name__}: {name}={given!r} is not supported; leave it at {supported!r}.")
 
 
 class MaxPool2d(Module):

@@ -4,8 +4,8 @@
 >>> loss = cross_entropy(model(images), labels) + penalty(model)
 
 After this file you know each penalty as its formula, how the parameters it touches are chosen by name or by a
-predicate, and why a penalty cannot make a weight exactly zero: its gradient only pulls. What can, the proximal
-step, is in `minigrad.optim.proximal`.
+predicate, and why a penalty does not make a weight exactly zero: a step along its gradient goes past zero. The
+proximal step, which does, is in `minigrad.optim` (`ProximalL1`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from numpy.typing import ArrayLike
+
 import minigrad as mg
 from minigrad import HookHandle, ShapeError, Tensor
-from minigrad.nn.module import Module
-from minigrad.nn.parameter import Parameter
+
+from .module import Module
+from .parameter import Parameter
 
 Where = None | str | Iterable[str] | Callable[[str, Tensor], bool]
 """Which parameters: all (None), by a pattern of their names such as "features.*.weight", by several, or by a predicate
@@ -60,7 +63,7 @@ def _predicate(where: Where) -> Callable[[str, Any], bool]:
 
 
 class Penalty:
-    """What all penalties share: `penalty(model)` is a number, a Tensor, and penalties can be added up."""
+    """The base of penalties: `penalty(model)` is a Tensor of one number, and penalties can be added."""
 
     def __call__(self, model: Module) -> Tensor:
         raise NotImplementedError
@@ -130,11 +133,13 @@ class WeightDistance(Penalty):
     where : see `Where`
         Of the model's parameters; all of these must be in the reference, so leave out a new head.
     squared : bool
-        False for `strength * ||w - w0||`, the norm itself over all weights as one vector: a pull of one size from
-        whatever distance. (Its gradient at w0 is taken as zero.)
+        False for `strength * ||w - w0||`, the norm itself over all weights as one vector: its gradient is as long
+        at every distance. (At w0 it is taken as zero.)
     """
 
-    def __init__(self, reference: Any, strength: float, where: Where = None, squared: bool = True):
+    def __init__(
+        self, reference: Module | Mapping[str, ArrayLike], strength: float, where: Where = None, squared: bool = True
+    ):
         named = reference.state_dict() if isinstance(reference, Module) else reference
         if not isinstance(named, Mapping):
             raise TypeError(
@@ -156,8 +161,8 @@ class WeightDistance(Penalty):
 
     def _like(self, name: str, parameter: Tensor) -> Tensor:
         """The reference for a parameter, brought once to its device and dtype."""
-        kept = self.reference[name] = self.reference[name].to(parameter.device).to(parameter.dtype)
-        return kept
+        moved = self.reference[name] = self.reference[name].to(parameter.device).to(parameter.dtype)
+        return moved
 
 
 class LayerDistance(Penalty):
@@ -199,9 +204,9 @@ class LayerDistance(Penalty):
 
 
 class ActivationL1(Penalty):
-    """`strength * sum(|h|) / N` over what chosen layers gave out in the last forward pass: sparse representations.
+    """`strength * sum(|h|) / N` over the outputs h of chosen layers in the last forward pass: sparse representations.
 
-    Call it after the forward pass whose graph it belongs to. Only passes in training mode, with gradients, count.
+    Call it after the forward pass that the loss comes from. Only passes in training mode, with gradients, count.
 
     Parameters
     ----------
@@ -225,7 +230,7 @@ class ActivationL1(Penalty):
             raise ValueError(f"ActivationL1: where={where!r} chooses none of the modules of {type(model).__name__}.")
         self._given: list[Tensor] = []
         self._complete = True
-        self._handles: list[HookHandle] = [layer.register_forward_hook(self._keep) for layer in layers]
+        self._handles: list[HookHandle] = [layer.register_forward_hook(self._collect) for layer in layers]
         self._handles.append(model.register_forward_hook(self._close))
 
     def __call__(self, model: Module | None = None) -> Tensor:
@@ -242,13 +247,13 @@ class ActivationL1(Penalty):
         for handle in self._handles:
             handle.remove()
 
-    def _keep(self, module: Module, arguments: tuple, output: Tensor) -> None:
+    def _collect(self, module: Module, arguments: tuple, output: Tensor) -> None:
         if self._complete:
             self._given, self._complete = [], False
         if module.training and isinstance(output, Tensor) and output.requires_grad:
             self._given.append(output)
 
-    def _close(self, module: Module, arguments: tuple, output: Any) -> None:
+    def _close(self, module: Module, arguments: tuple, output: object) -> None:
         self._complete = True
 
 
@@ -269,7 +274,7 @@ def penalized(loss: Callable[..., Tensor], penalty: Callable[[Module], Tensor], 
 # --- inside ---
 
 
-def _strength(owner: str, value: Any) -> float:
+def _strength(owner: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
         raise ValueError(f"{owner}: strength={value!r}; expected a number, 0 or more.")
     return value

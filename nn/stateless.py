@@ -1,7 +1,7 @@
 """functional_call: a model as a function of its parameters, for transforms that differentiate functions.
 
-After this file you know how a Module, which holds its parameters, becomes something that `grad`, `vmap` and `jacobian`
-understand: the tensors given take the places of the model's own for the time of one call.
+A Module holds its parameters, and `grad`, `vmap` and `jacobian` differentiate by arguments. Here the tensors given take
+the places of the module's own for the time of one call.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.nn.module import Module
+
+from .module import Module
 
 
 def functional_call(
@@ -24,16 +25,16 @@ def functional_call(
     ----------
     tensors : by name, as `named_parameters`, `named_buffers` or `state_dict` give them; those left out stay the
         module's own. What the module has under several names may come under any of them.
-    args : a tuple of positional arguments, or a single one that is no tuple
+    args : a tuple of positional arguments, or a single one that is not a tuple
 
-    Gradients for each example, with the parameters cut off from the module's own record:
+    Gradients for each example, with the parameters detached from the module's own graph:
 
         parameters = {name: p.detach() for name, p in model.named_parameters()}
         loss = lambda ps, x, y: cross_entropy(functional_call(model, ps, x[None]), y[None])
         vmap(grad(loss), in_axes=(None, 0, 0))(parameters, images, labels)
 
     Raises KeyError for a name that the module does not have, ShapeError for a tensor of another shape, ValueError for
-    two tensors for what is one. Not for several threads at once on one module.
+    two tensors for one that is shared. A module may be called in this way by one thread at a time.
     """
     args = args if isinstance(args, tuple) else (args,)
     places = _places(module, tensors)

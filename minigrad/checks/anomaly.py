@@ -28,6 +28,7 @@ from weakref import WeakKeyDictionary
 from minigrad.autograd import forward, reverse
 from minigrad.autograd.errors import GradientError
 from minigrad.autograd.node import Node
+from minigrad.autograd.plan import Op
 from minigrad.autograd.primitive import OPS, Primitive
 from minigrad.autograd.tensor import array_of
 from minigrad.backend import bare, is_array, namespace
@@ -282,7 +283,7 @@ def _floats(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _argument_names(op: Primitive, count: int) -> list[str]:
+def _argument_names(op: Op, count: int) -> list[str]:
     return [f"{op.argument_names[0]}[{i}]" for i in range(count)] if op.variadic else list(op.argument_names)
 
 

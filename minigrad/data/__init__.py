@@ -7,20 +7,7 @@
 Everything public is named here.
 """
 
-from .batching import micro_batches
-from .dataset import (
-    ArrayDataset,
-    DataError,
-    Dataset,
-    Subset,
-    TensorDataset,
-    random_split,
-    stratified_split,
-)
-from .loader import DataLoader
-from .mixing import mixup
-from .sources import DATASETS, cifar10, digits, fashion_mnist, mnist, mnist_t10k
-from .transforms import (
+from .augmentation import (
     Compose,
     Transform,
     cutout,
@@ -33,6 +20,19 @@ from .transforms import (
     random_shift,
     to_float,
 )
+from .dataset import (
+    ArrayDataset,
+    DataError,
+    Dataset,
+    Subset,
+    TensorDataset,
+    random_split,
+    stratified_split,
+)
+from .loader import DataLoader
+from .microbatching import micro_batches
+from .mixing import Mix, mixup
+from .sources import DATASETS, cifar10, digits, fashion_mnist, mnist, mnist_t10k
 
 __all__ = [
     "DATASETS",
@@ -41,6 +41,7 @@ __all__ = [
     "DataError",
     "DataLoader",
     "Dataset",
+    "Mix",
     "Subset",
     "TensorDataset",
     "Transform",
@@ -63,3 +64,7 @@ __all__ = [
     "stratified_split",
     "to_float",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

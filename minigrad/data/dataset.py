@@ -1,14 +1,14 @@
 """Datasets: what a loader reads samples from, and how to split one.
 
-A dataset has a length and can be indexed; nothing needs to be inherited. After this file you can say
-what the loader asks of a dataset, why it asks for a whole batch at once where it may, and how a split
-keeps every class in proportion.
+A dataset has a length and can be indexed; nothing needs to be inherited. A loader reads whole
+batches from a dataset that can gather them, and single samples from any other.
 """
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 Index = int | np.integer | slice | Sequence[int] | np.ndarray
 
@@ -30,7 +30,7 @@ class Dataset(Protocol):
     def __getitem__(self, index: Any, /) -> Any: ...
 
 
-def to_numpy(value: Any) -> np.ndarray:
+def to_numpy(value: ArrayLike) -> np.ndarray:
     """`value` as a NumPy array: an array as it is, a Tensor through ``.numpy()``, Python floats as float32."""
     if isinstance(value, (np.ndarray, np.generic)):
         return np.asarray(value)
@@ -50,7 +50,7 @@ class ArrayDataset:
     classes : sequence of str, optional
         The name of each label.
     name, note : str, optional
-        What this is, and what a reader of its figures should be told ("JPEG copy").
+        What the data are, and what a reader of results from them should know ("JPEG copy").
 
     Notes
     -----
@@ -65,7 +65,7 @@ class ArrayDataset:
 
     gathers = True
 
-    def __init__(self, *arrays: Any, classes: Sequence[str] = (), name: str = "", note: str = "") -> None:
+    def __init__(self, *arrays: ArrayLike, classes: Sequence[str] = (), name: str = "", note: str = "") -> None:
         if not arrays:
             raise DataError("ArrayDataset: got no arrays. Pass at least one, as in ArrayDataset(images, labels).")
         self.arrays = tuple(_column(value, position) for position, value in enumerate(arrays))
@@ -112,7 +112,7 @@ class ArrayDataset:
 
 
 TensorDataset = ArrayDataset
-"""The name PyTorch users look for: Tensors are taken too, and held as NumPy arrays."""
+"""PyTorch's name for it: Tensors are accepted too, and held as NumPy arrays."""
 
 
 class Subset:
@@ -125,7 +125,7 @@ class Subset:
         Negative ones count from the end. Raises `DataError` where one is out of range or not a whole number.
     """
 
-    def __init__(self, dataset: Any, indices: Any) -> None:
+    def __init__(self, dataset: Dataset, indices: ArrayLike) -> None:
         rows = np.asarray(indices)
         if rows.size == 0:
             rows = rows.astype(np.int64)
@@ -150,12 +150,12 @@ class Subset:
     @property
     def images(self) -> np.ndarray:
         """A copy of the images at these indices, where the dataset has ``images``."""
-        return np.take(self.dataset.images, self.indices, axis=0)
+        return np.take(self.dataset.images, self.indices, axis=0)  # type: ignore[attr-defined]
 
     @property
     def labels(self) -> np.ndarray:
         """A copy of the labels at these indices, where the dataset has ``labels``."""
-        return np.take(self.dataset.labels, self.indices, axis=0)
+        return np.take(self.dataset.labels, self.indices, axis=0)  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -175,14 +175,14 @@ class Subset:
         return f"Subset({len(self)} of {self.dataset!r})"
 
 
-def random_split(dataset: Any, lengths: Sequence[float], *, seed: int = 0) -> list[Subset]:
+def random_split(dataset: Dataset, lengths: Sequence[float], *, seed: int = 0) -> list[Subset]:
     """Split a dataset at random into parts that do not overlap and together are the whole.
 
     Parameters
     ----------
     dataset : Dataset
     lengths : sequence of int, or of float
-        Sizes that add up to ``len(dataset)``, or fractions that add up to 1; a part's share may then be
+        Sizes that add up to ``len(dataset)``, or fractions that add up to 1; sizes are then
         rounded up or down.
     seed : int
         The same seed gives the same split, in any run: a split that changed between runs would move
@@ -203,7 +203,7 @@ def random_split(dataset: Any, lengths: Sequence[float], *, seed: int = 0) -> li
     return [Subset(dataset, part) for part in np.split(order, np.cumsum(sizes)[:-1])]
 
 
-def stratified_split(labels: Any, test_fraction: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(labels: ArrayLike, test_fraction: float = 0.2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Indices for training and testing, with every class in the same proportion in both.
 
     Parameters
@@ -278,7 +278,7 @@ def _part_sizes(lengths: Sequence[float], size: int) -> list[int]:
     return np.diff(ends, prepend=0).tolist()
 
 
-def _column(value: Any, position: int) -> np.ndarray:
+def _column(value: ArrayLike, position: int) -> np.ndarray:
     try:
         array = to_numpy(value)
     except ValueError as ragged:

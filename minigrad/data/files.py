@@ -1,8 +1,8 @@
 """Files of data sets: found, checked, and downloaded.
 
 A file is taken only when its checksum is what it should be. One that is missing or damaged gives a `DataError`
-that says which, what was expected, what was found, and where to put a good one. After this file you can say
-where minigrad looks for data, and in which order.
+that says which, what was expected, what was found, and where to put a good one. `Places.searched` says where minigrad
+looks for data, and in which order.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from .dataset import DataError
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file as its authors published it, and its checksum once gunzipped, where there is such a one."""
+    """A file as its authors published it, and the checksum of its unpacked content if it is gzipped."""
 
     name: str
     md5: str
@@ -46,7 +46,7 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the files of one data set may lie, and where they can be had.
+    """Where the files of one data set may be found, and where they can be downloaded.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Places:
     root : path, optional
         The user's folder; the environment variable ``MINIGRAD_DATA`` unless given. Only read, never written to.
     download : bool
-        Whether a file that is nowhere may be fetched, into the cache.
+        Whether a file that is not found may be downloaded into the cache.
     """
 
     title: str
@@ -84,12 +84,12 @@ class Places:
         return [folder / name for folder in self.searched() if (folder / name).is_file()]
 
     def get(self, file: DataFile) -> Path:
-        """The path of a copy of `file` with the right checksum, downloaded where there is none yet.
+        """The path of a copy of `file` with the right checksum, downloaded if none is found.
 
         Raises
         ------
         DataError
-            The user's copy is damaged; or there is none, and none can be downloaded.
+            If the user's copy is damaged, or if no copy is found and none can be downloaded.
         """
         wrong: dict[Path, str] = {}
         for name, expected in file.versions().items():
@@ -176,7 +176,7 @@ def md5_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[io.BufferedWriter]:
-    """Write a file that appears under its name only once it is complete."""
+    """Write a file that appears under its name only when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     try:
@@ -189,5 +189,5 @@ def whole_file(path: Path) -> Iterator[io.BufferedWriter]:
 
 
 def first_line(failure: BaseException) -> str:
-    """What an exception says, in a line; its type where it says nothing."""
+    """The first line of an exception's message; the name of its type where the message is empty."""
     return (str(failure).strip().splitlines() or [type(failure).__name__])[0]

@@ -1,7 +1,6 @@
-"""File formats of data sets: IDX, CIFAR-10's binary records, JPEGs in an npz; with no pickle anywhere.
+"""File formats of data sets: IDX, CIFAR-10's binary records, JPEGs in an npz. None of them holds pickles.
 
-Each reader checks the header and the size of what it reads, and raises `DataError` where they are not right.
-After this file you can say what the bytes of an IDX file mean, and how CIFAR-10 lays out an image.
+Each reader checks the header and the size of what it reads, and raises `DataError` where they are wrong.
 """
 
 import contextlib
@@ -51,7 +50,7 @@ def read_idx(path: Path, shape: tuple[int | None, ...]) -> np.ndarray:
     Raises
     ------
     DataError
-        A header that is not IDX's, another shape than expected, too few or too many bytes.
+        A header that is not IDX's, another shape than expected, or another number of bytes.
     """
     content = read_bytes(path)
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_DTYPES:
@@ -107,7 +106,7 @@ def read_tar_members(path: Path, names: list[str]) -> list[bytes]:
 
 
 def read_jpeg_copy(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, str]:
-    """Decode CIFAR-10 from an npz file of JPEGs; kept decoded in the cache, where that can be written to.
+    """Decode CIFAR-10 from an npz file of JPEGs; the result is stored in the cache if that can be written to.
 
     The file holds, for each split, ``{split}_bytes`` (all JPEGs end to end), ``{split}_offsets`` (N + 1 starts)
     and ``{split}_labels``. Decoding takes some 0.5 s for 10,000 images; threads do not help, as images this
@@ -118,8 +117,8 @@ def read_jpeg_copy(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, str]
     images : uint8 array, shape (N, 3, 32, 32)
     labels : uint8 array, shape (N,)
     note : str
-        What the reader of a figure should know: "JPEG copy", or "JPEG copy, damaged", which is warned of too.
-        (JPEG has no checksums: a decoder makes garbled squares of garbled bytes, and says nothing.)
+        What a reader of results should know: "JPEG copy", or "JPEG copy, damaged", with a warning.
+        (JPEG has no checksums: a decoder turns damaged bytes into damaged squares without an error.)
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -141,7 +140,7 @@ def read_jpeg_copy(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, str]
             f"({len(content)}) do not fit together; expected rising offsets from 0 to the number of bytes, "
             "one more than labels. Get a fresh copy."
         )
-    images = _kept(
+    images = _cached(
         cache_folder() / "decoded" / f"{path.stem}-{split}-{md5_of(path)}.npy",
         (number, 3, 32, 32),
         lambda: _decode_jpegs(content.tobytes(), offsets, path),
@@ -150,12 +149,12 @@ def read_jpeg_copy(path: Path, split: str) -> tuple[np.ndarray, np.ndarray, str]
 
 
 def _jpeg_note(content: np.ndarray, path: Path) -> str:
-    # All other values but never 0x0D: that is a copy made in text mode, not chance.
+    # Where 0x0D alone never occurs, the file was copied in text mode: by chance it would not be missing.
     if not np.array_equal(np.flatnonzero(np.bincount(content, minlength=256) == 0), [0x0D]):
         return "JPEG copy"
     warnings.warn(
         f"{path}: damaged: not one byte 0x0D in {len(content)} bytes of JPEG, as after a copy in text mode that made "
-        "line feeds of carriage returns. Many images are garbled, and figures from them mean little. Get a fresh copy.",
+        "line feeds of carriage returns. Many images are garbled, and results from them mean little. Get a fresh copy.",
         stacklevel=4,
     )
     return "JPEG copy, damaged"
@@ -180,12 +179,12 @@ def _decode_jpegs(content: bytes, offsets: np.ndarray, path: Path) -> np.ndarray
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
-def _kept(path: Path, shape: tuple[int, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The bytes kept at `path`, or made and kept. A copy that cannot be read, or kept, is only slower."""
+def _cached(path: Path, shape: tuple[int, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array stored at `path`, or made and stored. Where reading or writing fails, it is made each time."""
     with contextlib.suppress(OSError, ValueError, EOFError):
-        kept = np.load(path, allow_pickle=False)
-        if kept.shape == shape and kept.dtype == np.uint8:
-            return kept
+        stored = np.load(path, allow_pickle=False)
+        if stored.shape == shape and stored.dtype == np.uint8:
+            return stored
     made = make()
     with contextlib.suppress(OSError), whole_file(path) as stream:
         np.save(stream, made, allow_pickle=False)

@@ -1,8 +1,7 @@
 """The loader: batches of a dataset, shuffled, augmented, and made ready while the last one is used.
 
-What comes out depends on three numbers only, the seed, the epoch and the batch's place in it: never on
-timing, prefetching, or what ran before. After this file you can say how a run that was stopped goes on
-with exactly the batches it would have had, and how a thread is stopped that waits for room.
+A batch depends on three numbers only: the seed, the epoch and the batch's place in it. Timing, prefetching and earlier
+passes do not change it, so a run that was stopped goes on with exactly the batches it would have had.
 """
 
 import math
@@ -10,14 +9,18 @@ import operator
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
 
+from minigrad.autograd.tensor import Tensor
+from minigrad.creation import tensor
+
+from .augmentation import Transform
 from .dataset import DataError, Dataset, to_numpy
-from .transforms import Transform
 
 Arrays = tuple[np.ndarray, ...]
+Made = TypeVar("Made")
 WORKER_NAME = "minigrad-prefetch"
 
 
@@ -30,12 +33,12 @@ class DataLoader:
         Anything with ``len(dataset)`` and ``dataset[i]``. One with ``gathers = True`` is asked for a whole
         batch at once (`ArrayDataset` is); any other sample by sample, and the samples are stacked.
     batch_size : int
-        Can be set anew at any time (`loader.batch_size = 256`): the next pass goes by it.
+        Can be changed at any time (`loader.batch_size = 256`); the next pass uses it.
     shuffle : bool
         Whether each epoch visits the samples in an order of its own.
     seed : int, optional
         Where shuffling and augmentation start from; drawn from the operating system unless given, and then
-        found in ``loader.seed``.
+        stored in ``loader.seed``.
     drop_last : bool
         Leave out the last batch of an epoch where it is smaller than the rest.
     prefetch : int
@@ -63,7 +66,7 @@ class DataLoader:
 
     Notes
     -----
-    Each ``for`` over the loader is one epoch, and the next one counts on, whether the first was finished or not.
+    Each ``for`` over the loader is one epoch, whether it is finished or not, and the next ``for`` is the next epoch.
     The order of epoch e is a permutation drawn from (seed, e): `set_epoch`, or `state_dict` and
     `load_state_dict`, make a new loader go on where another stopped.
 
@@ -97,7 +100,7 @@ class DataLoader:
         self.transform, self.mix = transform, mix
         self.device = device
         self._next = (0, 0)  # epoch and batch that the next pass starts from
-        self._pass: list[int] | None = None  # epoch, batches given out and their size, of the pass under way
+        self._pass: list[int] | None = None  # of the pass under way: epoch, batches given out, batch size
         if len(dataset) == 0:
             raise DataError("DataLoader: the dataset has 0 samples; expected at least 1. Was its file or split empty?")
         self.batch_size = batch_size
@@ -108,7 +111,7 @@ class DataLoader:
 
     @property
     def batch_size(self) -> int:
-        """How many samples are in a batch of the next pass; of the one under way the size stays."""
+        """How many samples are in a batch of the next pass; a pass under way keeps its size."""
         return self._batch_size
 
     @batch_size.setter
@@ -130,9 +133,7 @@ class DataLoader:
         samples = len(self.dataset)
         return samples // batch_size if self.drop_last else math.ceil(samples / batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        from minigrad import tensor
-
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         return self._batches(lambda arrays: tuple(tensor(array, device=self.device) for array in arrays))
 
     def batches(self) -> Iterator[Arrays]:
@@ -151,7 +152,7 @@ class DataLoader:
     def state_dict(self) -> dict[str, int]:
         """What a new loader needs in order to go on from here, also from the middle of an epoch.
 
-        Within a loop, batches already given out count as done. Plain whole numbers: fit for JSON.
+        Within a loop, batches already given out count as done. All values are Python ints, so JSON can hold them.
         """
         epoch, batch, size = self._pass or (*self._next, self.batch_size)
         if batch >= self._count(size):
@@ -164,7 +165,7 @@ class DataLoader:
         Raises
         ------
         DataError
-            A state that lacks a number, or one from the middle of an epoch with another batch size.
+            A state with a missing entry, or one from the middle of an epoch with another batch size.
         """
         expected = {"seed", "epoch", "batch", "batch_size"}
         if set(state) != expected:
@@ -183,14 +184,14 @@ class DataLoader:
         seed, epoch, batch = (_whole_number(name, state[name], least=0) for name in ("seed", "epoch", "batch"))
         self.seed, self._next = seed, (epoch, batch)
 
-    def _batches(self, convert: Callable[[Arrays], Any]) -> Generator[Any, None, None]:
+    def _batches(self, convert: Callable[[Arrays], Made]) -> Generator[Made, None, None]:
         epoch, first = self._next
         self._next = (epoch + 1, 0)
         size = self.batch_size
         place = self._pass = [epoch, first, size]
         order = self._order(epoch)
 
-        def make(batch: int) -> Any:
+        def make(batch: int) -> Made:
             return convert(self._read(order[batch * size : (batch + 1) * size], epoch, batch))
 
         numbers = range(first, len(self))
@@ -239,7 +240,7 @@ class DataLoader:
         )
 
 
-def prefetched(make: Callable[[int], Any], numbers: range, ahead: int) -> Generator[Any, None, None]:
+def prefetched(make: Callable[[int], Made], numbers: range, ahead: int) -> Generator[Made, None, None]:
     """``map(make, numbers)``, run by a thread that is up to `ahead` results in front of the consumer.
 
     What `make` raises is raised here, when its turn comes. Closing the generator, as leaving a ``for`` loop
@@ -272,7 +273,7 @@ def prefetched(make: Callable[[int], Any], numbers: range, ahead: int) -> Genera
         failure = None  # a traceback refers to this frame, which must not refer back
         stopped.set()
         room.release()
-        # Not started where the system had no thread left; and the garbage collector may close us from any thread.
+        # Not started if the system had no thread left; and the garbage collector may close the generator in any thread.
         if worker.ident is not None and worker is not threading.current_thread():
             worker.join()
 
@@ -302,7 +303,7 @@ def _stacked(samples: list[Arrays], rows: np.ndarray) -> Arrays:
     return tuple(np.stack(field) for field in zip(*samples, strict=True))
 
 
-def _whole_number(name: str, value: Any, *, least: int) -> int:
+def _whole_number(name: str, value: SupportsIndex, *, least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError:

@@ -1,6 +1,6 @@
 """Mixing samples: new samples between those of a batch, with labels to match.
 
-After this file you know why this is no `transform`: it changes the labels too, into probabilities.
+Mixing is not a `Transform`, because it changes the labels too, into probabilities.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def mixup(num_classes: int, alpha: float = 0.2, *, per_sample: bool = False) -> 
     ----------
     num_classes : int
     alpha : float
-        0 mixes nothing, 1 takes every share alike; the paper uses 0.1 to 0.4 on ImageNet, 1 on CIFAR-10.
+        0 mixes nothing, 1 makes every share equally likely; the paper uses 0.1 to 0.4 on ImageNet, 1 on CIFAR-10.
     per_sample : bool
         Draw a share for each sample; otherwise, as in the paper's code, one for the batch.
 

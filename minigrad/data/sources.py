@@ -2,7 +2,7 @@
 
 `digits` comes with the package. The others are looked for in a folder of yours (``root=``, or the environment
 variable ``MINIGRAD_DATA``), then in the cache, then downloaded into the cache, and their checksums verified.
-After this file you can say where each data set comes from, under which terms, and how it is split.
+The table and the functions say where each data set comes from, under which terms, and how it is split.
 """
 
 import os
@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from . import formats
 from .dataset import ArrayDataset, DataError
@@ -29,7 +29,7 @@ CIFAR_PARTS = {
 
 @dataclass(frozen=True)
 class Source:
-    """What is known of a data set: its name, classes, where its files are, and what each should be."""
+    """A data set: its name, its classes, where its files are found, and their checksums."""
 
     title: str
     classes: tuple[str, ...]
@@ -161,7 +161,7 @@ def digits(train: bool = True, size: int = 8) -> ArrayDataset:
 
 
 def mnist(
-    train: bool = True, root: PathLike | None = None, *, download: bool = True, dtype: Any = np.float32
+    train: bool = True, root: PathLike | None = None, *, download: bool = True, dtype: DTypeLike = np.float32
 ) -> ArrayDataset:
     """MNIST: 60,000 handwritten digits to train on, 10,000 to test on, 28x28, grey.
 
@@ -194,7 +194,7 @@ def mnist(
 
 
 def fashion_mnist(
-    train: bool = True, root: PathLike | None = None, *, download: bool = True, dtype: Any = np.float32
+    train: bool = True, root: PathLike | None = None, *, download: bool = True, dtype: DTypeLike = np.float32
 ) -> ArrayDataset:
     """Fashion-MNIST: 60,000 + 10,000 pictures of clothes in MNIST's format, and harder.
 
@@ -209,11 +209,11 @@ def fashion_mnist(
 
 
 def mnist_t10k(
-    train: bool = True, root: PathLike | None = None, *, download: bool = True, dtype: Any = np.float32
+    train: bool = True, root: PathLike | None = None, *, download: bool = True, dtype: DTypeLike = np.float32
 ) -> ArrayDataset:
     """MNIST's 10,000 test images alone: the first 8,000 to train on, the last 2,000 to test on.
 
-    A seventh of the download, for quick runs. Figures from it are not MNIST's: say "MNIST t10k, 8,000/2,000".
+    A seventh of the download, for quick runs. Results on it are not results on MNIST: say "MNIST t10k, 8,000/2,000".
     Parameters, result and errors are those of `mnist`.
     """
     whole = _idx_dataset("mnist", False, root, download, dtype)
@@ -225,7 +225,7 @@ def mnist_t10k(
 
 
 def cifar10(
-    train: bool = True, root: PathLike | None = None, *, download: bool = True, dtype: Any = np.float32
+    train: bool = True, root: PathLike | None = None, *, download: bool = True, dtype: DTypeLike = np.float32
 ) -> ArrayDataset:
     """CIFAR-10: 50,000 + 10,000 small colour photographs, 32x32, of ten things.
 
@@ -242,8 +242,8 @@ def cifar10(
     -------
     ArrayDataset
         ``images`` shape (N, 3, 32, 32), RGB; ``labels`` int64, shape (N,). From a JPEG copy, ``name`` and ``note``
-        say so: the images are not quite the original's, and figures from them should tell. A copy found to be damaged
-        is warned of, and has "JPEG copy, damaged" there.
+        say so: the images differ a little from the original's, so say it beside results. For a damaged copy there is
+        a warning, and "JPEG copy, damaged" stands there.
 
     Raises
     ------
@@ -300,7 +300,7 @@ def _embedded_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return archive["images"], archive["labels"], archive["in_test"]
 
 
-def _idx_dataset(key: str, train: bool, root: PathLike | None, download: bool, dtype: Any) -> ArrayDataset:
+def _idx_dataset(key: str, train: bool, root: PathLike | None, download: bool, dtype: DTypeLike) -> ArrayDataset:
     source = SOURCES[key]
     places = source.places(root, download)
     part, number = ("train", 60_000) if train else ("test", 10_000)
@@ -338,7 +338,7 @@ def _cifar10_bytes(places: Places, archive: DataFile, train: bool) -> tuple[np.n
     return *formats.read_cifar_records(formats.read_tar_members(path, parts), str(path)), ""
 
 
-def _as_dtype(images: np.ndarray, dtype: Any) -> np.ndarray:
+def _as_dtype(images: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     if np.dtype(dtype) == np.uint8:
         return images
     if np.dtype(dtype).kind == "f":

@@ -1,9 +1,9 @@
 """A picture of what was computed: ops, the tensors they started from, and the shapes that travel between them.
 
-After this file you know what the record behind a tensor holds and what it does not: a `Node` knows its op, its shape
-and its parents, but no values except those its derivative rules asked for. So a drawing shows exactly what `backward`
-will walk, from the tensors you made (boxes) through the ops (ovals) to the outputs; constants, which no gradient
-reaches, are small grey boxes, and are anonymous once a backward pass has freed what was saved.
+After this file you know what the graph behind a tensor stores: a `Node` knows its op, its shape and its parents, and of
+values only those that its derivative rules asked for. So a drawing shows exactly what `backward` will walk, from the
+tensors you made (boxes) through the ops (ovals) to the outputs. Constants, which no gradient reaches, are small grey
+boxes; their values are unknown after a backward pass has freed what was saved.
 """
 
 from __future__ import annotations
@@ -11,20 +11,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import graphviz
 
 from minigrad.autograd.errors import GradientError
 from minigrad.autograd.node import Node
+from minigrad.autograd.plan import Op
 from minigrad.autograd.tensor import Tensor
 from minigrad.backend import is_array
 from minigrad.graph.labels import header, lines, value_text
 from minigrad.graph.rendering import Drawing
 from minigrad.graph.values import on_host
 
+
+class Named(Protocol):
+    """Anything with named parameters, such as a Module."""
+
+    def named_parameters(self) -> Iterable[tuple[str, Tensor]]: ...
+
+
+Parameters = Named | Mapping[str, Tensor]
+
 FONT = "Helvetica,Arial,sans-serif"
-COMMUTATIVE = {"add", "multiply", "maximum", "minimum", "logaddexp"}  # all other ops `f(a, b)` say which is which
+COMMUTATIVE = {"add", "multiply", "maximum", "minimum", "logaddexp"}  # edges into other ops `f(a, b)` say which it is
 INK, MUTED = "#1f2937", "#6b7280"
 
 
@@ -54,32 +64,32 @@ def draw(
     outputs: Tensor | Iterable[Tensor],
     *,
     name: str | None = None,
-    params: Any = None,
+    params: Parameters | None = None,
     values: bool = False,
     derivatives: bool = False,
     direction: str = "TB",
     legend: bool = True,
     max_nodes: int = 300,
 ) -> Drawing:
-    """Draw the record behind one or more tensors; shows itself in a notebook, `.source` is its DOT text.
+    """Draw the graph behind one or more tensors; it shows itself in a notebook, and `.source` is its DOT text.
 
     Parameters
     ----------
     outputs : Tensor or list of Tensors
-        What was computed, a loss for example. The graph behind all of them is one drawing.
+        The results, such as a loss. All of them are in one drawing.
     name : str
         A title above the graph.
     params : module, or dict of Tensors by name
         Tensors to draw as parameters and under these names; a module's `named_parameters()` are taken.
     values : bool
-        Also show the numbers that the record holds: outputs, saved values, and gradients of leaves after `backward`.
-        Numbers on a GPU are copied to the host for it.
+        Also show the values that the graph stores: outputs, saved values, and gradients of leaves after `backward`.
+        Values on a GPU are copied to the host for it.
     derivatives : bool
         Also show each op's local derivative. (In an SVG it is in the tooltip anyway.)
     direction : 'TB' or 'LR'
         Downwards or to the right.
     legend : bool
-        Say below the graph what the colours mean.
+        Say above the graph what the colours mean.
     max_nodes : int
         Of a larger graph the part nearest to the outputs is drawn, and a dashed box says how much is missing.
 
@@ -88,7 +98,7 @@ def draw(
     TypeError
         For anything that is not a Tensor.
     GradientError
-        For a tensor without a record: nothing in it needs a gradient.
+        For a tensor without a graph: nothing that it was computed from needs a gradient.
     """
     if direction not in ("TB", "LR"):
         raise ValueError(f"draw: direction={direction!r}; expected 'TB' (downwards) or 'LR' (to the right).")
@@ -101,20 +111,20 @@ def draw(
     return picture.finish(name, legend)
 
 
-def save(drawing: Drawing | Tensor | Iterable[Tensor], path: str | Path, **options) -> Path:
+def save(drawing: Drawing | Tensor | Iterable[Tensor], path: str | Path, **options: Any) -> Path:
     """Write a drawing, or `draw(tensor, **options)`, to a file: .dot text, or a .svg or .png picture; returns the path.
 
     Text needs nothing installed; a picture needs Graphviz or graphviz-pure, and DrawingError says how to get it.
     """
     if isinstance(drawing, Drawing) and options:
-        raise TypeError(f"save: the options {sorted(options)} are draw's, and this is drawn already.")
+        raise TypeError(f"save: the options {sorted(options)} belong to draw; this is a finished drawing.")
     return (drawing if isinstance(drawing, Drawing) else draw(drawing, **options)).save_as(path)
 
 
-# --- what is asked for ---
+# --- the arguments ---
 
 
-def _checked(outputs) -> list[Tensor]:
+def _checked(outputs: Any) -> list[Tensor]:
     outputs = list(outputs) if isinstance(outputs, (tuple, list)) else [outputs]
     if not outputs:
         raise ValueError("draw: an empty list; give at least one tensor that was computed.")
@@ -124,7 +134,7 @@ def _checked(outputs) -> list[Tensor]:
             raise TypeError(f"draw: expected a Tensor or a list of Tensors, got {type(tensor).__name__}{hint}.")
         if tensor.node is None:
             raise GradientError(
-                f"draw: this tensor of shape {tensor.shape} has no record: nothing behind it needs a gradient. "
+                f"draw: this tensor of shape {tensor.shape} has no graph: nothing behind it needs a gradient. "
                 "Create the inputs with requires_grad=True, and compute outside of no_grad()."
             )
     return outputs
@@ -146,7 +156,7 @@ def names_of(params: Any, asker: str) -> dict[Node, str]:
 
 
 def walk(roots: Iterable[Node]) -> list[Node]:
-    """Every node that the roots depend on, oldest first. No recursion: a chain may be as long as it likes."""
+    """Every node that the roots depend on, oldest first. No recursion, so a chain of any length will do."""
     stack = list(dict.fromkeys(roots))
     found = set(stack)
     while stack:
@@ -174,7 +184,7 @@ def _nearest(nodes: list[Node], limit: int) -> set[Node]:
 
 
 class _Picture:
-    """The DOT statements as they come about."""
+    """The DOT statements, added node by node."""
 
     def __init__(self, outputs: list[Tensor], names: dict[Node, str], direction: str, values: bool, derivatives: bool):
         self.outputs, self.names, self.values, self.derivatives = outputs, names, values, derivatives
@@ -230,10 +240,10 @@ class _Picture:
                 self.connect(parent, id, argument, shape, _head(op, argument))
 
     def constant(self, node: Node, position: int, argument: str) -> None:
-        """An argument that no gradient reaches; its value is known where a rule asked for it, and until `backward`."""
+        """An argument that no gradient reaches; its value is known if a rule asked for it, and until `backward`."""
         value, is_known = _saved_argument(node, position)
         if value is None and (is_known or node.plan.op.defaults.get(argument, ...) is None):
-            return  # an argument that may be left out, and was, as far as the record says
+            return  # an optional argument that was left out, as far as the graph says
         key = id(value) if is_array(value) else (node, position)
         if key not in self.constants:
             self.constants[key] = f"c{len(self.constants)}"
@@ -256,12 +266,12 @@ class _Picture:
         rows = [(title, INK), (f"{node.shape} {node.dtype}", MUTED)]
         if self.values and value is not None:
             rows.append((value_text(on_host(value)), MUTED))
-        keeper = node.grad_owner and node.grad_owner()
-        if self.values and keeper is not None and keeper.grad is not None:
-            rows.append((f"grad {value_text(on_host(keeper.grad.data))}", MUTED))
+        owner = None if node.grad_owner is None else node.grad_owner()
+        if self.values and owner is not None and owner.grad is not None:
+            rows.append((f"grad {value_text(on_host(owner.grad.data))}", MUTED))
         return lines(*rows)
 
-    def add(self, id: str, kind: str, label: str, tooltip: str = "", **attributes) -> None:
+    def add(self, id: str, kind: str, label: str, tooltip: str = "", **attributes: str) -> None:
         look = LOOKS[kind]
         self.kinds.add(kind)
         tooltip = graphviz.escape(tooltip or look.meaning)
@@ -269,7 +279,7 @@ class _Picture:
         self.graph.node(id, label, **attributes)
 
     def connect(self, start: Node, end: str, argument: str, shape: str = "", head: Mapping[str, str] = NOTHING) -> None:
-        """An edge, with the shape that travels along it where no box at its ends says so already."""
+        """An edge, with the shape of its value unless a box at one of its ends shows it."""
         weight = "1" if start.plan is None else "8"  # the path through the ops runs straight, leaves stand beside it
         label = f" {shape} " if shape else None
         attributes = {"tooltip": graphviz.escape(argument), "weight": weight, **head}
@@ -282,26 +292,26 @@ class _Picture:
         return self.graph
 
 
-def _head(op: Any, argument: str) -> dict[str, str]:
+def _head(op: Op, argument: str) -> dict[str, str]:
     """Which argument an edge is, written at its end: for `a - b` and the like, where order matters."""
     if not _is_infix(op) or op.name in COMMUTATIVE:
         return {}
     return {"headlabel": graphviz.escape(argument), "labelfontsize": "8", "labeldistance": "1.4"}
 
 
-def _is_infix(op: Any) -> bool:
-    """Whether the op's arguments are just called a and b, or y and x."""
+def _is_infix(op: Op) -> bool:
+    """Whether the op's two arguments have names of one letter, such as a and b."""
     return op.arity == 2 and all(len(name) == 1 for name in op.argument_names)
 
 
 def _roomy(symbol: str, rows: int) -> dict[str, str]:
-    """A short sign stands large in a circle."""
+    """A short symbol is drawn large in a circle."""
     if rows > 1 or len(symbol) > 2:
         return {}
     return {"shape": "circle", "fixedsize": "true", "width": "0.42", "fontsize": "15"}
 
 
-# --- values that the record happens to hold ---
+# --- values that the graph stores ---
 
 
 def _saved_argument(node: Node, position: int) -> tuple[Any, bool]:

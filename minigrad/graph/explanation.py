@@ -1,8 +1,8 @@
 """A backward pass written out: every step with its numbers, as one would do it by hand.
 
 After this file you know that a backward pass is no more than this: latest step first, the gradients that arrived at a
-value are added up, each rule of the step turns the sum into a gradient of one argument, and what broadcasting repeated
-is summed. The numbers come from the rules that `backward` runs; nothing is differentiated here a second time.
+value are added up, each rule of the step turns the sum into the gradient of one argument, and the gradient of an
+argument that was broadcast is summed over its copies. The numbers come from the rules that `backward` runs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from minigrad.autograd.arguments import node_of, seed
 from minigrad.autograd.contributions import unbroadcast
@@ -21,7 +22,7 @@ from minigrad.autograd.node import Node
 from minigrad.autograd.saved import check_versions, restored
 from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, namespace
-from minigrad.graph.drawing import names_of, walk
+from minigrad.graph.drawing import Parameters, names_of, walk
 from minigrad.graph.values import UNKNOWN, Values, on_host
 from minigrad.graph.wording import WIDTH, Names, formula, grad, guarded, is_large, local_text, number_text, sum_text
 
@@ -44,7 +45,12 @@ class Explanation:
 
 
 def explain(
-    output: Tensor, gradient: Any = None, *, params: Any = None, limit: int = 300, **names: Tensor
+    output: Tensor,
+    gradient: ArrayLike | None = None,
+    *,
+    params: Parameters | None = None,
+    limit: int = 300,
+    **names: Tensor,
 ) -> Explanation:
     """Write out how the gradients of a small expression come about, with all numbers.
 
@@ -56,18 +62,18 @@ def explain(
     ----------
     output : Tensor
     gradient : Tensor or array of the output's shape
-        What to start from; may be left out for a single number, where it is 1.
+        The gradient to start from; optional for a single number, where it is 1.
     params : module, or dict of Tensors by name
         Names for parameters, as `graph.draw` takes them.
     limit : int
         The number of steps up to which a pass is written out.
     names : Tensors
-        What to call them: leaves, constants, results on the way. All others are called by their `name`, or by a letter.
+        Names for leaves, constants and intermediate results. All others are called by their `name`, or by a letter.
 
     Raises
     ------
     GradientError
-        For a tensor without a record, or one whose saved values a backward pass has freed.
+        For a tensor without a graph, or one whose saved values a backward pass has freed.
     ValueError
         For more than `limit` steps, or a name for a tensor that the output was not computed from.
     """
@@ -91,11 +97,11 @@ def explain(
     return Explanation(text, {called[node]: Tensor(added_up(arrived[node])) for node in leaves})
 
 
-def _check_names(names: Mapping[str, Any], nodes: list[Node]) -> None:
+def _check_names(names: Mapping[str, object], nodes: list[Node]) -> None:
     known = set(nodes)
     for name, tensor in names.items():
         if not isinstance(tensor, Tensor):
-            raise TypeError(f"explain: {name}= is to name a Tensor, got {type(tensor).__name__}.")
+            raise TypeError(f"explain: {name}= must be a Tensor, got {type(tensor).__name__}.")
         if tensor.node is not None and tensor.node not in known:
             raise ValueError(f"explain: the output was not computed from the tensor given as {name}=; leave it out.")
 
@@ -128,9 +134,10 @@ class Step:
 
 
 def walk_back(nodes: list[Node], root: Node, start: Array) -> tuple[list[Step], dict[Node, list[Array]]]:
-    """The steps of a backward pass, latest first, and the gradients that arrived at each node, in their order.
+    """The steps of a backward pass, latest first, and the gradients that arrived at each node, in order of arrival.
 
-    It is `autograd._Pass` without what makes that fast. `nodes` are all that led to `root`, oldest first.
+    It is the pass of `autograd/reverse.py` without what makes that fast. `nodes` are all that led to `root`, oldest
+    first.
     """
     arrived, steps = {root: [start]}, []
     for node in reversed(nodes):
@@ -145,6 +152,7 @@ def walk_back(nodes: list[Node], root: Node, start: Array) -> tuple[list[Step], 
 
 
 def added_up(gradients: list[Array]) -> Array:
+    """The sum of the gradients that arrived at one value."""
     total = gradients[0]
     for gradient in gradients[1:]:
         total = total + gradient
@@ -152,7 +160,7 @@ def added_up(gradients: list[Array]) -> Array:
 
 
 def _share(node: Node, position: int, local: Array | None, result: Array) -> Share:
-    """A rule's result, and it in the shape and dtype of its argument."""
+    """A rule's result, and the same in the shape and dtype of its argument."""
     parent = node.parents[position]
     value = result if result.shape == parent.shape else unbroadcast(result, parent.shape)
     return Share(position, local, result, value.astype(parent.dtype))
@@ -200,7 +208,7 @@ class _Text:
             yield f"Hooks are not called here; backward() calls those of {', '.join(hooked)}."
         words = (word for node in nodes if node.plan is not None for word in self.names.arguments(node).values())
         if "const" in words:
-            yield "const: a constant that no rule asked for, so the record does not hold it."
+            yield "const: a constant that no rule asked for, so the graph does not store it."
 
     def forward(self, nodes: list[Node]) -> Iterator[str]:
         shown = set()
@@ -231,7 +239,7 @@ class _Text:
         return f"{self.names[node]} = {formula(node, list(self.names.arguments(node).values()))}"
 
     def legend(self, steps: list[Step]) -> str:
-        """What the signs mean, on the example of the last step to be written."""
+        """What the symbols mean, shown on the last step to be written."""
         for step in reversed(steps):
             for share in step.shares:
                 c, a = self.names[step.node], self.names[step.node.parents[share.position]]
@@ -285,7 +293,7 @@ class _Text:
 
 
 def _is_product(step: Step, share: Share) -> bool:
-    """Whether what was handed on is gradient times local derivative: where 0 meets infinity, it need not be."""
+    """Whether the result is gradient times local derivative; where 0 meets infinity, it need not be."""
     if share.local is None:
         return False
     product = on_host(step.gradient * share.local)
@@ -293,7 +301,7 @@ def _is_product(step: Step, share: Share) -> bool:
 
 
 def _once(array: Array) -> Any:
-    """The number that all elements are, if they are all one."""
+    """The number that all elements equal, or the array where they differ."""
     flat = on_host(array).reshape(-1)
     return flat[0] if flat.size and (flat == flat[0]).all() else array
 

@@ -1,12 +1,14 @@
 """Text in a drawing: made safe for DOT's HTML-like labels, and short.
 
-A label passes through three readers, each with special signs of its own: DOT (which counts < and >), XML (which knows &
-and forbids most control characters), and Graphviz's escape strings (where a backslash and N mean the node's name).
+A label passes through three readers, each with special characters of its own: DOT (which counts < and >), XML (which
+knows & and forbids most control characters), and Graphviz's escape strings (where a backslash and N mean the node's
+name).
 """
 
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ LONGEST = 60
 
 
 def safe(text: str) -> str:
-    """`text` as it may stand in an HTML-like label: to be read, never to be understood. New lines stay new lines."""
+    """`text` escaped for an HTML-like label, so that no sign in it is read as markup. Line breaks are preserved."""
     text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
     return "<BR/>".join(_safe_line(line) for line in text.split("\n"))
 
@@ -45,7 +47,7 @@ def value_text(array: np.ndarray) -> str:
     return f"all {_number(low)}" if low == high else f"from {_number(low, 3)} to {_number(high, 3)}"
 
 
-def _number(value, digits: int = 6) -> str:
+def _number(value: Any, digits: int = 6) -> str:
     return f"{value:.{digits}g}" if isinstance(value, (float, np.floating)) else str(value)
 
 

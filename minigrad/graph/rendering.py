@@ -1,14 +1,16 @@
-"""From DOT text to a picture: which program draws it, and what happens where none is installed.
+"""From DOT text to a picture: which program draws it, and what happens if none is installed.
 
-After this file you know that a `Drawing` is a `graphviz.Digraph`, that its DOT text needs nothing installed, and that
-a picture is drawn by Graphviz's `dot` or, failing that, by the pip package graphviz-pure, a program that does the same.
+A `Drawing` is a `graphviz.Digraph`. Its DOT text needs no program; a picture is drawn by Graphviz's `dot` or, if that
+is not installed, by the pip package graphviz-pure, a program that does the same.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sysconfig
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +32,25 @@ class Drawing(graphviz.Digraph):
     """A `graphviz.Digraph` that shows itself in notebooks, with `dot` or without.
 
     `source` is its DOT text. `pipe(format="svg")` and `render(...)` are Graphviz's; they fall back to graphviz-pure,
-    and raise DrawingError where there is neither. `save_as(path)` writes text or a picture, by the suffix.
+    and raise DrawingError if neither is installed. `save_as(path)` writes text or a picture, by the suffix.
     """
 
-    def pipe(self, format=None, *args, encoding=None, **options) -> Any:
+    def pipe(self, format: str | None = None, *args: Any, encoding: str | None = None, **options: Any) -> Any:
         """The picture as bytes, or as text with `encoding`, in `format` ('svg', 'png'...)."""
         if shutil.which("dot"):
             return super().pipe(format, *args, encoding=encoding, **options)
         picture = _draw_pure(self.source, format or self.format, options.get("engine") or self.engine)
         return picture if encoding is None else picture.decode(encoding)
 
-    def render(self, filename=None, directory=None, view=False, cleanup=False, format=None, **options) -> str:
+    def render(
+        self,
+        filename: str | os.PathLike[str] | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        view: bool = False,
+        cleanup: bool = False,
+        format: str | None = None,
+        **options: Any,
+    ) -> str:
         """Write the DOT text and, beside it, the picture; returns the picture's path."""
         if shutil.which("dot"):
             return super().render(filename, directory, view, cleanup, format, **options)
@@ -70,13 +80,15 @@ class Drawing(graphviz.Digraph):
         return path
 
     def _repr_svg_(self) -> str | None:
-        """The picture for a notebook; None where nothing is installed that draws."""
+        """The picture for a notebook; None if no program that draws is installed."""
         try:
             return self.pipe("svg", encoding="utf-8")
         except DrawingError:
             return None
 
-    def _repr_mimebundle_(self, include=None, exclude=None, **options) -> dict[str, Any]:
+    def _repr_mimebundle_(
+        self, include: Iterable[str] | None = None, exclude: Iterable[str] | None = None, **options: Any
+    ) -> dict[str, Any]:
         try:
             return super()._repr_mimebundle_(include, exclude, **options)
         except DrawingError as error:

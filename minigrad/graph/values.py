@@ -1,8 +1,8 @@
-"""The numbers of a forward pass, found again from its record.
+"""The values of a forward pass, recovered from its graph.
 
-A node keeps no value but those its rules named, so a record holds only some of the numbers that were computed. After
-this file you know where the others come from: leaves that are still alive have theirs, ops are run again on known
-arguments, and a constant that no rule asked for, as the 1 in `x + 1`, is worked out from the result and tried.
+A node stores only the values that its rules named. The others are recovered: leaves that are still alive have theirs,
+ops are run again on known arguments, and a constant that no rule asked for, such as the 1 in `x + 1`, is solved for and
+tried.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from minigrad.autograd.node import Node, leaf_was_written_since
 from minigrad.backend import Array, is_array, namespace, to_device
 
 UNKNOWN: Any = type("Unknown", (), {"__repr__": lambda self: "UNKNOWN"})()
-"""In the place of a number that cannot be found. (None is a value: that of an argument left out.)"""
+"""Stands for a value that cannot be recovered. (None is a value: that of an argument left out.)"""
 
 SOLUTIONS: dict[tuple[str, int], Callable] = {
     ("add", 0): lambda out, b: out - b,
@@ -29,20 +29,20 @@ SOLUTIONS: dict[tuple[str, int], Callable] = {
     ("divide", 1): lambda out, a: a / out,
     ("negative", 0): lambda out: -out,
 }
-"""An argument from the result and the other argument, for ops whose rules leave arguments out."""
+"""How an argument follows from the result and the other argument, for ops whose rules do not name it."""
 
-ROUNDED_UP_TO = 100  # elements: larger constants are not looked at number by number
+ROUNDED_UP_TO = 100  # elements: larger constants are not rounded element by element
 
 
 class Values:
-    """The values of the nodes of a record, and of the constant arguments of its ops, as far as they can be found.
+    """The values of the nodes of a graph, and of the constant arguments of its ops, as far as they can be recovered.
 
     Parameters
     ----------
     nodes : list of Nodes
-        A whole record, oldest first.
+        A whole graph, oldest first.
     computed : arrays by Node
-        Results that are at hand, that of the output for one.
+        Results that are known, such as the output.
     candidates : arrays
         Constants that may have been used.
     """
@@ -53,17 +53,17 @@ class Values:
         self.constants: dict[tuple[Node, int], Any] = {}
         self._collect_saved()
         self.of.update(computed)
-        recorded = dict(self.of)
+        saved = dict(self.of)
         self._read_leaves()
         self._run_again()
-        if not self._agree(computed):  # a leaf was given other data since, or an op is not a function
-            self.of = recorded
+        if not self._agree(computed):  # a leaf has other data since, or an op gives other results each time
+            self.of = saved
             return
         self._solve()
         self._run_again()
 
     def arguments(self, node: Node) -> list[Any]:
-        """The values of the arguments of a node's op; UNKNOWN for those that cannot be found."""
+        """The values of the arguments of a node's op; UNKNOWN for those that cannot be recovered."""
         return [
             self.constants.get((node, position), UNKNOWN) if parent is None else self.of.get(parent, UNKNOWN)
             for position, parent in enumerate(node.parents)
@@ -88,7 +88,7 @@ class Values:
             self.of[parent] = value
 
     def _read_leaves(self) -> None:
-        """Leaves that are alive, and were not written to since they were used."""
+        """Values of leaves that are alive and were not written to since they were used."""
         first_use = {parent: node for node in reversed(self.nodes) for parent in node.parents}
         for node in self.nodes:
             tensor = node.grad_owner and node.grad_owner()
@@ -98,7 +98,7 @@ class Values:
                 self.of.setdefault(node, tensor.data)
 
     def _run_again(self) -> None:
-        """Results of ops all of whose arguments are known, oldest first."""
+        """Compute the results of ops whose arguments are all known, oldest first."""
         for node in self.nodes:
             if node not in self.of and node.plan is not None:
                 out = run_again(node, self.arguments(node))
@@ -106,7 +106,7 @@ class Values:
                     self.of[node] = out
 
     def _agree(self, computed: Mapping[Node, Array]) -> bool:
-        """Whether the results at hand follow from what was found."""
+        """Whether the known results follow from the values recovered so far."""
         for node, value in computed.items():
             again = run_again(node, self.arguments(node))
             if again is not UNKNOWN and not np.allclose(on_host(again), on_host(value), rtol=1e-3, equal_nan=True):
@@ -114,7 +114,7 @@ class Values:
         return True
 
     def _solve(self) -> None:
-        """Single unknown arguments, from the results: latest first, so that one leads to the next."""
+        """Solve for single unknown arguments, latest op first, so that one leads to the next."""
         for node in reversed(self.nodes):
             arguments = self.arguments(node)
             missing = [position for position, value in enumerate(arguments) if value is UNKNOWN]
@@ -125,12 +125,12 @@ class Values:
 
 
 def run_again(node: Node, arguments: list[Any]) -> Any:
-    """What the op's forward makes of these arguments; UNKNOWN where one of them is, or an option."""
+    """The result of the op's forward for these arguments; UNKNOWN if one of them or an option is."""
     op, saved = node.plan.op, saved_by_name(node)
     options = [saved.get(name, UNKNOWN) for name in op.options]
     if any(value is UNKNOWN for value in (*arguments, *options)):
         return UNKNOWN
-    if any(callable(value) for value in options):  # which may do something when it is called
+    if any(callable(value) for value in options):  # calling it again may have side effects
         return UNKNOWN
     out = op.forward(*arguments, **dict(zip(op.options, options, strict=True)))
     return out[0] if op.residuals else out
@@ -166,16 +166,17 @@ def _fits(array: Array, shape: tuple[int, ...]) -> bool:
 
 
 def rounded(array: Array, digits: int) -> Array:
-    """To so many significant digits, element by element."""
+    """The array rounded to so many significant digits."""
     host = on_host(array)
     numbers = [float(f"{value:.{digits}g}") for value in host.reshape(-1)]
     return namespace(array).asarray(np.reshape(numbers, host.shape), dtype=host.dtype)[()]
 
 
 def saved_by_name(node: Node) -> dict[str, Any]:
-    """What a node saved for its rules; nothing for a leaf, or once a backward pass has freed it."""
+    """What a node saved for its rules; empty for a leaf, or after a backward pass has freed it."""
     return {} if node.plan is None or node.saved is None else dict(zip(node.plan.names, node.saved, strict=True))
 
 
 def on_host(value: Any) -> np.ndarray:
+    """A value as a NumPy array on the host."""
     return np.asarray(to_device(value, "cpu") if is_array(value) else value)

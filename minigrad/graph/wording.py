@@ -1,7 +1,7 @@
 """The words of an explanation: a name for everything, numbers kept short, and steps written as formulas.
 
-After this file you know how a record becomes readable: values are called as the caller says or by letters, `c = a * b`
-is the op's symbol between them, and the local derivative that an op states (`local="b, a"`) is put in the call's words.
+Values have the names that the caller gave or letters, `c = a * b` is the op's symbol between them, and the local
+derivative that an op states (`local="b, a"`) is written with the names of this call.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from minigrad.backend import Array, is_array
 from minigrad.graph.labels import value_text
 from minigrad.graph.values import UNKNOWN, Values, on_host, saved_by_name
 
-SMALL = 12  # elements: of larger tensors the first numbers and the shape are shown
-WIDTH = 110  # characters: what would be longer is said without the numbers in the middle, or on two lines
+SMALL = 12  # elements: of larger tensors the first elements and the shape are shown
+WIDTH = 110  # characters: longer lines leave out the numbers in the middle, or are split
 LETTERS = "abcefghijklmnopqrstuvwxyz"  # no d: da is the gradient of a
 INFIX = ("+", "-", "*", "/", "^", "%", "@")
 FORMS = {"negative": "-{}", "square": "{}^2", "reciprocal": "1/{}"}
@@ -30,7 +30,7 @@ COUNTS = ("no", "one", "two", "three", "four", "five", "six")
 
 
 class Names:
-    """What nodes and constants are called: as the caller says, as they say themselves, or by letters."""
+    """Names of nodes and constants: those that the caller gave, their own `name`, or letters."""
 
     def __init__(self, nodes: list[Node], values: Values, params: Mapping[Node, str], names: Mapping[str, Tensor]):
         given = {**params, **{tensor.node: name for name, tensor in names.items() if tensor.node}}
@@ -51,7 +51,7 @@ class Names:
         return self.nodes[node]
 
     def arguments(self, node: Node) -> dict[str, str]:
-        """What each argument of a step is called, by the name it has in the op; without those that were left out."""
+        """What each argument of a step is called, by its name in the op; without optional ones that were left out."""
         op, words = node.plan.op, {}
         for position, value in enumerate(self.values.arguments(node)):
             name, parent = op.argument_name(position), node.parents[position]
@@ -62,7 +62,7 @@ class Names:
             elif value is UNKNOWN and op.defaults.get(name, ...) is not None:
                 word = "const"
             elif value is None or value is UNKNOWN:
-                continue  # left out, as far as the record says
+                continue  # left out, as far as the graph says
             else:
                 word = number_text(value)
             words[f"{name}{position}" if op.variadic else name] = word
@@ -81,7 +81,7 @@ def _constants(values: Values, given: Mapping[str, Array], taken: set[str]) -> d
 
 
 def _first_free(wanted: Sequence[str], stem: str, taken: set[str]) -> str:
-    """The first of the wanted names, or of stem1, stem2..., that is not taken; it is then."""
+    """The first of the wanted names, or of stem1, stem2..., that is not taken yet; it is marked as taken."""
     for name in wanted:
         if name not in taken:
             break
@@ -100,7 +100,7 @@ def grad(name: str) -> str:
 
 
 def number_text(value: Any) -> str:
-    """A number; a small tensor whole; of a larger one the first numbers and the shape."""
+    """A number; all elements of a small tensor; the first elements and the shape of a larger one."""
     array = on_host(value)
     array = array + 0 if array.dtype.kind == "f" else array  # no minus before a zero
     if is_large(array):
@@ -119,6 +119,7 @@ def _element(value: Any) -> str:
 
 
 def is_large(value: Any) -> bool:
+    """Whether a tensor has too many elements to show them all."""
     return getattr(value, "size", 1) > SMALL
 
 
@@ -142,7 +143,7 @@ def sum_text(parts: list[Array], total: Array) -> str:
 
 
 def formula(node: Node, arguments: Sequence[str]) -> str:
-    """A step as one writes it, with these words for its arguments."""
+    """A step as a formula, with these words for its arguments."""
     op = node.plan.op
     if op.name in FORMS:
         return FORMS[op.name].format(guarded(arguments[0]))
@@ -156,7 +157,7 @@ def formula(node: Node, arguments: Sequence[str]) -> str:
 
 
 def _options(node: Node) -> Iterator[str]:
-    """The options that were given, as far as the record has them and they are short."""
+    """The options that were given, if the graph stores them and their text is short."""
     saved = saved_by_name(node)
     for name, default in node.plan.op.options.items():
         value = saved.get(name)
@@ -177,12 +178,12 @@ def _index_text(part: Any) -> str:
 def local_text(node: Node, position: int, words: Mapping[str, str]) -> str:
     """The local derivative that the op states for one argument, in these words; "" where it states none."""
     op = node.plan.op
-    pieces = re.split(r", (?![^(]*\))", op.local or "")  # not at a comma inside of brackets
-    piece = pieces[position] if len(pieces) == len(op.argument_names) and not op.variadic else op.local or ""
+    parts = re.split(r", (?![^(]*\))", op.local or "")  # not at a comma inside of brackets
+    part = parts[position] if len(parts) == len(op.argument_names) and not op.variadic else op.local or ""
 
     def word(match: re.Match) -> str:
-        after_number = match.start() and piece[match.start() - 1].isdigit()  # 2x becomes 2 loss
+        after_number = match.start() and part[match.start() - 1].isdigit()  # 2x becomes 2 loss
         return " " * bool(after_number) + words[match[0]]
 
     names = "|".join(map(re.escape, words))
-    return re.sub(rf"(?<![A-Za-z_])({names})(?![A-Za-z_0-9])", word, piece)
+    return re.sub(rf"(?<![A-Za-z_])({names})(?![A-Za-z_0-9])", word, part)

@@ -1,7 +1,6 @@
-"""Early stopping: watch a figure, keep the weights it was best with, and say when to stop.
+"""Early stopping: watch a metric, store the weights it was best with, and say when to stop.
 
-After this file you know that early stopping is bookkeeping, and that what it gives back is not the last model but the
-best.
+The model to use afterwards is the best one, not the last.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ import math
 from typing import Any
 
 from minigrad.autograd.tensor import Tensor
+from minigrad.training.protocols import Resumable
 
 
 class EarlyStopping:
-    """Keep a model's best weights; stop when `patience` looks in a row have brought nothing better.
+    """Store a model's best weights; stop when `patience` steps in a row have brought no better metric.
 
     >>> stopping = EarlyStopping(model, patience=5)
     >>> while not stopping.exhausted:
@@ -28,23 +28,23 @@ class EarlyStopping:
     ----------
     model : Module
     patience : int, optional
-        None: never stop, but keep the best weights.
+        None: never stop, but store the best weights.
     mode : {"min", "max"}
-        Whether the figure is to fall, as a loss, or to rise, as an accuracy.
+        Whether lower is better, as for a loss, or higher, as for an accuracy.
     min_delta : float
-        By how much a figure has to be better than the best to count.
+        By how much a metric must be better than the best to count.
 
     Attributes
     ----------
     best : float
-        The best figure so far; infinite before the first.
+        The best metric so far; infinite before the first.
     since : int
-        Looks since then.
+        Steps since then.
     weights : dict of Tensor, or None
         A copy of the model's state from then.
     """
 
-    def __init__(self, model: Any, patience: int | None = None, mode: str = "min", min_delta: float = 0.0):
+    def __init__(self, model: Resumable, patience: int | None = None, mode: str = "min", min_delta: float = 0.0):
         if mode not in ("min", "max"):
             raise ValueError(f"EarlyStopping: mode={mode!r}; expected 'min' or 'max'.")
         if patience is not None and (not isinstance(patience, int) or patience < 1):
@@ -56,13 +56,13 @@ class EarlyStopping:
         self.since = 0
         self.weights: dict[str, Tensor] | None = None
 
-    def step(self, figure: float) -> bool:
-        """Look at a figure; whether it is the best so far, in which case the weights are kept. NaN never is."""
-        gain = self.best - float(figure) if self.mode == "min" else float(figure) - self.best
+    def step(self, metric: float) -> bool:
+        """Whether a new metric is the best so far; the weights are then stored. NaN is never the best."""
+        gain = self.best - float(metric) if self.mode == "min" else float(metric) - self.best
         if not gain > self.min_delta:
             self.since += 1
             return False
-        self.best, self.since = float(figure), 0
+        self.best, self.since = float(metric), 0
         self.weights = {name: Tensor(t.data.copy()) for name, t in self.model.state_dict().items()}
         return True
 
@@ -72,16 +72,16 @@ class EarlyStopping:
         return self.patience is not None and self.since >= self.patience
 
     def restore(self) -> None:
-        """Put the best weights back; before the first look there is nothing to do."""
+        """Put the best weights back; does nothing before the first step."""
         if self.weights is not None:
             self.model.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on, for `serialization.save_state`."""
+        """The state to continue from, for `serialization.save_state`."""
         return {"best": self.best, "since": self.since, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a `state_dict`."""
+        """Continue from a `state_dict`."""
         if set(state) != {"best", "since", "weights"}:
             raise ValueError(f"EarlyStopping.load_state_dict: got {sorted(state)}; expected best, since, weights.")
         self.best, self.since, self.weights = state["best"], state["since"], state["weights"]

@@ -1,6 +1,6 @@
-"""The figures of a run: losses and accuracies, added up batch by batch and kept epoch by epoch.
+"""The metrics of a run: losses and accuracies, added up batch by batch and stored epoch by epoch.
 
-After this file you know why means are taken over samples and not over batches: the last batch of an epoch is smaller.
+Means are taken over samples and not over batches, because the last batch of an epoch may be smaller.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", 
 
 
 class History:
-    """The figures of a run, one row an epoch.
+    """The metrics of a run, one row an epoch.
 
     Attributes
     ----------
     rows : list of dict
         One an epoch, with the keys `epoch` (from 1), `train_loss`, `train_accuracy`, `val_loss`, `val_accuracy`, `lr`
-        and `seconds`; None where there is no such figure.
+        and `seconds`; None where a metric was not measured.
     best_epoch : int or None
         The epoch that was best by the validation's accuracy (or loss, without classes), else by the training loss.
     interrupted : bool
         Whether Ctrl-C ended the run.
     stopped_early : bool
-        Whether it ended because nothing got better for `patience` epochs.
+        Whether it ended because no metric improved for `patience` epochs.
     """
 
     def __init__(self, rows: Iterable[Mapping[str, Any]] = (), best_epoch: int | None = None):
@@ -47,7 +47,7 @@ class History:
         return [row[column] for row in self.rows]
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
-        """Write the rows as a table with a header; what is None is left empty."""
+        """Write the rows as a table with a header; None is written as an empty cell."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="", encoding="utf-8") as file:
@@ -68,7 +68,7 @@ class Totals:
         self.loss, self.correct, self.samples, self.classified = loss, correct, samples, classified
 
     def add(self, loss: float, output: Tensor, target: Tensor) -> None:
-        """Count a batch: its mean loss, and, where outputs are scores of classes, how many are right."""
+        """Add a batch: its mean loss, and, if outputs are scores of classes, how many predictions are right."""
         size = len(target) if target.ndim else 1
         self.loss += loss * size
         self.samples += size

@@ -1,7 +1,7 @@
 """The training loop: epochs with a progress bar, validation, checkpoints, and going on where a run was stopped.
 
 After this file you know what belongs to the state of a run (weights, the optimizer's buffers, the schedule, the place
-in the data, the random numbers, the figures so far): save all of it, and a run that was stopped goes on to exactly the
+in the data, the random numbers, the metrics so far): save all of it, and a run that was stopped goes on to exactly the
 numbers it would have reached.
 
 >>> history = fit(model, cross_entropy, optimizer, train_loader, epochs=10, validation=val_loader, out="runs/first")
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,20 @@ import numpy as np
 from minigrad import creation, serialization
 from minigrad.autograd.grad_mode import enable_grad, no_grad
 from minigrad.autograd.tensor import Tensor
-from minigrad.data.batching import micro_batches as split
+from minigrad.data import micro_batches as split
 from minigrad.training.early_stopping import EarlyStopping
 from minigrad.training.history import COLUMNS, History, Totals
 from minigrad.training.progress import ProgressBar, StopRequest
+from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Resumable, Scheduler
 
 
 class TrainingError(RuntimeError):
-    """Training that cannot go on: a loss that is no number."""
+    """Training that cannot go on: a loss that is NaN or infinite."""
 
 
-def evaluate(model: Any, loader: Iterable, loss: Callable, *, device: str | None = None) -> tuple[float, float | None]:
+def evaluate(
+    model: Callable[[Tensor], Tensor], loader: Batches, loss: Loss, *, device: str | None = None
+) -> tuple[float, float | None]:
     """The mean loss and the accuracy of a model over a loader, with dropout off and the running statistics in use.
 
     Parameters
@@ -63,14 +66,14 @@ def evaluate(model: Any, loader: Iterable, loss: Callable, *, device: str | None
 
 
 def fit(
-    model: Any,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    optimizer: Any,
-    train_loader: Any,
+    model: Model,
+    loss: Loss,
+    optimizer: Optimizer,
+    train_loader: Batches,
     *,
     epochs: int,
-    validation: Any = None,
-    scheduler: Any = None,
+    validation: Batches | None = None,
+    scheduler: Scheduler | None = None,
     out: str | os.PathLike[str] | None = None,
     resume: bool = False,
     patience: int | None = None,
@@ -93,7 +96,7 @@ def fit(
     train_loader : iterable of (inputs, targets)
         Usually a DataLoader. One with `state_dict` and `load_state_dict` can be resumed.
     epochs : int
-        How many in all; after a resume, those before count.
+        How many in all, including those before a resume.
     validation : iterable of (inputs, targets), optional
         Evaluated after each epoch; decides which epoch is the best.
     scheduler : LRScheduler, optional
@@ -106,7 +109,7 @@ def fit(
         Go on from `last.safetensors` in `out`, if it is there: with the same loader, model and options the result is
         exactly that of a run which was never stopped (on a GPU but for random numbers drawn there, as by dropout).
     patience : int, optional
-        Stop when nothing got better for so many epochs, and put the best weights back.
+        Stop when no epoch was better than the best for so many epochs, and put the best weights back.
     progress : bool
         Show a bar with loss, accuracy and the time left, and a line for each epoch.
     device : str, optional
@@ -114,14 +117,14 @@ def fit(
     callback : function, optional
         Called with the History after each epoch; True ends the training.
     before_step : function, optional
-        Called after each backward pass, before the optimizer's step, for what is done to gradients on the way:
+        Called after each backward pass, before the optimizer's step, to change the gradients:
         `lambda: clip_grad_norm_(model.parameters(), 1.0)`.
     after_step : function, optional
         Called after each step of the optimizer, for what follows the weights:
         `lambda: averaged.update_parameters(model)` keeps an average of them (`optim.AveragedModel`).
     micro_batches : int
-        Cut each batch into so many pieces that go through the model one after another, and add their gradients up: the
-        step of the whole batch, in the memory of a piece. (Batch-norm sees the pieces.)
+        Cut each batch into so many chunks that go through the model one after another, and add their gradients up: the
+        step of the whole batch, in the memory of a chunk. (Batch-norm sees the chunks.)
 
     Returns
     -------
@@ -141,10 +144,11 @@ def fit(
     Ctrl-C interrupts at once, as usual; the files are then those of the last epoch.
     """
     _check_options(epochs, patience, micro_batches, resume, out)
-    run = _Run(model, loss, optimizer, train_loader, scheduler, validation, None if out is None else Path(out), device)
-    run.before_step, run.after_step, run.pieces, run.best.patience = before_step, after_step, micro_batches, patience
-    if resume and (run.out / "last.safetensors").exists():
-        run.load()
+    folder = None if out is None else Path(out)
+    run = _Run(model, loss, optimizer, train_loader, scheduler, validation, folder, device)
+    run.before_step, run.after_step, run.chunks, run.best.patience = before_step, after_step, micro_batches, patience
+    if resume and folder is not None and (folder / "last.safetensors").exists():
+        run.load(folder)
     history = run.history
     with _mode(model, training=True), StopRequest() as stop, ProgressBar(progress, epochs) as bar:
         while run.epoch < epochs:
@@ -166,9 +170,19 @@ def fit(
 
 
 class _Run:
-    """A training under way: everything that has to be saved for it to go on."""
+    """A run of training: everything that must be saved so that it can continue."""
 
-    def __init__(self, model, loss, optimizer, loader, scheduler, validation, out, device):
+    def __init__(
+        self,
+        model: Model,
+        loss: Loss,
+        optimizer: Optimizer,
+        loader: Batches,
+        scheduler: Scheduler | None,
+        validation: Batches | None,
+        out: Path | None,
+        device: str | None,
+    ):
         self.model, self.loss, self.optimizer, self.loader = model, loss, optimizer, loader
         self.scheduler, self.validation, self.out, self.device = scheduler, validation, out, device
         self.epoch = 0  # finished
@@ -177,13 +191,13 @@ class _Run:
         self.best = EarlyStopping(model, mode="max")
         self.before_step: Callable[[], Any] | None = None
         self.after_step: Callable[[], Any] | None = None
-        self.pieces = 1
+        self.chunks = 1
 
     def train_epoch(self, bar: ProgressBar, stop: StopRequest) -> bool:
         """One pass over the data, or what is left of it; False if it was stopped before its end."""
         began = time.perf_counter()
-        length = len(self.loader) if hasattr(self.loader, "__len__") else None
-        batch = self.loader.state_dict().get("batch", 0) if hasattr(self.loader, "state_dict") else 0
+        length = len(self.loader) if isinstance(self.loader, Sized) else None
+        batch = self.loader.state_dict().get("batch", 0) if isinstance(self.loader, Resumable) else 0
         bar.begin(self.epoch, batch, length)
         for inputs, targets in _batches(self.loader, self.device):
             batch += 1
@@ -191,7 +205,7 @@ class _Run:
             bar.show(self.totals.means)
             if stop.asked and batch != length:
                 self.seconds += time.perf_counter() - began
-                if hasattr(self.loader, "state_dict"):
+                if isinstance(self.loader, Resumable):
                     self.save()  # here: the loader knows its place only as long as the loop is not left
                 return False
         self.seconds += time.perf_counter() - began
@@ -200,20 +214,20 @@ class _Run:
         return True
 
     def train_batch(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
-        """One step, of the gradients of all pieces."""
+        """One step, by the gradients of all chunks."""
         self.optimizer.zero_grad()
-        for (piece, wanted), share in split((inputs, targets), self.pieces):
-            self.train_piece(piece, wanted, share, batch)
+        for (chunk, wanted), share in split((inputs, targets), self.chunks):
+            self.train_chunk(chunk, wanted, share, batch)
         if self.before_step is not None:
             self.before_step()
         self.optimizer.step()
         if self.after_step is not None:
             self.after_step()
-        if getattr(self.scheduler, "interval", None) == "batch":
+        if self.scheduler is not None and getattr(self.scheduler, "interval", None) == "batch":
             self.scheduler.step()
 
-    def train_piece(self, inputs: Tensor, targets: Tensor, share: float, batch: int) -> None:
-        """Add a piece's part of the batch's gradient."""
+    def train_chunk(self, inputs: Tensor, targets: Tensor, share: float, batch: int) -> None:
+        """Add a chunk's part of the batch's gradient."""
         output = self.model(inputs)
         loss = self.loss(output, targets)
         value = loss.item()
@@ -250,11 +264,11 @@ class _Run:
         return improved
 
     def step_schedule(self, loss: float, accuracy: float | None) -> None:
-        """Step a schedule that counts epochs, and show one that watches what it is to watch."""
+        """Step a schedule that counts epochs; one that watches a metric is given it."""
         if self.scheduler is None or getattr(self.scheduler, "interval", "epoch") != "epoch":
             return
         if getattr(self.scheduler, "watches", False):
-            self.scheduler.step(loss if self.scheduler.mode == "min" else accuracy)
+            self.scheduler.step(loss if getattr(self.scheduler, "mode", "min") == "min" else accuracy)
         else:
             self.scheduler.step()
 
@@ -272,7 +286,7 @@ class _Run:
             "model": dict(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
-            "loader": self.loader.state_dict() if hasattr(self.loader, "state_dict") else None,
+            "loader": self.loader.state_dict() if isinstance(self.loader, Resumable) else None,
             "random": creation.generator("cpu").bit_generator.state,
             "epoch": self.epoch,
             "under way": [*vars(self.totals).values(), self.seconds],
@@ -280,20 +294,20 @@ class _Run:
             "best": [self.best.best, self.history.best_epoch],
         }
         if best:
-            figures = {key: f"{value}" for key, value in self.history.rows[-1].items() if value is not None}
-            serialization.save(self.out / "best.safetensors", self.best.weights or {}, figures)
+            metrics = {key: f"{value}" for key, value in self.history.rows[-1].items() if value is not None}
+            serialization.save(self.out / "best.safetensors", self.best.weights or {}, metrics)
         serialization.save_state(self.out / "last.safetensors", state)
         self.history.to_csv(self.out / "metrics.csv")
 
-    def load(self) -> None:
-        """Go on from the files of the run."""
-        path = self.out / "last.safetensors"
+    def load(self, folder: Path) -> None:
+        """Continue from the files of the run."""
+        path = folder / "last.safetensors"
         state = serialization.load_state(path)
         try:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             for part, name in ((self.scheduler, "scheduler"), (self.loader, "loader")):
-                if state[name] is not None and hasattr(part, "load_state_dict"):
+                if state[name] is not None and isinstance(part, Resumable):
                     part.load_state_dict(state[name])
         except ValueError as error:
             raise ValueError(
@@ -307,15 +321,15 @@ class _Run:
         self.best.best, best_epoch = state["best"]
         self.best.since = self.epoch - (best_epoch or 0)
         self.history.rows, self.history.best_epoch = state["history"], best_epoch
-        if best_epoch is not None and (self.out / "best.safetensors").exists():
-            self.best.weights = serialization.load(self.out / "best.safetensors")
+        if best_epoch is not None and (folder / "best.safetensors").exists():
+            self.best.weights = serialization.load(folder / "best.safetensors")
 
 
 # --- around the loop ---
 
 
-def _check_options(epochs: Any, patience: Any, pieces: Any, resume: bool, out: Any) -> None:
-    for name, value in (("epochs", epochs), ("patience", patience), ("micro_batches", pieces)):
+def _check_options(epochs: object, patience: object, micro_batches: object, resume: bool, out: object) -> None:
+    for name, value in (("epochs", epochs), ("patience", patience), ("micro_batches", micro_batches)):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
         if not whole and not (name == "patience" and value is None):
             raise ValueError(f"fit: {name}={value!r}; expected a whole number, 1 or more.")
@@ -323,11 +337,12 @@ def _check_options(epochs: Any, patience: Any, pieces: Any, resume: bool, out: A
         raise ValueError("fit: resume=True without out=...; give the folder of the run to go on with.")
 
 
-def _batches(loader: Iterable, device: str | None) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(loader: Batches, device: str | None) -> Iterator[tuple[Tensor, Tensor]]:
     for batch in loader:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise ValueError(f"expected batches of (inputs, targets), got {type(batch).__name__} of another form.")
-        yield tuple(batch) if device is None else tuple(part.to(device) for part in batch)
+        inputs, targets = batch if device is None else [part.to(device) for part in batch]
+        yield inputs, targets
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What training shows and hears: a progress bar, a line for each epoch, and Ctrl-C that waits for the batch to end."""
+"""A progress bar, a printed line for each epoch, and a Ctrl-C that waits for the batch to end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class StopRequest:
-    """Within the block the first Ctrl-C sets `asked`, and a second one interrupts at once, as usual.
+    """Inside the with-block the first Ctrl-C sets `asked`; a second one interrupts at once, as usual.
 
     A batch that is interrupted in its middle leaves some parameters updated and others not. Signals reach the main
     thread only; in any other, nothing is changed.
@@ -25,18 +25,18 @@ class StopRequest:
             self.before = signal.signal(signal.SIGINT, self._ask)
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self.before is not None:
             signal.signal(signal.SIGINT, self.before)
 
-    def _ask(self, number: int, frame: Any) -> None:
+    def _ask(self, number: int, frame: object) -> None:
         self.asked = True
         signal.signal(signal.SIGINT, self.before)
         print("\nStopping after this batch; Ctrl-C again to stop at once.", flush=True)
 
 
 class ProgressBar:
-    """tqdm's bar for the epoch under way, with loss, accuracy and time left; a printed line for each that is done."""
+    """tqdm's bar for the epoch under way, with loss, accuracy and time left; a printed line for each finished epoch."""
 
     def __init__(self, shown: bool, epochs: int):
         self.shown, self.epochs = shown, epochs
@@ -45,7 +45,7 @@ class ProgressBar:
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._close()
 
     def begin(self, epoch: int, batch: int, length: int | None) -> None:
@@ -53,27 +53,27 @@ class ProgressBar:
         if self.shown:
             from tqdm.auto import tqdm
 
-            # disable=None: no bar where the output is no terminal, as in a log file
+            # disable=None: no bar where the output is not a terminal, as in a log file
             title = f"epoch {epoch + 1}/{self.epochs}"
             self.bar = tqdm(total=length, initial=batch, desc=title, leave=False, disable=None)
 
     def show(self, means: Callable[[], tuple[float, float | None]]) -> None:
-        """One batch more; `means()` gives loss and accuracy, and is asked only when the bar is drawn anew."""
+        """Advance by one batch; `means()` gives loss and accuracy, and is called only when the bar is redrawn."""
         if self.bar is None or self.bar.disable:
             return
         if time.time() - self.bar.last_print_t >= self.bar.mininterval:
-            self.bar.set_postfix_str(_figures(*means()), refresh=False)
+            self.bar.set_postfix_str(_metrics(*means()), refresh=False)
         self.bar.update()
 
     def epoch_done(self, row: dict[str, Any], best: bool) -> None:
-        """Print an epoch's figures, with a star for the best so far."""
+        """Print an epoch's metrics, with a star for the best epoch so far."""
         self._close()
         if not self.shown:
             return
         parts = [f"epoch {row['epoch']:{len(str(self.epochs))}}/{self.epochs}"]
         for part in ("train", "val"):
             if row[f"{part}_loss"] is not None:
-                parts.append(f"{part} {_figures(row[f'{part}_loss'], row[f'{part}_accuracy'])}")
+                parts.append(f"{part} {_metrics(row[f'{part}_loss'], row[f'{part}_accuracy'])}")
         print(" | ".join([*parts, f"{row['seconds']:.1f} s"]) + (" *" if best else ""), flush=True)
 
     def _close(self) -> None:
@@ -82,5 +82,5 @@ class ProgressBar:
             self.bar = None
 
 
-def _figures(loss: float, accuracy: float | None) -> str:
+def _metrics(loss: float, accuracy: float | None) -> str:
     return f"loss {loss:.4f}" + ("" if accuracy is None else f", accuracy {accuracy:.2%}")

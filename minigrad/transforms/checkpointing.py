@@ -1,9 +1,9 @@
-"""checkpoint: compute again in the backward pass instead of keeping what the forward pass computed.
+"""checkpoint: compute again in the backward pass instead of storing what the forward pass computed.
 
-After this file you know that the record needs two things of an op, its place in the graph and the arrays that its rules
-asked for, and that only the arrays are large. A checkpointed function leaves its nodes in the graph and takes their
-arrays away; the first rule that misses one has the function run again, and the new record's arrays put in their places.
-So gradients of any order, forward mode, closures and dropout work as without (Chen et al. 2016).
+After this file you know that the graph stores two things of an op, its place and the arrays that its rules asked for,
+and that only the arrays are large. A checkpointed function leaves its nodes in the graph without their arrays; the
+first rule that needs one has the function run again, and the arrays of the new nodes are moved to the old ones. So
+gradients of any order, forward mode, closures and dropout work as without it (Chen et al. 2016).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial, wraps
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from minigrad.autograd.errors import GradientError
 from minigrad.autograd.grad_mode import enable_grad, grad_mode, is_grad_enabled
@@ -23,18 +23,21 @@ from minigrad.autograd.tensor import Tensor
 from minigrad.creation import remember_generators
 from minigrad.transforms.trees import flatten, map_leaves
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-def checkpoint(f: Callable) -> Callable:
-    """The same function, computed a second time in the backward pass, so that nothing in it is kept meanwhile.
 
-    Takes the time of one more forward pass and saves the memory of all that f keeps; its arguments stay. f must do the
-    same both times: random numbers of minigrad are repeated and running statistics counted once, but what else f
-    writes or draws is up to you. Raises GradientError where the second run records other ops than the first, and where
-    a leaf was written to since.
+def checkpoint(f: Callable[P, R]) -> Callable[P, R]:
+    """The same function, computed a second time in the backward pass, so that its values are not stored in between.
+
+    It costs the time of one more forward pass and saves the memory of the values inside f; its arguments are stored.
+    f must do the same both times: minigrad's random numbers are repeated and running statistics counted once, but other
+    state that f reads or writes is yours to repeat. Raises GradientError if the second run records other ops than the
+    first, or if a leaf was written to in between.
     """
 
     @wraps(f, assigned=("__name__", "__doc__"))
-    def checkpointed(*args, **kwargs):
+    def checkpointed(*args: P.args, **kwargs: P.kwargs) -> R:
         if not is_grad_enabled():
             return f(*args, **kwargs)
         recipe = Recipe(f, args, kwargs)
@@ -46,11 +49,11 @@ def checkpoint(f: Callable) -> Callable:
 
 
 def is_recomputing() -> bool:
-    """Whether a checkpointed function is being run for the second time: what it counts has been counted."""
+    """Whether a checkpointed function is running for the second time, so that it must not count a batch again."""
     return grad_mode.replayed is not None
 
 
-# --- what stands around a checkpointed function ---
+# --- the contexts around a checkpointed function ---
 
 
 class _Surroundings(threading.local):
@@ -64,7 +67,7 @@ _surroundings = _Surroundings()
 def surrounded_by(enter: Callable[[], AbstractContextManager]) -> Iterator[None]:
     """Run the block inside `enter()`, and the second runs of the checkpoints in it inside `enter()` again.
 
-    For what holds during a call and changes what its functions see, such as other parameters of a model.
+    For contexts that change what a function sees during a call, such as other parameters of a model.
     """
     outside = _surroundings.active
     _surroundings.active = (*outside, enter)
@@ -91,15 +94,15 @@ def _back_in(surroundings: tuple[Callable[[], AbstractContextManager], ...]) -> 
 
 
 class Recipe:
-    """How to make the saved values of some nodes again: a function, its arguments, its random numbers.
+    """How to compute the saved values of some nodes again: a function, its arguments, its random numbers.
 
     nodes : weak references to those nodes, oldest first
-    steps : what each of them is, to compare with the second run
+    steps : op, shape and dtype of each node, to compare with the second run
     """
 
     def __init__(self, f: Callable, args: tuple, kwargs: dict):
         self.f = f
-        self.args, self.kwargs = map_leaves(_as_it_is, (args, kwargs))
+        self.args, self.kwargs = map_leaves(_with_present_array, (args, kwargs))
         devices = {x.device for x in flatten((args, kwargs))[0] if isinstance(x, Tensor)}
         self.generators = remember_generators(devices | {"cpu"})
         self.surroundings = _surroundings.active
@@ -109,7 +112,7 @@ class Recipe:
         self.done = 0  # when the first run ended, on the clock of creation numbers
 
     def run(self, args: tuple, kwargs: dict) -> tuple[Any, list[Node]]:
-        """Call the function for the first time; its result, and the nodes it left, oldest first."""
+        """Call the function for the first time: its result, and the nodes it made, oldest first."""
         outside, grad_mode.opened = grad_mode.opened, self.levels
         start = tick()
         try:
@@ -119,10 +122,10 @@ class Recipe:
         if outside is not None:
             outside.extend(self.levels)
         self.done = tick()
-        return out, _recorded_since(start, flatten(out)[0])
+        return out, _nodes_since(start, flatten(out)[0])
 
     def take_from(self, nodes: list[Node]) -> None:
-        """Drop what the nodes saved, or the recipes of checkpoints inside; whoever needs it calls `restore`."""
+        """Drop what the nodes saved, or the recipes of checkpoints inside; a rule that needs it calls `restore`."""
         self.steps = [_step(node) for node in nodes]
         self.nodes = [weakref.ref(node) for node in nodes]
         for node in nodes:
@@ -134,7 +137,7 @@ class Recipe:
         recipes[node] = partial(self.restore, weakref.ref(node))
 
     def restore(self, reference: weakref.ref[Node]) -> None:
-        """Bring back what a node saved; where a checkpoint inside has it, by running that too."""
+        """Compute again what a node saved; if it comes from a checkpoint inside, run that again too."""
         self.refill()
         node = reference()
         if node is not None and node.saved is None:
@@ -148,19 +151,19 @@ class Recipe:
         try:
             with self.generators(), _back_in(self.surroundings), enable_grad():
                 start = tick()
-                fresh = _recorded_since(start, flatten(self.f(*self.args, **self.kwargs))[0])
+                fresh = _nodes_since(start, flatten(self.f(*self.args, **self.kwargs))[0])
         finally:
             grad_mode.opened, grad_mode.replayed = outside
         self.compare(fresh)
         originals = dict(zip(fresh, self.nodes, strict=True))
-        for twin, reference in originals.items():
+        for copy, reference in originals.items():
             node = reference()
             if node is None or node.saved is not None:
                 continue
-            node.saved, _ = twin.saved, recipes.pop(node, None)  # once used the values are gone, as without checkpoint
-            if twin.saved is None and (recipe := recipes.get(twin)):  # from a checkpoint inside
+            node.saved, _ = copy.saved, recipes.pop(node, None)  # backward then frees them, as without checkpoint
+            if copy.saved is None and (recipe := recipes.get(copy)):  # from a checkpoint inside
                 inner = recipe.func.__self__
-                inner.nodes = [originals.get(other(), other) for other in inner.nodes]  # it serves ours from now on
+                inner.nodes = [originals.get(other(), other) for other in inner.nodes]  # it restores the originals now
                 inner.answer_for(node)
 
     def check_memory(self) -> None:
@@ -176,7 +179,7 @@ class Recipe:
                     )
 
     def compare(self, fresh: list[Node]) -> None:
-        """Raise if the second run did not record what the first did."""
+        """Raise if the second run recorded other ops than the first."""
         steps = [_step(node) for node in fresh]
         if steps != self.steps:
             pairs = zip(steps, self.steps, strict=False)
@@ -192,8 +195,8 @@ class Recipe:
         return repr(getattr(self.f, "__name__", self.f))
 
 
-def _as_it_is(x: Any) -> Any:
-    """An argument for the second run, with its array of now: copy_ may give the Tensor another."""
+def _with_present_array(x: Any) -> Any:
+    """An argument for the second run, with its present array: copy_ may give the Tensor another."""
     return Tensor(x.data, x.node) if isinstance(x, Tensor) else x
 
 
@@ -209,7 +212,7 @@ def _words(steps: list[tuple], place: int) -> str:
     return f"{op.name} {shape} {dtype} (gradients for arguments {numbers})"
 
 
-def _recorded_since(start: int, leaves: list) -> list[Node]:
+def _nodes_since(start: int, leaves: list) -> list[Node]:
     """The nodes made after `start` on the clock that the tensors among `leaves` lead to, oldest first."""
     stack = [x.node for x in leaves if isinstance(x, Tensor) and x.node is not None]
     found: set[Node] = set()

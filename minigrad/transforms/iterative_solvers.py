@@ -1,7 +1,7 @@
 """cg, jacobi, gauss_seidel and lsmr as differentiable functions. Public in `minigrad.linalg`.
 
-After this file you know what each of these solvers, which run on arrays (`minigrad.linalg.iterative`), needs for its
-derivative: a solver for the transposed operator that converges whenever it does itself.
+The solvers run on arrays (`minigrad.linalg.iterative`). For its derivative each needs a solver for the transposed
+operator that converges whenever it does itself.
 
 Derivatives of every order hold, by b and by whatever A is made of, in reverse and forward mode; start, preconditioner
 and tolerances have none. A derivative is as exact as its tolerance: each is a solve of its own, with the same rtol.
@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.tensor import Tensor, array_of, as_tensor
@@ -24,16 +27,19 @@ from minigrad.ops.shapes import concatenate
 from minigrad.transforms.derivatives import vjp
 from minigrad.transforms.linear_solve import Apply, Solver, System, right_hand_side, solution_of
 
+Operator: TypeAlias = Tensor | np.ndarray | Callable[[Tensor], Tensor]
+"""A matrix, or a linear function of a Tensor."""
+
 
 def cg(
-    A: Any,
-    b: Any,
+    A: Operator,
+    b: ArrayLike,
     *,
-    x0: Any = None,
+    x0: ArrayLike | None = None,
     rtol: float = 1e-5,
     atol: float = 0.0,
     maxiter: int | None = None,
-    M: Any = None,
+    M: Operator | None = None,
 ) -> Tensor:
     """x with A x = b for a symmetric positive definite A, by conjugate gradients (Hestenes & Stiefel 1952).
 
@@ -46,9 +52,9 @@ def cg(
     maxiter : the most products with A in one solve; 10 n by default
     M : an approximation of the inverse of A, symmetric positive definite: (n, n), or a function of a Tensor
 
-    Raises ConvergenceError, a LinAlgError, where it does not converge or meets a direction of no positive curvature:
-    never a wrong x. `iterative.cg` gives instead of raising what was reached. Raises GradientError in a derivative
-    where A turns out not to be symmetric.
+    Raises ConvergenceError, a LinAlgError, if it does not converge or meets a direction without positive curvature: it
+    never returns a wrong x. `iterative.cg` returns what was reached instead of raising. Raises GradientError in a
+    derivative where A turns out not to be symmetric.
     """
     precondition = _on_arrays(M)
 
@@ -59,7 +65,14 @@ def cg(
 
 
 def jacobi(
-    A: Any, b: Any, *, diagonal: Any = None, x0: Any = None, rtol: float = 1e-5, atol: float = 0.0, maxiter: int = 1000
+    A: Operator,
+    b: ArrayLike,
+    *,
+    diagonal: ArrayLike | None = None,
+    x0: ArrayLike | None = None,
+    rtol: float = 1e-5,
+    atol: float = 0.0,
+    maxiter: int = 1000,
 ) -> Tensor:
     """x with A x = b by Jacobi's iteration x <- x + (b - A x) / D, with D the diagonal of A.
 
@@ -79,7 +92,13 @@ def jacobi(
 
 
 def gauss_seidel(
-    A: Any, b: Any, *, x0: Any = None, rtol: float = 1e-5, atol: float = 0.0, maxiter: int = 1000
+    A: Tensor | np.ndarray,
+    b: ArrayLike,
+    *,
+    x0: ArrayLike | None = None,
+    rtol: float = 1e-5,
+    atol: float = 0.0,
+    maxiter: int = 1000,
 ) -> Tensor:
     """x with A x = b by Gauss-Seidel iteration x <- x + (D + L)^-1 (b - A x), D + L the lower triangle of the matrix A.
 
@@ -101,7 +120,13 @@ def gauss_seidel(
 
 
 def lsmr(
-    A: Any, b: Any, *, size: int | None = None, damp: float = 0.0, rtol: float = 1e-5, maxiter: int | None = None
+    A: Operator,
+    b: ArrayLike,
+    *,
+    size: int | None = None,
+    damp: float = 0.0,
+    rtol: float = 1e-5,
+    maxiter: int | None = None,
 ) -> Tensor:
     """The x that minimises |b - A x|^2 + damp^2 |x|^2, by products with A and A' alone (Fong & Saunders 2011).
 
@@ -139,7 +164,7 @@ def lsmr(
         return array_of(pull(Tensor(s[:rows] / scale))[0]) + weight * s[rows:]
 
     def solve(apply: Apply, right: Array, allowed: Array) -> Array:
-        """First some s with A's = h, the last part of the right-hand side, then x for what that leaves of the rest."""
+        """First some s with A's = h, the last part of the right-hand side; then x for the rest minus s."""
         tolerance = 0.1 * float(allowed) / float(column_norm(right))
         run = partial(iterative.lsmr, atol=tolerance, btol=tolerance, maxiter=maxiter or 4 * min(rows, size))
         h, particular = right[rows + size :], 0.0
@@ -154,10 +179,20 @@ def lsmr(
     return solution_of(system, right)[rows + size :] / scale
 
 
-# --- what is given ---
+# --- the arguments ---
 
 
-def _solve(name: str, A: Any, b: Any, solve: Solver, back: Solver, rtol, atol, x0, symmetric: bool = False) -> Tensor:
+def _solve(
+    name: str,
+    A: Operator,
+    b: ArrayLike,
+    solve: Solver,
+    back: Solver,
+    rtol: float,
+    atol: float,
+    x0: ArrayLike | None,
+    symmetric: bool = False,
+) -> Tensor:
     """The solution, by a solver for A and one for A'."""
     b = right_hand_side(name, b)
     start = None if x0 is None else array_of(as_tensor(x0, dtype=b.dtype, device=b.device))
@@ -198,7 +233,7 @@ def _on_arrays(M: Any) -> Any:
     return (lambda r: array_of(M(Tensor(r)))) if callable(M) else None if M is None else array_of(M)
 
 
-def _solved(name: str, solution: Any) -> Array:
+def _solved(name: str, solution: iterative.Solution | iterative.LeastSquaresSolution) -> Array:
     """The solution, or an error that says why there is none."""
     if not solution.converged:
         raise ConvergenceError(

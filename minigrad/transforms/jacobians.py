@@ -1,42 +1,44 @@
 """Jacobians and Hessians, from one recorded call.
 
-After this file you know why a Jacobian costs little more than one derivative: the record is made once, and all rows (in
-reverse mode) or columns (in forward mode) travel through it together, as examples of a `vmap`.
+A Jacobian costs little more than one derivative: the graph is made once, and all rows (in reverse mode) or columns (in
+forward mode) are computed in it together, as examples of a `vmap`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
-from typing import Any
+from typing import Any, ParamSpec
 
 from minigrad.autograd.errors import GradientError
 from minigrad.autograd.levels import enter_level, leave_level
 from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, namespace
 from minigrad.ops import concatenate, moveaxis
-from minigrad.transforms.batching import new_level
-from minigrad.transforms.together import push_together
-from minigrad.transforms.trace import Record, Trace, normal_argnums
-from minigrad.transforms.trees import flatten
+from minigrad.transforms.batched_tangents import push_together
+from minigrad.transforms.trace import Graph, Trace, normal_argnums
+from minigrad.transforms.trees import Tree, flatten
+from minigrad.transforms.vectorization import new_level
+
+P = ParamSpec("P")
 
 
 def jacobian(
-    f: Callable,
+    f: Callable[P, Any],
     argnums: int | Sequence[int] = 0,
     *,
     mode: str | None = None,
     chunk_size: int | None = None,
     has_aux: bool = False,
-) -> Callable:
+) -> Callable[P, Tree]:
     """The function that computes the Jacobian of `f`, of shape (*output.shape, *input.shape).
 
     Parameters
     ----------
     argnums : the positional arguments to differentiate by, one or a tuple
-    mode : "forward" (a column for each number put in), "reverse" (a row for each that comes out), or None for the
-        one with fewer
-    chunk_size : rows or columns computed at a time; None: all. Memory grows with it.
+    mode : "forward" (a column for each element of the argument), "reverse" (a row for each element of the
+        result), or None for the mode with fewer of them
+    chunk_size : the number of rows or columns computed at a time; None: all. Memory grows with it.
     has_aux : f returns (result, more); so does the Jacobian
 
     Where f returns or takes trees, the result is the output's tree with the input's in place of each leaf, as in JAX.
@@ -47,7 +49,7 @@ def jacobian(
         raise ValueError(f"jacobian: chunk_size={chunk_size}; expected a positive number, or None for all at once.")
 
     @wraps(f, assigned=("__name__", "__doc__"))
-    def jacobian_of(*args, **kwargs):
+    def jacobian_of(*args: P.args, **kwargs: P.kwargs) -> Tree:
         trace = Trace(f, args, kwargs, normal_argnums(argnums, args, "jacobian"), has_aux)
         if any(y.dtype.kind != "f" for y in trace.outputs):
             raise GradientError("jacobian: the function returns integers or bools, which have no derivative.")
@@ -61,8 +63,8 @@ def jacobian(
 
 
 def hessian(
-    f: Callable, argnums: int | Sequence[int] = 0, *, chunk_size: int | None = None, has_aux: bool = False
-) -> Callable:
+    f: Callable[P, Any], argnums: int | Sequence[int] = 0, *, chunk_size: int | None = None, has_aux: bool = False
+) -> Callable[P, Tree]:
     """The function that computes the Hessian of `f`: for a scalar function of x, shape (*x.shape, *x.shape).
 
     Forward mode over reverse mode: the gradient is recorded once, and all directions are pushed through it together.
@@ -71,46 +73,46 @@ def hessian(
     return jacobian(inner, argnums, mode="forward", chunk_size=chunk_size, has_aux=has_aux)
 
 
-def rows_of(trace: Record, chunk_size: int | None) -> list[list[Tensor]]:
+def rows_of(graph: Graph, chunk_size: int | None) -> list[list[Tensor]]:
     """For each output, its derivative by each input: cotangents that pick one element each, pulled back together."""
 
     def pull(i: int, pick: Tensor) -> list[Tensor]:
-        return trace.pull([pick if j == i else None for j in range(len(trace.outputs))])
+        return graph.pull([pick if j == i else None for j in range(len(graph.outputs))])
 
     blocks = []
-    for i, y in enumerate(trace.outputs):
-        lines = _one_by_one(y, chunk_size, partial(pull, i), trace.inputs)
-        blocks.append([line.reshape(y.shape + x.shape) for line, x in zip(lines, trace.inputs, strict=True)])
+    for i, y in enumerate(graph.outputs):
+        lines = _one_by_one(y, chunk_size, partial(pull, i), graph.inputs)
+        blocks.append([line.reshape(y.shape + x.shape) for line, x in zip(lines, graph.inputs, strict=True)])
     return blocks
 
 
-def columns_of(trace: Record, chunk_size: int | None) -> list[list[Tensor]]:
-    """The same by tangents that move one element each, pushed on together."""
+def columns_of(graph: Graph, chunk_size: int | None) -> list[list[Tensor]]:
+    """The same derivatives by tangents that move one element each, pushed on together."""
 
     def push(i: int, move: Tensor) -> list[Tensor]:
-        return trace.push([move if j == i else None for j in range(len(trace.inputs))])
+        return graph.push([move if j == i else None for j in range(len(graph.inputs))])
 
-    blocks: list[list[Tensor]] = [[] for _ in trace.outputs]
-    for i, x in enumerate(trace.inputs):
-        lines = _one_by_one(x, chunk_size, partial(push, i), trace.outputs, None if trace.connected else x)
-        for block, line, y in zip(blocks, lines, trace.outputs, strict=True):
+    blocks: list[list[Tensor]] = [[] for _ in graph.outputs]
+    for i, x in enumerate(graph.inputs):
+        lines = _one_by_one(x, chunk_size, partial(push, i), graph.outputs, None if graph.connected else x)
+        for block, line, y in zip(blocks, lines, graph.outputs, strict=True):
             block.append(moveaxis(line, 0, -1).reshape(y.shape + x.shape))
     return blocks
 
 
-def jacobian_matrix(trace: Record) -> Array:
-    """The Jacobian as one matrix (numbers that come out, numbers put in), by the mode that is shorter; not recorded."""
-    columns, rows = (sum(x.size for x in leaves) for leaves in (trace.inputs, trace.outputs))
-    xp = namespace(trace.inputs[0].data)
+def jacobian_matrix(graph: Graph) -> Array:
+    """The Jacobian as one matrix (output elements, input elements), by the cheaper mode, without a graph of its own."""
+    columns, rows = (sum(x.size for x in leaves) for leaves in (graph.inputs, graph.outputs))
+    xp = namespace(graph.inputs[0].data)
     if columns > rows:
         lines = [
-            [x.data.reshape(y.size, -1) for x in xs] for xs, y in zip(rows_of(trace, None), trace.outputs, strict=True)
+            [x.data.reshape(y.size, -1) for x in xs] for xs, y in zip(rows_of(graph, None), graph.outputs, strict=True)
         ]
         return _joined(xp, [_joined(xp, line, 1) for line in lines], 0)
     blocks = []
-    for x in trace.inputs:
+    for x in graph.inputs:
         units = xp.eye(x.size, dtype=x.dtype).reshape((x.size, *x.shape))
-        pushed = zip(push_together(trace.outputs, x, units), trace.outputs, strict=True)
+        pushed = zip(push_together(graph.outputs, x, units), graph.outputs, strict=True)
         lines = [xp.zeros((x.size, y.size), y.dtype) if t is None else t.reshape(x.size, -1) for t, y in pushed]
         blocks.append(_joined(xp, lines, 1))
     return _joined(xp, blocks, 0).T
@@ -125,7 +127,7 @@ def _one_by_one(
 ) -> list[Tensor]:
     """derive(d) for each unit vector d of x's shape: for each of `others` an array (x.size, *its shape).
 
-    With a `source`, derive is to push d from there on and need not be recorded, for which there is a shorter way.
+    With a `source`, `derive` pushes d from there and the result need not be recorded; that is done in a cheaper way.
     """
     xp, chunk = namespace(x.data), chunk_size or max(1, x.size)
     if x.size == 0:
@@ -153,7 +155,7 @@ def _moved(units: Array, source: Tensor, others: Sequence[Tensor]) -> list[Tenso
     return [Tensor(xp.zeros((len(units), *y.shape), y.dtype) if line is None else line) for line, y in found]
 
 
-def _by_argument(trace: Trace, line: list[Tensor], argnums: int | Sequence[int]) -> Any:
+def _by_argument(trace: Trace, line: list[Tensor], argnums: int | Sequence[int]) -> Tree:
     """One output's derivatives as the tree of the argument; a tuple of trees for several arguments."""
     trees = trace.arguments(line)
     return trees if isinstance(argnums, Sequence) else trees[0]

@@ -1,12 +1,12 @@
 """A solver as a differentiable function: the derivative of a solution is another solution.
 
-After this file you know why a solver's steps need not be recorded. A x = b says dx = A^-1 (db - dA x) (the implicit
+After this file you know why a solver's steps are not recorded. A x = b says dx = A^-1 (db - dA x) (the implicit
 function theorem), so that a gradient g of x becomes u = A^-T g for b, and the gradient of -u'A x, x held fixed, for
 whatever A is made of. u comes from a solver too, with the transposed operator. Written with Tensors, it is such a
 solution itself: derivatives of any order follow from this one rule.
 
-The tensors that a function A closes over are found by the clock: run once on a new vector, it leaves a record, and what
-of that is older than the run came from outside.
+The tensors that a function A closes over are found by the clock: run once on a new vector, it leaves a graph, and the
+nodes in it that are older than the run came from outside.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from minigrad.autograd import forward, reverse
 from minigrad.autograd.errors import GradientError, ShapeError
@@ -40,7 +41,7 @@ ROUNDS = 4  # calls of a solver; after the first they correct x by what is left 
 
 def custom_linear_solve(
     matvec: Callable[[Tensor], Tensor],
-    b: Any,
+    b: ArrayLike,
     solve: Callable[[Apply, Array], Array],
     transpose_solve: Callable[[Apply, Array], Array] | None = None,
     symmetric: bool = False,
@@ -60,8 +61,8 @@ def custom_linear_solve(
     rtol, atol : |b - A x| <= max(rtol |b|, atol) is checked, of derivatives likewise
 
     An x that misses the tolerance is corrected by solving for its residual, up to three times. Raises ConvergenceError
-    where that does not help, ShapeError where matvec changes the shape, GradientError where a derivative is asked for
-    and matvec's result was not computed from its argument by ops.
+    if the tolerance is still missed, ShapeError if matvec changes the shape, and GradientError if a derivative is asked
+    for and matvec's result was not computed from its argument by ops.
     """
     back = transpose_solve or solve
     system = System(
@@ -81,18 +82,18 @@ class System:
     """A linear operator with the solvers for it and for its transpose.
 
     function, transposed : v -> A v and v -> A'v on Tensors; `transposed` None: found by differentiating `function`
-    solve, transpose_solve : on arrays
-    rtol, atol : when a residual is short enough
+    solve, transpose_solve : solvers on arrays
+    rtol, atol : the tolerances of a residual
     x0 : where the first solver may start
     original : the system whose transpose this one is, where `function` differentiates that one's
     shape : of the right-hand side
-    outside : the nodes of tensors that A is made of, from outside
-    order : when this was found, on the clock of creation numbers
+    outside : the nodes of the tensors that A is made of, other than its argument
+    order : the creation number at which `outside` was found
     """
 
-    function: Callable[[Tensor], Any]
+    function: Callable[[Tensor], Tensor]
     solve: Solver
-    transposed: Callable[[Tensor], Any] | None
+    transposed: Callable[[Tensor], Tensor] | None
     transpose_solve: Solver
     rtol: float
     atol: float
@@ -126,10 +127,11 @@ class System:
         )
 
     def __call__(self, v: Tensor) -> Tensor:
-        """A v, recorded if anything is."""
+        """A v, recorded if gradients are enabled."""
         return self.checked(as_tensor(self.function(v)), v)
 
     def checked(self, image: Any, v: Any) -> Any:
+        """`image`, which must have the shape of v."""
         if image.shape != v.shape:
             raise ShapeError(
                 f"{self.name}: A made {image.shape} of a vector of shape {v.shape}; it must keep the shape. "
@@ -138,26 +140,26 @@ class System:
         return image
 
     def on_arrays(self, like: Array) -> Apply:
-        """v -> A v without a record."""
+        """v -> A v on arrays, without a graph."""
         original = self.original
         if original is None:
             return lambda v: array_of(self(Tensor(v)))
-        v, image = original.trace(like)  # one record serves for all products
+        v, image = original.trace(like)  # one graph serves for all products
         return lambda u: original.walk(image, u, v, [v.node])[0]
 
     def pulled_through(self, u: Tensor) -> Tensor:
-        """A'u: u pulled back through A, of which a gradient is itself recorded."""
+        """A'u: u pulled back through A, recorded so that it can be differentiated again."""
         v, image = self.trace(namespace(u.data).zeros_like(u.data))
         return as_tensor(self.walk(image, u, v, [v.node])[0])
 
-    def trace(self, x: Any) -> tuple[Tensor, Tensor]:
+    def trace(self, x: Tensor | Array) -> tuple[Tensor, Tensor]:
         """(v, A v) recorded, for a v with the value of x that is not connected to x, unless x is a Tensor."""
         with recording():
             v = x.clone() if isinstance(x, Tensor) and x.node is not None else _point(array_of(x))
             return v, self(v)
 
-    def walk(self, image: Tensor, u: Any, v: Tensor, ends: Sequence[Node]) -> list[Any]:
-        """Gradients of u'A v at the nodes `ends`, no further, nor beyond v; recorded if u is a Tensor."""
+    def walk(self, image: Tensor, u: Tensor | Array, v: Tensor, ends: Sequence[Node]) -> list[Any]:
+        """Gradients of u'A v at the nodes `ends`; the walk stops at them and at v. Recorded if u is a Tensor."""
         if image.node is None:
             raise GradientError(
                 f"{self.name}: A v was not computed from v by ops, so A has no transpose to differentiate with. Write "
@@ -171,7 +173,7 @@ class System:
     # --- solving ---
 
     def solution(self, b: Array, x0: Array | None = None) -> Array:
-        """x with A x = b, all of them arrays; ConvergenceError unless its residual, computed anew, is short enough."""
+        """x with A x = b, all of them arrays; ConvergenceError if its residual, computed anew, is too long."""
         with no_grad():
             apply = self.on_arrays(b)
             allowed = threshold(b, self.rtol, self.atol)
@@ -186,17 +188,17 @@ class System:
             return x
         left, most = (float(bare(x).max()) for x in (norm, allowed))
         raise ConvergenceError(
-            f"{self.name}: a residual |b - A x| = {left:.3g} is left where {most:.3g} was asked for, and solving again "
-            "for it is no help. Rounding allows no better, or A is not linear, or lacks what the solver needs "
+            f"{self.name}: a residual |b - A x| = {left:.3g} is left where {most:.3g} was asked for, and solving for "
+            "it again does not help. Rounding allows no better, or A is not linear, or lacks what the solver needs "
             "(rank, symmetry): try a larger rtol, float64, or a direct solver (solve, lstsq)."
         )
 
     def solve_for(self, b: Any) -> Any:
-        """The same for a Tensor, recorded, or for an array."""
+        """The solution for a Tensor, recorded, or for an array."""
         return solution_of(self, b) if isinstance(b, Tensor) else self.solution(b)
 
     def check_unchanged(self) -> None:
-        """Raise if what A is made of was written to since: A would be another one in the derivative."""
+        """Raise if a tensor that A is made of was written to since the solve: the derivative would see another A."""
         for node in self.outside:
             if leaf_was_written_since(node, self.order):
                 root = viewed(node)
@@ -206,7 +208,7 @@ class System:
                 )
 
     def check_symmetric(self, g: Array, image: Array) -> None:
-        """Raise if u, which solves A u = g, does not solve A'u = g: A is not the symmetric matrix it was said to be."""
+        """Raise if u, which solves A u = g, does not solve A'u = g: A is not symmetric as it should be."""
         wrong = column_norm(g - image)
         allowed = 10 * threshold(g, self.rtol, self.atol) + np.finfo(g.dtype).eps ** 0.5 * column_norm(g)
         if some(~(wrong <= allowed)):
@@ -231,7 +233,7 @@ class _WalkWithin(reverse._Pass):
 # --- the op ---
 
 
-def right_hand_side(name: str, b: Any) -> Tensor:
+def right_hand_side(name: str, b: ArrayLike) -> Tensor:
     """b as a Tensor of floats, a vector or columns."""
     b = as_tensor(b)
     if b.ndim not in (1, 2):
@@ -243,22 +245,22 @@ def solution_of(system: System, b: Tensor) -> Tensor:
     """The solution as a Tensor, recorded where b, or what A is made of, needs gradients."""
     outside = _outside(system, b) if grad_mode.enabled else ()
     system = replace(system, shape=b.shape, outside=outside, order=tick())
-    parts = [b.reshape((-1,)), *(_stand_in(node, b).reshape((-1,)) for node in system.outside)]
+    parts = [b.reshape((-1,)), *(_placeholder(node, b).reshape((-1,)) for node in system.outside)]
     return _linear_solve(concatenate(parts) if len(parts) > 1 else parts[0], system=system)
 
 
 @primitive(symbol="A^-1", local="A^-1 (.)")
-def _linear_solve(packed, *, system):
+def _linear_solve(packed: Array, *, system: System) -> Array:
     """The solution for the right-hand side in front in `packed`.
 
-    Behind it stand what A is made of: no values, since A has them, but the places for their gradients. So one rule
-    gives all gradients, from one solve.
+    Behind it stand placeholders for what A is made of: their values are in A already, but their gradients arrive here.
+    So one rule gives all gradients, from one solve.
     """
     b = packed[: prod(system.shape)].reshape(system.shape)
     return system.solution(b, system.x0)
 
 
-def _back(g, out, system):
+def _back(g: Any, out: Any, system: System) -> Any:
     system.check_unchanged()
     with _examples_apart(out):
         u, gradients = system.transpose().solve_for(g), []
@@ -272,7 +274,7 @@ def _back(g, out, system):
     return concatenate([u.reshape((-1,)), *(-h.reshape((-1,)) for h in gradients)])
 
 
-def _on(tangent, out, system):
+def _on(tangent: Any, out: Any, system: System) -> Any:
     system.check_unchanged()
     size = prod(system.shape)
     b_tangent = tangent[:size].reshape(system.shape)
@@ -286,12 +288,12 @@ _linear_solve.defjvp(packed=_on)
 
 
 def _moved(system: System, x: Any, tangents: Iterable[Any]) -> Any:
-    """The tangent of A x, x held fixed, when what A is made of moves along the tangents."""
+    """The tangent of A x for a fixed x, when what A is made of moves along the tangents."""
     start = tick()
     _, image = system.trace(x)
     moving = dict(zip(system.outside, tangents, strict=True))
     for node in nodes_between(moving, [image.node]):
-        if node.order > start:  # x, from which v may have been copied, is older
+        if node.order > start:  # nodes up to x, from which v may have been copied, are older
             moving[node] = forward.push_through(node, moving, isinstance(x, Tensor))
     return moving[image.node]
 
@@ -333,8 +335,8 @@ def _outside(system: System, b: Tensor) -> tuple[Node, ...]:
     return tuple(found)
 
 
-def _stand_in(node: Node, b: Tensor) -> Tensor:
-    """A Tensor for a node, without its values; it differs between the examples of a vmap where they did."""
+def _placeholder(node: Node, b: Tensor) -> Tensor:
+    """A Tensor of zeros for a node, batched at the levels of a vmap at which the node is."""
     array = namespace(b.data).zeros(tuple(node.shape), node.dtype)
     for level in reversed(getattr(node.shape, "levels", ())):
         array = give_to_all(array, level)
@@ -343,9 +345,9 @@ def _stand_in(node: Node, b: Tensor) -> Tensor:
 
 @contextmanager
 def _examples_apart(out: Any) -> Iterator[None]:
-    """Inside, each example that `out` stands for keeps a gradient of its own, though the vmap may have ended.
+    """Inside, each example that `out` stands for has a gradient of its own, even after the vmap has ended.
 
-    The engine sums over the examples where the rule's result arrives; summed here already, it would be so twice.
+    The engine sums over the examples where the rule's result arrives, so they must not be summed here too.
     """
     levels = list(levels_of(out))
     before = [(level, level.open) for level in levels]

@@ -1,9 +1,10 @@
-"""A function called once and recorded: what every transform starts from.
+"""A function called once and recorded as a graph: what every transform starts from.
 
-After this file you know that a record has inputs and outputs, and is travelled both ways: cotangents are pulled back
-along it, tangents pushed on. And you know how transforms nest. Each call of a transform gives the function points of
-its own to differentiate at. Where the caller's arguments are being differentiated themselves, the points are connected
-to them and the derivatives are recorded, so that they can be differentiated again; otherwise nothing outlives the call.
+After this file you know that a graph has inputs and outputs, and is walked both ways: cotangents are pulled back
+through it, tangents pushed forward. And you know how transforms nest. Each call of a transform gives the function
+points of its own to differentiate at. Where the caller's arguments are being differentiated themselves, the points are
+connected to them and the derivatives are recorded, so that they can be differentiated again; otherwise the graph is
+freed after the call.
 """
 
 from __future__ import annotations
@@ -17,57 +18,64 @@ from minigrad.autograd.grad_mode import enable_grad, is_grad_enabled
 from minigrad.autograd.node import leaf
 from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.creation import zeros_like
-from minigrad.transforms.trees import flatten, form, map_leaves
+from minigrad.transforms.trees import Tree, flatten, form, map_leaves
 
 
-class Record:
-    """What lies between some tensors and others that were computed from them, for derivatives to travel along.
+class Graph:
+    """The ops between some tensors and others that were computed from them, for derivatives to be walked through.
 
-    inputs, outputs : Tensors that need gradients, and what was computed from them, perhaps
+    inputs, outputs : Tensors that need gradients, and Tensors that may have been computed from them
     """
 
     connected = False
-    """Whether derivatives must be recorded because somebody else differentiates the surroundings."""
+    """Whether derivatives must be recorded because a caller differentiates through this graph as well."""
 
     def __init__(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]):
         self.inputs, self.outputs = list(inputs), list(outputs)
 
-    def pull(self, cotangents: Sequence[Tensor | None], keep: bool = True) -> list[Tensor]:
-        """The cotangents of the outputs (None: zero) pulled back to the inputs; the record is used up unless `keep`."""
+    def pull(self, cotangents: Sequence[Tensor | None], retain_graph: bool = True) -> list[Tensor]:
+        """The cotangents of the outputs (None: zero) pulled back to the inputs; the graph is freed unless retained."""
         pairs = [(y, v) for y, v in zip(self.outputs, cotangents, strict=True) if v is not None and y.node is not None]
-        create_graph = self._to_be_recorded(cotangents)
+        create_graph = self._must_record(cotangents)
         found: Sequence[Tensor | None] = [None] * len(self.inputs)
         if pairs and self.inputs:
             ys, vs = zip(*pairs, strict=True)
             found = reverse.grad(
-                ys, self.inputs, vs, retain_graph=keep or create_graph, create_graph=create_graph, allow_unused=True
+                ys,
+                self.inputs,
+                vs,
+                retain_graph=retain_graph or create_graph,
+                create_graph=create_graph,
+                allow_unused=True,
             )
         return [zeros_like(x.detach()) if g is None else g for g, x in zip(found, self.inputs, strict=True)]
 
     def push(self, tangents: Sequence[Tensor | None]) -> list[Tensor]:
-        """The tangents of the inputs (None: it does not move) pushed on to the outputs."""
+        """The tangents of the inputs (None: zero) pushed forward to the outputs."""
         pairs = [(x, t) for x, t in zip(self.inputs, tangents, strict=True) if t is not None]
         found: Sequence[Tensor | None] = [None] * len(self.outputs)
         if pairs:
             xs, ts = zip(*pairs, strict=True)
-            found = forward.push(self.outputs, xs, ts, create_graph=self._to_be_recorded(ts))
+            found = forward.push(self.outputs, xs, ts, create_graph=self._must_record(ts))
         return [zeros_like(y.detach()) if t is None else t for t, y in zip(found, self.outputs, strict=True)]
 
-    def _to_be_recorded(self, vectors: Sequence[Tensor | None]) -> bool:
+    def _must_record(self, vectors: Sequence[Tensor | None]) -> bool:
         """Whether the derivative along these vectors may be differentiated itself."""
         tracked = any(v is not None and v.node is not None for v in vectors)
         return is_grad_enabled() and (self.connected or tracked)
 
 
-class Trace(Record):
+class Trace(Graph):
     """`f(*args)`, recorded from the arguments numbered in `argnums` to the result.
 
     inputs, outputs : the leaves of those arguments and of the result
     out, aux : the result, and the second one of a function with `has_aux`
-    connected : whether derivatives must be recorded because somebody else differentiates this function's surroundings
+    connected : whether derivatives must be recorded because a caller differentiates through this call as well
     """
 
-    def __init__(self, f: Callable, args: Sequence, kwargs: dict, argnums: Sequence[int], has_aux: bool = False):
+    def __init__(
+        self, f: Callable, args: Sequence[Tree], kwargs: dict[str, Tree], argnums: Sequence[int], has_aux: bool = False
+    ):
         super().__init__((), ())
         self.recording = is_grad_enabled()
         self.trees: list[tuple[int, Callable]] = []  # for each argument: how many leaves, and what makes a tree of them
@@ -82,7 +90,10 @@ class Trace(Record):
             self.trees.append((len(points), rebuild))
         with enable_grad():
             out = f(*args, **kwargs)
-        self.out, self.aux = _with_aux(out) if has_aux else (out, None)
+        self.out: Tree = out
+        self.aux: Tree = None
+        if has_aux:
+            self.out, self.aux = _with_aux(out)
         self.outputs = [x if isinstance(x, Tensor) else as_tensor(x) for x in flatten(self.out)[0]]
         self.connected = self.recording and self._reaches_beyond()
 
@@ -109,20 +120,20 @@ class Trace(Record):
 
     # --- results ---
 
-    def value(self) -> Any:
-        """The result as the caller may have it."""
+    def value(self) -> Tree:
+        """The result as the caller gets it: detached unless `connected`."""
         return self._released(self.out)
 
-    def side(self) -> Any:
+    def side(self) -> Tree:
         """The second result of a function with `has_aux`."""
         return self._released(self.aux)
 
-    def _released(self, tree: Any) -> Any:
+    def _released(self, tree: Tree) -> Tree:
         if self.connected:
             return tree
         return map_leaves(lambda x: x.detach() if isinstance(x, Tensor) else x, tree)
 
-    def arguments(self, values: Sequence) -> tuple:
+    def arguments(self, values: Sequence[Any]) -> tuple[Tree, ...]:
         """One tree for each differentiated argument, of values for their leaves."""
         rest = iter(values)
         return tuple(rebuild([next(rest) for _ in range(count)]) for count, rebuild in self.trees)
@@ -144,7 +155,7 @@ def normal_argnums(argnums: int | Sequence[int], args: Sequence, what: str) -> t
 
 
 def scalar_of(trace: Trace, what: str) -> Tensor:
-    """The result, which must be one number."""
+    """The result, which must be a single number."""
     if form(trace.out) != "*" or trace.outputs[0].size != 1:
         shapes = " and ".join(str(y.shape) for y in trace.outputs)
         what_came = f"{form(trace.out)}, where * has shape {shapes}" if shapes else form(trace.out)
@@ -170,7 +181,7 @@ def _float_tensor(x: Any, number: int) -> Tensor:
     return x
 
 
-def _with_aux(out: Any) -> tuple:
+def _with_aux(out: Tree) -> tuple[Tree, Tree]:
     if not isinstance(out, tuple) or len(out) != 2:
         raise TypeError(f"has_aux=True: the function must return a pair (result, more); it returned {form(out)}.")
     return out

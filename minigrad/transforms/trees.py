@@ -1,34 +1,37 @@
 """Trees: tuples, lists and dicts of Tensors, and of each other, as functions take and return them.
 
-After this file you know how a transform sees arguments of any form: as a flat list of leaves, and a way to put others
-in their places. None is a tree without leaves; a dict's leaves come in the order of its keys as they were put in.
+A transform sees arguments of any form as a flat list of leaves, and a function that puts others in their places. None
+is a tree without leaves; a dict's leaves come in the order in which its keys were put in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
-from typing import Any
+from typing import Any, TypeAlias
+
+Tree: TypeAlias = Any
+"""A Tensor, or a tuple, list or dict of trees."""
 
 
-def flatten(tree: Any) -> tuple[list, Callable[[list], Any]]:
+def flatten(tree: Tree) -> tuple[list, Callable[[list], Tree]]:
     """The leaves of a tree, and a function that makes the same tree of other leaves."""
     leaves: list = []
     build = _collect(tree, leaves)
     return leaves, lambda values: build(iter(values))
 
 
-def map_leaves(function: Callable, tree: Any, *others: Any) -> Any:
+def map_leaves(function: Callable, tree: Tree, *others: Tree) -> Tree:
     """The tree with function(leaf, ...) for each leaf; other trees must have the same form."""
     leaves, rebuild = flatten(tree)
     columns = [flatten_like(tree, other, "another tree") for other in others]
     return rebuild([function(*row) for row in zip(leaves, *columns, strict=True)])
 
 
-def flatten_like(tree: Any, other: Any, what: str) -> list:
+def flatten_like(tree: Tree, other: Tree, what: str) -> list:
     """The leaves of `other`, which must have the form of `tree`; an error that shows both where it has not.
 
-    They come in the order of the tree's: a dict's keys may have been put in in another.
+    They come in the order of the leaves of `tree`, whatever the order of a dict's keys in `other`.
     """
     leaves: list = []
     if not _collect_alike(tree, other, leaves):
@@ -36,7 +39,7 @@ def flatten_like(tree: Any, other: Any, what: str) -> list:
     return leaves
 
 
-def spread_prefix(prefix: Any, tree: Any, what: str) -> list:
+def spread_prefix(prefix: Tree, tree: Tree, what: str) -> list:
     """One entry of `prefix` for each leaf of `tree`: a prefix stands for everything below it (as in_axes of vmap)."""
     if isinstance(prefix, (tuple, list)) and isinstance(tree, (tuple, list)):
         if len(prefix) != len(tree):
@@ -52,7 +55,7 @@ def spread_prefix(prefix: Any, tree: Any, what: str) -> list:
     return [prefix] * len(flatten(tree)[0])
 
 
-def form(tree: Any) -> str:
+def form(tree: Tree) -> str:
     """The tree with * for each leaf, as text."""
     if isinstance(tree, dict):
         return "{" + ", ".join(f"{key!r}: {form(branch)}" for key, branch in tree.items()) + "}"
@@ -62,7 +65,7 @@ def form(tree: Any) -> str:
     return "None" if tree is None else "*"
 
 
-def _collect(tree: Any, leaves: list) -> Callable:
+def _collect(tree: Tree, leaves: list) -> Callable:
     """Append the tree's leaves; the function given back takes an iterator of others and builds the tree."""
     if isinstance(tree, dict):
         branches = {key: _collect(branch, leaves) for key, branch in tree.items()}
@@ -85,7 +88,7 @@ def _filled(empty: dict, entries: dict) -> dict:
     return empty
 
 
-def _collect_alike(tree: Any, other: Any, leaves: list) -> bool:
+def _collect_alike(tree: Tree, other: Tree, leaves: list) -> bool:
     """Append the leaves of `other` in the order of the tree's; False where it has another form."""
     if isinstance(tree, dict):
         same = isinstance(other, dict) and tree.keys() == other.keys()

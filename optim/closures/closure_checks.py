@@ -8,7 +8,7 @@ import numpy as np
 
 from minigrad import Tensor
 from minigrad.autograd.node import nodes_between
-from minigrad.transforms.trace import Record
+from minigrad.transforms.trace import Graph
 from minigrad.transforms.trees import flatten
 
 from .borrowing import ClosureProblem
@@ -48,7 +48,7 @@ def check_residuals(returned: Any, owner: str) -> list[Tensor]:
     return found
 
 
-def check_reach(graph: Record, problem: ClosureProblem, what: str) -> None:
+def check_reach(graph: Graph, problem: ClosureProblem, what: str) -> None:
     """Raise at the first point if what was returned does not depend on any of the parameters."""
     sinks = [y.node for y in graph.outputs if y.node is not None]
     if problem.nfev == 1 and not nodes_between([x.node for x in graph.inputs], sinks):

@@ -13,7 +13,7 @@ from minigrad import Tensor, enable_grad, no_grad, ones_like, zeros_like
 from minigrad.autograd import grad
 from minigrad.backend import Array
 from minigrad.transforms.jacobians import jacobian_matrix
-from minigrad.transforms.trace import Record
+from minigrad.transforms.trace import Graph
 
 from ..solve.objective import Objective, Point
 from .borrowing import call_at
@@ -72,7 +72,7 @@ class ClosurePoint(Point):
             pairs = zip(gradients, inputs, strict=True)
             self.pulled = problem.variables.flat([zeros_like(x.detach()) if g is None else g for g, x in pairs])
         else:
-            self.trace = Record(inputs, [loss])
+            self.trace = Graph(inputs, [loss])
             check_reach(self.trace, problem, "loss")
         self.loss = loss.detach() if isinstance(loss, Tensor) else loss
         return problem.number(loss.data if isinstance(loss, Tensor) else np.asarray(float(loss)))
@@ -91,13 +91,13 @@ class CurvedPoint(ClosurePoint):
     may_go_backward = False
 
     @cached_property
-    def slopes(self) -> Record:
+    def slopes(self) -> Graph:
         """The graph from the parameters to the gradient."""
         inputs, (loss,) = self.trace.inputs, self.trace.outputs
         with enable_grad(), np.errstate(all="ignore"):
             found = grad(loss, inputs, ones_like(loss.detach()), create_graph=True, allow_unused=True)
         pairs = zip(found, inputs, strict=True)
-        return Record(inputs, [zeros_like(x.detach()) if g is None else g for g, x in pairs])
+        return Graph(inputs, [zeros_like(x.detach()) if g is None else g for g, x in pairs])
 
     @cached_property
     def g(self) -> Array:

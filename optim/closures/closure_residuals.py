@@ -8,7 +8,7 @@ from typing import Any
 
 from minigrad import Tensor, tensor
 from minigrad.backend import Array
-from minigrad.transforms.trace import Record
+from minigrad.transforms.trace import Graph
 
 from ..solve.residuals import ResidualPoint, Residuals, joined
 from .borrowing import call_at
@@ -46,6 +46,6 @@ class ClosureResidualPoint(ResidualPoint):
         inputs, returned = call_at(problem, self.x)
         if any(p.grad is not None for p in problem.params):
             raise RuntimeError(went_backward_in_vain(problem.owner, "residuals"))
-        self.trace = Record(inputs, check_residuals(returned, problem.owner))
+        self.trace = Graph(inputs, check_residuals(returned, problem.owner))
         check_reach(self.trace, problem, "residuals")
         return joined(self.trace.outputs, problem.variables)

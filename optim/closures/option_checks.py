@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..optimizer import check_number
+from ..options import check_number
 
 Group = dict[str, Any]
 """A parameter group: the parameters under "params", and the options by name."""

@@ -16,7 +16,7 @@ from minigrad import Tensor, grad, no_grad, ones_like
 from minigrad import hessian as hessian_of
 from minigrad.backend import Array
 from minigrad.transforms import vjp
-from minigrad.transforms.trace import Record, Trace, scalar_of
+from minigrad.transforms.trace import Graph, Trace, scalar_of
 
 from .bounds import Box
 from .problem import Problem, check_functions
@@ -83,7 +83,7 @@ class Point:
     f : float; +inf where the function gives NaN, so that no comparison takes it for low
     """
 
-    trace: Record
+    trace: Graph
     """The graph from x to the value, until the gradient has been computed from it."""
 
     def __init__(self, objective: Objective, x: Array):
@@ -113,7 +113,7 @@ class Point:
         self.objective.njev += 1
         with np.errstate(all="ignore"):
             one = ones_like(self.trace.outputs[0].detach())
-            gradient = self.objective.variables.flat(self.trace.pull([one], keep=False))
+            gradient = self.objective.variables.flat(self.trace.pull([one], retain_graph=False))
         del self.trace
         return gradient
 

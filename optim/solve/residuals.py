@@ -15,7 +15,7 @@ import numpy as np
 from minigrad import Tensor, no_grad
 from minigrad.backend import Array
 from minigrad.transforms.jacobians import jacobian_matrix
-from minigrad.transforms.trace import Record, Trace
+from minigrad.transforms.trace import Graph, Trace
 
 from .problem import Problem
 from .variables import Variables
@@ -71,7 +71,7 @@ class ResidualPoint:
     """
 
     problem: Any  # ResidualProblem, or what a subclass makes of it
-    trace: Record
+    trace: Graph
     """The graph from x to the residuals, until the Jacobian has been computed from it."""
 
     def __init__(self, problem: Residuals, x: Array):

@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import minigrad
 from minigrad.data import ArrayDataset, DataError, DataLoader, Subset, random_split, stratified_split
 from tests.support.data_makers import REPOSITORY, SEEDS, few, own_cache, workers  # noqa: F401  own_cache is for every test
 
@@ -291,7 +290,7 @@ def test_iterating_gives_tensors_on_the_device(monkeypatch):
         made.append(device)
         return ("tensor", array)
 
-    monkeypatch.setattr(minigrad, "tensor", tensor, raising=False)
+    monkeypatch.setattr("minigrad.data.loader.tensor", tensor)
     for images, labels in DataLoader(numbered(4), 2, device="somewhere"):
         assert images[0] == labels[0] == "tensor" and isinstance(images[1], np.ndarray)
     assert made == ["somewhere"] * 4

@@ -327,7 +327,7 @@ def test_options_of_an_optimizer_stand_behind_its_name(draw):
         (["--optimizers", "Adam(beta=1)"], ["Adam(beta=1)", "unexpected keyword argument 'beta'"]),
         (["--optimizers", "Adam(betas=(2, 0.9))"], ["Adam: betas"]),
         (["--lr", "Adma=0.1"], ["--lr Adma=0.1", "expected NAME=RATE"]),
-        (["--lr", "Adam=fast"], ["'fast' is no number"]),
+        (["--lr", "Adam=fast"], ["'fast' is not a number"]),
         (["--lr", "Adam=0"], ["expected a rate above 0"]),
         (["--steps", "0"], ["--steps 0: expected 1 or more"]),
         (["--tolerance", "0"], ["--tolerance 0.0: expected a number above 0"]),

@@ -399,5 +399,5 @@ def test_wrong_options_are_refused():
             graph.draw(z, **wrong)
     with pytest.raises(ValueError, match="empty list"):
         graph.draw([])
-    with pytest.raises(TypeError, match="drawn already"):
+    with pytest.raises(TypeError, match="finished drawing"):
         graph.save(graph.draw(z), "z.dot", values=True)

@@ -220,7 +220,7 @@ def test_what_cannot_be_explained_is_refused_in_words():
         explain(x * 2, np.ones(3))
     with pytest.raises(ValueError, match="not computed from the tensor given as y="):
         explain(x.sum(), y=leaf(1))
-    with pytest.raises(TypeError, match="y= is to name a Tensor, got int"):
+    with pytest.raises(TypeError, match="y= must be a Tensor, got int"):
         explain(x.sum(), y=1)
 
 
@@ -358,7 +358,7 @@ def test_the_gradients_of_any_expression_are_those_of_autograd(drawn):
     leaves, y = drawn
     explained = explain(y, **named(leaves)).gradients
     assert all(x.grad is None for x in leaves)
-    expected = autograd.grad(y, leaves)  # walks the same graph, whose saved values are still there
+    expected = autograd.grad(y, leaves)  # walks the same graph, which has not been freed
     for name, gradient in zip(named(leaves), expected, strict=True):
         assert explained[name].dtype == gradient.dtype
         np.testing.assert_allclose(explained[name].numpy(), gradient.numpy(), rtol=1e-12, atol=1e-12)

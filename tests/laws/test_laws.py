@@ -15,7 +15,7 @@ import minigrad as mg
 from minigrad import autograd
 from minigrad.autograd import forward, reverse
 from minigrad.autograd.primitive import Primitive
-from minigrad.transforms.together import push_together
+from minigrad.transforms.batched_tangents import push_together
 from tests.support.law_cases import FLOWS, HOMOGENEOUS, IDENTITIES
 from tests.support.op_cases import CASES, SUBJECTS, floats
 from tests.support.strategies import seeds

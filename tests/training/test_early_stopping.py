@@ -1,4 +1,4 @@
-"""Early stopping gives the best weights back, whatever the metric does, and its state can be saved."""
+"""Early stopping gives the best weights back, whatever metrics come, and its state can be saved."""
 
 import math
 
@@ -15,16 +15,16 @@ from tests.support.regularization_makers import Weights, arrays
 
 
 @given(st.lists(st.floats(-5, 5) | st.just(math.nan), min_size=1, max_size=12), st.integers(1, 4), st.booleans())
-def test_early_stopping_gives_back_the_best_weights_of_those_seen(figures, patience, rising):
+def test_early_stopping_gives_back_the_best_weights_of_those_seen(metrics, patience, rising):
     model = Weights([0.0])
     stopping = EarlyStopping(model, patience, mode="max" if rising else "min")
     seen = []
-    for i, figure in enumerate(figures):
+    for i, metric in enumerate(metrics):
         if stopping.exhausted:
             break
         model.w.copy_(mg.tensor(np.array([float(i)])))
-        best = stopping.step(figure)
-        seen.append(figure)
+        best = stopping.step(metric)
+        seen.append(metric)
         assert best == (stopping.since == 0)
     sign = 1 if rising else -1
     ranked = [(sign * f, -i) for i, f in enumerate(seen) if not math.isnan(f)]

@@ -45,7 +45,7 @@ def parts(epochs=6, optimizer="Adam", schedule="OneCycleLR", seed=3, **loader):
     return {**run, "scheduler": scheduler, "validation": DataLoader(VALIDATION, 10), "progress": False}
 
 
-def figures(history):
+def metrics(history):
     """All but the times."""
     return [{key: value for key, value in row.items() if key != "seconds"} for row in history.rows]
 
@@ -196,7 +196,7 @@ def test_a_run_resumed_between_epochs_is_the_run_that_was_not_stopped(optimizer,
     fit(**first, epochs=6, out=tmp_path / "run", callback=lambda history: len(history) == 2)
     mg.manual_seed(12345)  # another process would have other random numbers
     found = fit(**second, epochs=6, out=tmp_path / "run", resume=True)
-    assert figures(found) == figures(expected)
+    assert metrics(found) == metrics(expected)
     assert found.best_epoch == expected.best_epoch
     assert_same_model(second["model"], whole["model"])
     for name in ("best", "last"):
@@ -219,7 +219,7 @@ def test_a_run_stopped_by_ctrl_c_at_any_batch_and_resumed_is_the_run_that_was_no
     mg.manual_seed(12345)
     found = fit(**second, epochs=4, out=tmp_path, resume=True)
     assert not found.interrupted
-    assert figures(found) == figures(expected)
+    assert metrics(found) == metrics(expected)
     assert_same_model(second["model"], whole["model"])
 
 
@@ -255,7 +255,7 @@ def test_resume_without_a_run_to_resume_begins_one(tmp_path):
     mg.manual_seed(7)
     expected = fit(**a, epochs=2)
     mg.manual_seed(7)
-    assert figures(fit(**b, epochs=2, out=tmp_path, resume=True)) == figures(expected)
+    assert metrics(fit(**b, epochs=2, out=tmp_path, resume=True)) == metrics(expected)
 
 
 def test_a_resumed_run_that_had_ended_trains_no_more(tmp_path):

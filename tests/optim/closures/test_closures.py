@@ -13,7 +13,7 @@ from minigrad.optim import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
 from minigrad.optim.closures.option_checks import MANY
 from minigrad.optim.minimizers.minimize import minimize
 from minigrad.serialization import load_state, save_state
-from minigrad.transforms.trace import Record
+from minigrad.transforms.trace import Graph
 from tests.support import strict_backend
 from tests.support.closure_models import Classes, Curve, X, Y, curve_for, every_kind, make
 
@@ -432,7 +432,7 @@ def test_a_record_is_travelled_both_ways(random):
     x = mg.tensor(random.standard_normal(3), requires_grad=True)
     unused = mg.tensor(random.standard_normal(2), requires_grad=True)
     A = mg.tensor(random.standard_normal((4, 3)))
-    record = Record([x, unused], [F.relu(A @ x), x.sum()])
+    record = Graph([x, unused], [F.relu(A @ x), x.sum()])
     v, u = mg.tensor(random.standard_normal(3)), mg.tensor(random.standard_normal(4))
     pushed, summed = record.push([v, None])
     pulled, nothing = record.pull([u, None])

@@ -1,14 +1,13 @@
-"""What layers and losses ask of their arguments, and the errors that say what did not fit.
+"""Checks of what layers and losses are given, with errors that say what does not fit.
 
-After this file you know how labels are checked without costing a step its speed: seen as unsigned numbers, negative
-labels are huge, so that one maximum tells whether all of them name a class.
+Labels are checked at little cost: read as unsigned integers, negative labels are huge, so that one maximum tells
+whether every label names a class.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import ArrayLike
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
@@ -20,8 +19,8 @@ UNSIGNED = {np.dtype(f"{sign}{size}"): np.dtype(f"u{size}") for sign in "iu" for
 # --- layers ---
 
 
-def expect_floats(layer: Any, x: Tensor, weight: Tensor) -> None:
-    """Raise TypeError unless x has the dtype of the layer's weight: NumPy would widen the whole network in silence."""
+def expect_floats(layer: object, x: Tensor, weight: Tensor) -> None:
+    """Raise TypeError unless x has the dtype of the layer's weight: NumPy would silently widen the whole network."""
     if not hasattr(x, "dtype"):
         raise TypeError(
             f"{type(layer).__name__}: expected a Tensor, got a {type(x).__name__}; make one with minigrad.tensor(...)."
@@ -33,11 +32,17 @@ def expect_floats(layer: Any, x: Tensor, weight: Tensor) -> None:
         )
 
 
-def positive(layer: Any, **sizes: Any) -> None:
+def positive(layer: object, **sizes: object) -> None:
     """Raise ValueError for a size that is not an integer of at least 1."""
     for name, size in sizes.items():
         if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
             raise ValueError(f"{type(layer).__name__}: {name}={size!r}; expected an integer of at least 1.")
+
+
+def check_probability(owner: str, p: float) -> None:
+    """Raise ValueError for a probability of dropping outside of [0, 1]."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"{owner}: p={p}; the probability of dropping lies between 0 and 1.")
 
 
 # --- losses ---
@@ -50,7 +55,7 @@ def check_reduction(op: str, reduction: str) -> None:
 
 
 def reduce(op: str, losses: Tensor, reduction: str) -> Tensor:
-    """The losses as they are, their sum, or their mean; the mean of none is an error."""
+    """The losses themselves, their sum or their mean. The mean of an empty batch is an error."""
     if reduction == "mean":
         if not losses.size:
             raise ValueError(f"{op}: an empty batch has no mean loss; leave it out, or use reduction='sum'.")
@@ -59,7 +64,7 @@ def reduce(op: str, losses: Tensor, reduction: str) -> Tensor:
     return losses.sum() if reduction == "sum" else losses
 
 
-def same_shape(op: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
+def same_shape(op: str, input: ArrayLike, target: ArrayLike) -> tuple[Tensor, Tensor]:
     """Both as Tensors of one shape; integer targets become floats like the input."""
     input, target = mg.as_tensor(input), mg.as_tensor(target)
     if input.shape != target.shape:
@@ -70,8 +75,8 @@ def same_shape(op: str, input: Any, target: Any) -> tuple[Tensor, Tensor]:
     return input, target if target.dtype.kind == "f" else target.astype(input.dtype)
 
 
-def weighed(op: str, losses: Tensor, weight: Any) -> Tensor:
-    """Losses times a weight that broadcasts to their shape; as they are for None."""
+def weighed(op: str, losses: Tensor, weight: ArrayLike | None) -> Tensor:
+    """The losses times a weight that broadcasts to their shape; unchanged where the weight is None."""
     if weight is None:
         return losses
     weight = as_weight(weight, losses)
@@ -84,13 +89,13 @@ def weighed(op: str, losses: Tensor, weight: Any) -> Tensor:
     return losses * weight
 
 
-def as_weight(weight: Any, like: Tensor) -> Tensor:
+def as_weight(weight: ArrayLike, like: Tensor) -> Tensor:
     """A weight as a Tensor of the dtype of `like`."""
     weight = mg.as_tensor(weight)
     return weight if weight.dtype == like.dtype else weight.astype(like.dtype)
 
 
-def class_weight(op: str, weight: Any, scores: Tensor, axis: int) -> Tensor:
+def class_weight(op: str, weight: ArrayLike, scores: Tensor, axis: int) -> Tensor:
     """A weight for each class of the scores, whose classes lie along `axis`."""
     weight = as_weight(weight, scores)
     if weight.shape != (scores.shape[axis],):
@@ -101,7 +106,7 @@ def class_weight(op: str, weight: Any, scores: Tensor, axis: int) -> Tensor:
     return weight
 
 
-def scores_and_labels(op: str, input: Tensor, target: Any) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+def scores_and_labels(op: str, input: ArrayLike, target: ArrayLike) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """Scores (N, C, d...) and labels (N, d...) as rows (M, C) and (M,), and the shape that the losses have.
 
     Scores (C,) with a single label are one row.
@@ -128,9 +133,10 @@ def scores_and_labels(op: str, input: Tensor, target: Any) -> tuple[Tensor, Tens
 
 
 def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None) -> Tensor | None:
-    """None where every label counts; otherwise which do, as bools. IndexError for a label that names no class.
+    """None where every label counts; otherwise one bool a label, True where it counts.
 
-    On a GPU this waits for the labels, once: the array library would wrap a wrong one round in silence.
+    Raises IndexError for a label that names no class. On a GPU this waits for the labels once: the array library would
+    silently wrap a label that is out of range.
     """
     data = mg.transforms.all_examples(labels)
     if not data.size:
@@ -138,15 +144,15 @@ def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None
     in_range = int(data.view(UNSIGNED[data.dtype]).max()) < classes
     if in_range and (ignore_index is None or not 0 <= ignore_index < classes):
         return None
-    kept = data == data if ignore_index is None else data != ignore_index
-    wrong = data[kept & ((data < 0) | (data >= classes))]
+    counted = data == data if ignore_index is None else data != ignore_index
+    wrong = data[counted & ((data < 0) | (data >= classes))]
     if wrong.size:
         ignored = "" if ignore_index is None else f" (and {ignore_index} to ignore)"
         raise IndexError(
             f"{op}: label {int(wrong[0])} for scores of {classes} classes; labels go from 0 to {classes - 1}{ignored}. "
             "Does the last layer have as many outputs as there are classes?"
         )
-    return None if bool(kept.all()) else labels != ignore_index
+    return None if bool(counted.all()) else labels != ignore_index
 
 
 def check_smoothing(op: str, label_smoothing: float) -> None:

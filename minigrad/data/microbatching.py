@@ -1,17 +1,27 @@
-"""Micro-batches: a batch in pieces that fit into memory, whose gradients add up to the batch's.
+"""Micro-batches: a batch in chunks that fit into memory, whose gradients add up to the batch's.
 
-After this file you know why each piece has a share: the mean over the batch is the mean of the pieces' means, weighted
-by their sizes.
+Each chunk has a share: the mean over the batch is the mean of the chunks' means, weighted by their sizes.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from .dataset import DataError
 
 
-def micro_batches(batch: tuple[Any, ...], pieces: int) -> Iterator[tuple[tuple[Any, ...], float]]:
-    """Cut a batch into at most `pieces` pieces, as equal as can be; with each comes its share of the samples.
+class Sliceable(Protocol):
+    """A field of a batch, a Tensor or an array: it has a length and can be sliced."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: slice, /) -> Any: ...
+
+
+Field = TypeVar("Field", bound=Sliceable)
+
+
+def micro_batches(batch: tuple[Field, ...], pieces: int) -> Iterator[tuple[tuple[Field, ...], float]]:
+    """Cut a batch into at most `pieces` chunks of nearly equal size; with each comes its share of the samples.
 
     >>> optimizer.zero_grad()
     >>> for (images, labels), share in micro_batches(batch, 4):
@@ -23,11 +33,12 @@ def micro_batches(batch: tuple[Any, ...], pieces: int) -> Iterator[tuple[tuple[A
     batch : tuple of Tensor or array
         With the samples along the first axis.
     pieces : int
+        The number of chunks.
 
     Yields
     ------
     tuple, float
-        The shares add up to 1. `backward` adds to the gradients that are there, so after the last piece they are those
+        The shares add up to 1. `backward` adds to the gradients that are there, so after the last chunk they are those
         of the mean loss over the whole batch: exactly, but for rounding, for a model that treats samples one by
         one (batch-norm does not).
     """
@@ -40,7 +51,7 @@ def micro_batches(batch: tuple[Any, ...], pieces: int) -> Iterator[tuple[tuple[A
     if len(sizes) != 1:
         raise DataError(f"micro_batches: fields of {sorted(sizes)} samples; expected the same number in each.")
     (count,) = sizes
-    pieces = max(1, min(pieces, count))
-    for i in range(pieces):
-        start, stop = count * i // pieces, count * (i + 1) // pieces
+    chunks = max(1, min(pieces, count))
+    for i in range(chunks):
+        start, stop = count * i // chunks, count * (i + 1) // chunks
         yield tuple(field[start:stop] for field in batch), (stop - start) / count if count else 1.0

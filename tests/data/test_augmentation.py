@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from minigrad.data import (
     Compose,
     DataError,
+    augmentation,
     normalize,
     random_affine,
     random_crop,
@@ -19,7 +20,6 @@ from minigrad.data import (
     random_rotation,
     random_shift,
     to_float,
-    transforms,
 )
 from tests.support.data_makers import SEEDS, few, own_cache  # noqa: F401  own_cache is for every test
 
@@ -84,7 +84,7 @@ def test_every_place_of_a_crop_comes_up():
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3, 4])
 def test_warping_by_quarter_turns_is_rot90(quarters):
     images = picture(8, 8)
-    turned = transforms.affine_warp(images, transforms.affine_matrices(quarters * np.pi / 2))
+    turned = augmentation.affine_warp(images, augmentation.affine_matrices(quarters * np.pi / 2))
     np.testing.assert_allclose(turned, np.rot90(images, quarters, axes=(2, 3)), atol=1e-5)
 
 
@@ -92,8 +92,8 @@ def test_warping_by_quarter_turns_is_rot90(quarters):
 @given(st.floats(-3.1, 3.1), st.floats(0.6, 1.5), st.floats(-0.5, 0.5), st.floats(-2, 2), st.floats(-2, 2))
 def test_warping_agrees_with_a_pixel_by_pixel_lookup(angle, zoom, slant, down, right):
     images = picture(6, 5, channels=1, number=1)
-    matrix = transforms.affine_matrices(angle, zoom, slant)
-    warped = transforms.affine_warp(images, matrix, [[down, right]])
+    matrix = augmentation.affine_matrices(angle, zoom, slant)
+    warped = augmentation.affine_warp(images, matrix, [[down, right]])
 
     def value(row, column):
         inside = 0 <= row < 6 and 0 <= column < 5
@@ -114,9 +114,9 @@ def test_warping_agrees_with_a_pixel_by_pixel_lookup(angle, zoom, slant, down, r
 def test_a_larger_zoom_makes_a_larger_picture_and_an_offset_moves_it_down_and_right():
     square = np.zeros((1, 1, 21, 21), np.float32)
     square[..., 8:13, 8:13] = 1
-    grown = transforms.affine_warp(square, transforms.affine_matrices(0.0, zoom=2.0))
+    grown = augmentation.affine_warp(square, augmentation.affine_matrices(0.0, zoom=2.0))
     assert 80 < grown.sum() < 120
-    moved = transforms.affine_warp(square, transforms.affine_matrices(0.0), [[3, 5]])
+    moved = augmentation.affine_warp(square, augmentation.affine_matrices(0.0), [[3, 5]])
     np.testing.assert_allclose(moved[..., 11:16, 13:18], 1)
 
 

@@ -1,20 +1,38 @@
 """A table of a model: its layers, the shapes that come out of them, their parameters and their work.
 
-After this file you know how a look inside is had without changing a model: forward hooks on every module, one pass in
-evaluation mode that records nothing, and everything put back as it was.
+The model is left as it was: forward hooks on every module take notes of one pass in evaluation mode, without a graph,
+and hooks and modes are put back afterwards.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+from numpy.typing import DTypeLike
 
 import minigrad as mg
-from minigrad import Tensor
-from minigrad.nn.module import Module
+from minigrad import HookHandle, Tensor
 
 HEADINGS = ("layer", "output shape", "parameters", "multiply-adds")
+
+Hook = Callable[[Any, tuple, Any], Any]
+Shape = tuple[int, ...]
+
+
+class Layer(Protocol):
+    """What a summary asks of a model and of each layer in it; `Module`, which stands above this file, answers it."""
+
+    training: bool
+
+    def __call__(self, *inputs: Any) -> Any: ...
+    def named_modules(self) -> Iterator[tuple[str, Any]]: ...
+    def parameters(self, recurse: bool = True) -> Iterator[Tensor]: ...
+    def register_forward_hook(self, hook: Hook, /) -> HookHandle: ...
+    def multiply_adds(self, input_shape: Shape, output_shape: Shape) -> int: ...
+    def eval(self) -> Any: ...
 
 
 @dataclass
@@ -24,7 +42,7 @@ class Row:
     name: str
     kind: str
     depth: int
-    output_shapes: list[tuple[int, ...]] = field(default_factory=list)
+    output_shapes: list[Shape] = field(default_factory=list)
     parameters: int = 0
     multiply_adds: int = 0
 
@@ -49,7 +67,7 @@ class Summary:
     __repr__ = __str__
 
 
-def summary(model: Module, x: Any, dtype: Any = None) -> Summary:
+def summary(model: Layer, x: Tensor | Sequence[Tensor] | Shape, dtype: DTypeLike | None = None) -> Summary:
     """Run a model once and list its layers.
 
     Parameters
@@ -75,7 +93,7 @@ def summary(model: Module, x: Any, dtype: Any = None) -> Summary:
         depth = name.count(".") + 1 if name else 0
         rows[id(module)] = Row(name, type(module).__name__, depth, parameters=sum(p.size for p in own))
 
-    def note(module: Module, arguments: tuple, output: Any) -> None:
+    def note(module: Layer, arguments: tuple, output: object) -> None:
         row = rows[id(module)]
         if isinstance(output, Tensor):
             row.output_shapes.append(output.shape)
@@ -83,7 +101,7 @@ def summary(model: Module, x: Any, dtype: Any = None) -> Summary:
                 row.multiply_adds += module.multiply_adds(arguments[0].shape, output.shape)
 
     with ExitStack() as undo, mg.no_grad():
-        for module in model.modules():
+        for _, module in model.named_modules():
             undo.callback(setattr, module, "training", module.training)
             undo.callback(module.register_forward_hook(note).remove)
         model.eval()
@@ -97,7 +115,7 @@ def summary(model: Module, x: Any, dtype: Any = None) -> Summary:
     )
 
 
-def _inputs(model: Module, x: Any, dtype: Any) -> tuple:
+def _inputs(model: Layer, x: Tensor | Sequence[Tensor] | Shape, dtype: DTypeLike | None) -> tuple:
     if isinstance(x, Tensor):
         return (x,)
     if isinstance(x, (tuple, list)) and x and all(isinstance(part, Tensor) for part in x):

@@ -1,8 +1,8 @@
-"""Many tangents pushed along one record at once: the columns of a Jacobian.
+"""Many tangents pushed through one graph at once: the columns of a Jacobian.
 
-After this file you know why all columns together cost little more than one. The directions stand along a leading axis;
-an elementwise rule broadcasts over it as it is, so that each step is one array operation for all of them, and any other
-rule sees them as the examples of a `vmap`.
+All columns together cost little more than one. The directions stand along a leading axis; an elementwise rule
+broadcasts over it, so that each step is one array operation for all of them, and any other rule sees them as the
+examples of a `vmap`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from minigrad.autograd.grad_mode import set_grad_enabled
 from minigrad.autograd.node import Node, nodes_between
 from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, Level
-from minigrad.transforms.batching import new_level
+from minigrad.transforms.vectorization import new_level
 
 
 def push_together(outputs: Sequence[Tensor], source: Tensor, directions: Array) -> list[Array | None]:
     """The tangents of `outputs` when `source` moves along each of the directions, arrays (k, *its shape).
 
     The results are arrays (k, *output's shape), or None for an output that does not depend on the source. They are not
-    recorded; the record stays usable.
+    recorded, and the graph can be used again.
     """
     moving: dict[Node | None, Any] = {source.node: directions}
     sinks = [y.node for y in outputs if y.node is not None]

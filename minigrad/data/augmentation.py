@@ -1,17 +1,18 @@
 """Augmentation: random changes to a batch of images that leave its labels true.
 
 Each function here returns a transform, ``transform(images, rng) -> images``, that works on a whole batch
-of NumPy images, shape (N, C, H, W), at once: every image draws its own numbers, no image has its own loop.
-The same `rng` state gives the same result; the images passed in are never changed. After this file you
-can say how an image is rotated: ask, for every pixel of the result, where it came from.
+of NumPy images, shape (N, C, H, W), at once: each image has random numbers of its own, without a loop over images.
+The same `rng` state gives the same result; the images passed in are never changed. An image is rotated by asking, for
+every pixel of the result, where in the source it came from.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike
 
 from .dataset import DataError
 
@@ -39,7 +40,7 @@ class Compose:
 def random_horizontal_flip(probability: float = 0.5) -> Transform:
     """Mirror left and right, each image with the given probability. Any dtype; shape unchanged.
 
-    Not for digits or letters: a mirrored 2 is no 2.
+    Do not use it for digits or letters: a mirrored 2 is not a 2.
     """
     _check_range("random_horizontal_flip", "probability", probability, 0, 1)
 
@@ -78,14 +79,14 @@ def random_crop(
         number = _batch_size(images)
         height, width = _window(size, images)
         padded = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)), mode=mode)
-        spare_rows, spare_columns = padded.shape[2] - height, padded.shape[3] - width
-        if spare_rows < 0 or spare_columns < 0:
+        free_rows, free_columns = padded.shape[2] - height, padded.shape[3] - width
+        if free_rows < 0 or free_columns < 0:
             raise DataError(
                 f"random_crop: a window of {height}x{width} does not fit images of {images.shape[2]}x"
                 f"{images.shape[3]} padded by {padding}. Use a smaller size or more padding."
             )
-        top = rng.integers(0, spare_rows + 1, number)
-        left = rng.integers(0, spare_columns + 1, number)
+        top = rng.integers(0, free_rows + 1, number)
+        left = rng.integers(0, free_columns + 1, number)
         windows = sliding_window_view(padded, (height, width), axis=(2, 3))
         return windows[np.arange(number), :, top, left]
 
@@ -138,21 +139,21 @@ def random_affine(degrees: float = 0.0, *, shift: float = 0.0, scale: float = 0.
     return affine
 
 
-def affine_matrices(angle: Any, zoom: Any = 1.0, slant: Any = 0.0) -> np.ndarray:
+def affine_matrices(angle: ArrayLike, zoom: ArrayLike = 1.0, slant: ArrayLike = 0.0) -> np.ndarray:
     """Matrices, shape (N, 2, 2), from (row, column) in the result to (row, column) in the source.
 
     The picture turns anticlockwise by `angle` (radians), grows by `zoom`, and is first slanted by
     `slant` columns a row. All are scalars or have shape (N,); the centre is the origin.
     """
-    angle, zoom, slant = np.broadcast_arrays(np.atleast_1d(angle), zoom, slant)
-    cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
+    angles, zooms, slants = np.broadcast_arrays(np.atleast_1d(angle), zoom, slant)
+    cos, sin = np.cos(angles) / zooms, np.sin(angles) / zooms
     undo_turn = np.stack([np.stack([cos, sin], -1), np.stack([-sin, cos], -1)], -2)
     undo_slant = np.broadcast_to(np.eye(2), undo_turn.shape).copy()
-    undo_slant[:, 1, 0] = -slant
+    undo_slant[:, 1, 0] = -slants
     return undo_slant @ undo_turn
 
 
-def affine_warp(images: np.ndarray, matrices: np.ndarray, offsets: Any = 0.0) -> np.ndarray:
+def affine_warp(images: np.ndarray, matrices: np.ndarray, offsets: ArrayLike = 0.0) -> np.ndarray:
     """Look up each pixel of the result in the source, bilinearly; zero outside.
 
     Parameters
@@ -292,6 +293,6 @@ def _check_whole(function: str, parameter: str, value: int) -> None:
 def _check_range(
     function: str, parameter: str, value: float, low: float, high: float, end_included: bool = True
 ) -> None:
-    # Written so that nan fails too.
+    # Written so that NaN fails too.
     if not (low <= value < high or (end_included and value == high < math.inf)):
         raise DataError(f"{function}: {parameter} is {value}; expected a number between {low} and {high}.")

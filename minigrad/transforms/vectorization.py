@@ -2,7 +2,7 @@
 
 After this file you know that there is no loop in it: the examples are hidden in a leading axis (`BatchedArray`), the
 function runs once, and every op works on all examples. Since the derivative rules are ops too, `vmap` of a gradient
-gives a gradient for each example, and a gradient of a `vmap` is as right as any other.
+gives a gradient for each example, and the gradient of a `vmap` needs nothing special.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
 from numbers import Integral
-from typing import Any
+from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.grad_mode import grad_mode
@@ -20,13 +20,18 @@ from minigrad.autograd.node import tick
 from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.backend import Array, Level, bare
 from minigrad.transforms.checkpointing import surrounded_by
-from minigrad.transforms.trees import flatten, spread_prefix
+from minigrad.transforms.trees import Tree, flatten, spread_prefix
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Axes: TypeAlias = int | Tree | None
+"""The axis of the examples for all arguments, or a tree of axes, as `vmap` takes them."""
 
 
 @contextmanager
 def new_level(size: int) -> Iterator[Level]:
     """A level for `size` examples, open inside the with-block."""
-    if grad_mode.replayed is not None:  # a checkpoint's second run: its nodes are those of the first
+    if grad_mode.replayed is not None:  # a checkpoint's second run has the levels of the first
         level = next(grad_mode.replayed)
     else:
         level = Level(size, tick())
@@ -45,7 +50,7 @@ def _opened(level: Level) -> Iterator[None]:
         level.open = before
 
 
-def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
+def vmap(f: Callable[P, R], in_axes: Axes = 0, out_axes: Axes = 0) -> Callable[P, R]:
     """The function that runs `f`, written for one example, on all examples along an axis of the arguments at once.
 
     Parameters
@@ -54,19 +59,19 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
         argument, an int, None (the same for all examples), or a tree of these in the form of the argument
     out_axes : where the results' axis of examples goes, likewise; None for a result that is the same for all examples
 
-    Keyword arguments are mapped over their axis 0; others can be bound with functools.partial. A for-loop over the
-    examples gives the same, and takes longer:
+    Keyword arguments are mapped over their axis 0; others can be bound with functools.partial. A loop over the
+    examples gives the same result, more slowly:
 
         vmap(f)(xs) == stack([f(x) for x in xs])
 
-    Inside, values cannot steer Python code: use `where` instead of `if`. Random numbers drawn by `dropout` differ from
+    Inside, Python cannot branch on values: use `where` instead of `if`. Random numbers drawn by `dropout` differ from
     example to example; those of `randn` and the like are the same for all.
-    Raises ShapeError if the arguments disagree in the number of examples, ValueError if None is said of a result that
-    differs between examples.
+    Raises ShapeError if the arguments disagree in the number of examples, ValueError if out_axes is None for a result
+    that differs between examples.
     """
 
     @wraps(f, assigned=("__name__", "__doc__"))
-    def mapped(*args, **kwargs):
+    def mapped(*args: P.args, **kwargs: P.kwargs) -> R:
         prefix = tuple(in_axes) if isinstance(in_axes, list) else in_axes
         leaves, rebuild = flatten((args, kwargs))
         axes = spread_prefix(prefix, args, "vmap: in_axes") + [0] * len(flatten(kwargs)[0])
@@ -77,8 +82,8 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
                 x if axis is None else enter_level(x, axis=_axis(x, axis), level=level)
                 for x, axis in zip(leaves, axes, strict=True)
             ]
-            args, kwargs = rebuild(inside)
-            out = f(*args, **kwargs)
+            positional, named = rebuild(inside)
+            out = f(*positional, **named)
             results, rebuild_out = flatten(out)
             places = spread_prefix(out_axes, out, "vmap: out_axes")
             _check_axes("out_axes", places)
@@ -88,9 +93,9 @@ def vmap(f: Callable, in_axes: Any = 0, out_axes: Any = 0) -> Callable:
 
 
 def all_examples(x: Tensor) -> Array:
-    """The array of all examples that x stands for inside vmap, in front the axes that vmap hides; else x's own array.
+    """The array of all examples of x inside vmap, with the axes that vmap hides in front; elsewhere x's own array.
 
-    For checks that concern every example at once, such as whether all labels are in range.
+    For checks of every example at once, such as whether all labels are in range.
     """
     return bare(x.data)
 
@@ -101,7 +106,7 @@ def _leave(y: Any, axis: int | None, level: Level) -> Tensor:
         if level in levels_of(y):
             raise ValueError(
                 f"vmap: out_axes None for a result of shape {y.shape} that differs between the {level.size} examples; "
-                "say where the axis that counts them goes, or reduce outside."
+                "say where the axis of the examples goes, or reduce it outside."
             )
         return y
     if not -y.ndim - 1 <= axis <= y.ndim:
@@ -120,14 +125,14 @@ def _check_axes(what: str, axes: list) -> None:
 
 
 def _examples(leaves: list, axes: list) -> int:
-    """How many examples the arguments hold, which must be the same number in all."""
+    """The number of examples, which must be the same in all arguments."""
     sizes = []
     for x, axis in zip(leaves, axes, strict=True):
         if axis is not None:
             if not -x.ndim <= axis < x.ndim:
                 raise ShapeError(
-                    f"vmap: in_axes {axis} for an argument of shape {x.shape}; it has no such axis. What is the same "
-                    "for all examples has None in in_axes, or is bound with functools.partial."
+                    f"vmap: in_axes {axis} for an argument of shape {x.shape}; it has no such axis. An argument "
+                    "that all examples share has None in in_axes, or is bound with functools.partial."
                 )
             sizes.append(x.shape[axis])
     if not sizes:
