@@ -21,3 +21,7 @@ __all__ = [
     "push",
     "set_grad_enabled",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -10,7 +10,7 @@ After this file you know what happens when an op is called: arrays are taken out
 if any argument wants a gradient, a `Node` is left behind that holds exactly what the rules named in their signatures:
 
 - an array argument by its name, or `out`, or a residual that the forward returned beside its result,
-- an option (a keyword-only parameter of the forward),
+- an option (a parameter of the forward that is keyword-only, or annotated as no array: `axis: int`),
 - `x_shape` for the shape alone of argument `x`,
 - in the rules of `*operands`: `operands`, `operands_shapes`, and `position`, the index of the operand meant.
 
@@ -21,6 +21,7 @@ differentiated again; rules are therefore written with operators, methods and op
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import FunctionType
@@ -75,8 +76,8 @@ class Primitive(Generic[P]):
         self.residuals, self.differentiable, self.view = tuple(residuals), differentiable, view
         self.reference = reference
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        self.defaults = {p.name: p.default for p in parameters if p.kind is not p.KEYWORD_ONLY}
-        self.options = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        self.defaults = {p.name: p.default for p in parameters if not is_option(p)}
+        self.options = {p.name: p.default for p in parameters if is_option(p)}
         self.argument_names = tuple(self.defaults)
         self.arity = None if self.variadic else len(self.argument_names)
         self.frame_names = frame_names(self)
@@ -267,6 +268,17 @@ class Binary(Primitive[P]):
         return Tensor(out, Node(plan, (a_node, b_node), plan.save(frame), out.shape, out.dtype))
 
 
+MAY_BE_AN_ARRAY = re.compile(r"\b(Operand|TensorLike|Tensor|Array|ndarray|Indices|Any|float)\b")
+
+
+def is_option(parameter: inspect.Parameter) -> bool:
+    """Whether a forward's parameter is an option: keyword-only, or annotated as what is no array (`axis: int`)."""
+    if parameter.kind is parameter.KEYWORD_ONLY:
+        return True
+    annotated = parameter.annotation is not parameter.empty
+    return annotated and not MAY_BE_AN_ARRAY.search(str(parameter.annotation))
+
+
 def _class_of(forward: Callable[P, Any], residuals: Sequence[str]) -> type[Primitive[P]]:
     """The class whose call fits the forward's signature.
 
@@ -274,7 +286,9 @@ def _class_of(forward: Callable[P, Any], residuals: Sequence[str]) -> type[Primi
     `exp(x=t)` works, and Python's own errors, for a missing argument, say "maximum()".
     """
     parameters = inspect.signature(forward).parameters.values()
-    plain = not residuals and all(p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
+    plain = not residuals and all(
+        p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty and not is_option(p) for p in parameters
+    )
     kind: Any = {1: Unary, 2: Binary}.get(len(parameters)) if plain else None
     if kind is None:
         return Primitive
@@ -310,8 +324,9 @@ def primitive(forward: Callable[P, Any] | None = None, **properties: Any) -> Any
     Parameters
     ----------
     forward : function
-        Positional parameters are arrays (default None: may be left out), `*operands` any number of them; keyword-only
-        parameters are options. Callers may pass options by position too, and arrays by name.
+        Its parameters are arrays (default None: may be left out), `*operands` any number of them, and after them
+        options: those that are keyword-only, or annotated as what is no array (`axis: int`). Callers may pass each by
+        position or by name.
     kind : "elementwise", "linear" or "general"
         From which jvp rules follow, see `Kind`.
     symbol, local : str

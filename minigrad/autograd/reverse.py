@@ -32,7 +32,7 @@ from minigrad.backend import Array, namespace
 def simple_backward(output: Tensor) -> dict[Node, Any]:
     """The whole algorithm: the gradient of a single number with respect to every value it was computed from, by node.
 
-    The tests compare it with `backward`.
+    To read and to retype; `backward` is what to use. It knows no fused ops, and the tests compare the two.
     """
     gradients: dict[Node, Any] = {output.node: namespace(output.data).ones_like(output.data)}
     heap = [(-output.node.order, output.node)]
@@ -44,11 +44,9 @@ def simple_backward(output: Tensor) -> dict[Node, Any]:
             parent = node.parents[position]
             saved = node.saved if pick is None else pick(node.saved)
             contribution = unbroadcast(rule(gradients[node], *saved), parent.shape)
-            if parent in gradients:
-                gradients[parent] = gradients[parent] + contribution
-            else:
-                gradients[parent] = contribution
+            if parent not in gradients:
                 heappush(heap, (-parent.order, parent))
+            gradients[parent] = gradients.get(parent, 0.0) + contribution
     return gradients
 
 

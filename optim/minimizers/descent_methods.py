@@ -16,10 +16,10 @@ from .hessian_free import HessianFreeDirection
 from .lbfgs import LBFGSDirection
 from .lbfgsb import ProjectedLBFGSDirection, ProjectedSearch
 from .line_search import line_search
+from .method_options import OptionValues
 from .newton import NewtonDirection
 from .newton_cg import NewtonCGDirection
 from .nonlinear_cg import NonlinearCGDirection
-from .options import OptionValues
 from .saddles import PastSaddles
 from .steepest_descent import SteepestDirection
 from .trust_region import TrustRegion

@@ -16,7 +16,7 @@ from ..solve.interpolation import SHRINK, cubic_share, quadratic_share, secant_s
 from ..solve.objective import Point
 from ..solve.vectors import dot
 from .direction import Direction, StepRule
-from .options import OptionValues
+from .method_options import OptionValues
 
 GROW = 10.0
 """A next length is at most this many times the last one."""

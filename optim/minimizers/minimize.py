@@ -14,7 +14,7 @@ from ..solve.objective import Objective, Point
 from ..solve.result import OptimizeResult, fields_of_the_end
 from .descent_loop import DescentLimits, descend
 from .descent_methods import ALIASES, DESCENT_METHODS, Method
-from .options import Options, OptionValues
+from .method_options import Options, OptionValues
 
 SYNONYMS = {"maxfun": "maxfev", "maxcor": "memory", "disp": "verbose"}
 """SciPy's names of options, and ours."""

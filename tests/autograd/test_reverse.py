@@ -1,5 +1,7 @@
 """The engine: what backward and grad do to which tensors, to any order, and what no_grad and detach cut off."""
 
+import ast
+import inspect
 import threading
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import GradientError, ShapeError, autograd
+from minigrad.autograd.reverse import simple_backward
 from tests.support.makers import leaf
 
 # --- backward ---
@@ -337,3 +340,29 @@ def test_detach_cuts_and_shares():
     assert not cut.requires_grad and np.shares_memory(cut.data, y.data)
     (y * cut).sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), [9, 18])
+
+
+# --- the algorithm in fifteen lines ---
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, w: (mg.tanh(x @ w) * x.sum(axis=1, keepdims=True) + w[0]).sum(),
+        lambda x, w: mg.logsumexp(mg.exp(x) @ w * x[:, :1]) / (w * w).mean(),
+        lambda x, w: (mg.where(x > 0, x, x * x) @ w + x.max(axis=0)[:3]).prod(),
+    ],
+)
+def test_the_simple_backward_is_the_engines(f):
+    random = np.random.default_rng(0)
+    x, w = (mg.tensor(random.standard_normal(shape), requires_grad=True) for shape in ((4, 3), (3, 3)))
+    y = f(x, w)
+    simple = simple_backward(y)
+    y.backward()
+    for tensor in (x, w):
+        np.testing.assert_allclose(simple[tensor.node], tensor.grad.numpy(), rtol=1e-13)
+
+
+def test_the_simple_backward_is_fifteen_lines():
+    (function,) = ast.parse(inspect.getsource(simple_backward)).body
+    assert function.end_lineno - function.body[1].lineno + 1 <= 15

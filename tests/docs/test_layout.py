@@ -1,11 +1,14 @@
 """The house keeps its promises: packages are installed, imports go one way, and no package has too many storeys."""
 
+import ast
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from tests.support.imports import circles, longest_path, module_graph, modules, reachable, rooms
+import minigrad
+from tests.support.imports import circles, code_lines, longest_path, module_graph, modules, reachable, rooms
 
 ROOT = Path(__file__).parents[2]
 FILES = modules({"minigrad": ROOT / "minigrad", "minigrad.nn": ROOT / "nn", "minigrad.optim": ROOT / "optim"})
@@ -41,12 +44,15 @@ NEVER_REACHES = {
 PASSES = ("minigrad.autograd.reverse", "minigrad.autograd.forward")
 """Backward and forward: the passes over the graph."""
 
-STOREYS = dict.fromkeys(PACKAGES, 6) | {"minigrad.nn": 7}
-"""For each package, how many of its direct children may stand on one another."""
+MOST_STOREYS = 6
+"""How many of a package's direct children may stand on one another."""
 
-CIRCLES = {"minigrad": (1, 3), "minigrad.nn": (1, 2), "minigrad.backend.batched": (1, 4)}
-"""For each package that may have circles of files: how many, and of how many files. The first is the Tensor with its
-ops; the second a Module that shows its summary; the third vmap's array, which is an array library in itself."""
+CIRCLES = {"minigrad.backend.batched": (1, 4)}
+"""For each package that may have circles of files: how many, and of how many files. This one is vmap's array, which is
+an array library in itself."""
+
+ONE_MEANING = {"convolution", "dropout", "indexing", "linalg", "linear", "normalization", "pooling", "products"}
+"""Module names that stand in several packages: ops, their kernels and their layers are called alike on purpose."""
 
 
 def inside(module: str, package: str) -> bool:
@@ -60,7 +66,7 @@ def test_every_package_is_installed():
 
 def test_the_rules_speak_of_packages_and_modules_that_exist():
     named = {name for package, others in NEVER_REACHES.items() for name in (package, *others)}
-    assert not sorted(name for name in named | CIRCLES.keys() | STOREYS.keys() | set(PASSES) if name not in FILES)
+    assert not sorted(name for name in named | CIRCLES.keys() | set(PASSES) if name not in FILES)
 
 
 def test_no_test_imports_from_another():
@@ -97,20 +103,51 @@ def test_only_the_front_door_names_nn_and_optim():
             assert not found, f"{module} imports {found}"
 
 
+def test_nn_is_written_with_what_any_user_has():
+    for name, path in FILES.items():
+        if inside(name, "minigrad.nn"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module.startswith("minigrad"):
+                    names = {alias.name for alias in node.names}
+                    assert node.module == "minigrad" and names <= set(minigrad.__all__), f"{name}: {node.module}"
+
+
+def test_only_the_front_door_of_optim_names_the_optimizers_of_models():
+    for module in (name for name in GRAPH if name != "minigrad.optim" and not inside(name, "minigrad.optim.closures")):
+        found = {name for name in GRAPH[module] if inside(name, "minigrad.optim.closures")}
+        assert not found, f"{module} imports {found}"
+
+
+def test_a_module_name_has_one_meaning():
+    homes: dict[str, list[str]] = {}
+    for module, path in FILES.items():
+        if path.name != "__init__.py":
+            homes.setdefault(module.rpartition(".")[2], []).append(module)
+    assert {name: found for name, found in homes.items() if len(found) > 1 and name not in ONE_MEANING} == {}
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_has_few_storeys(package):
     """The longest way down through the imports of its direct children, where a circle counts as one step."""
     own = {name: targets for name, targets in GRAPH.items() if package != "minigrad" or not name.startswith(ABOVE)}
     path = longest_path(rooms(own, package))
-    assert len(path) <= STOREYS[package], " > ".join("+".join(sorted(step)) for step in path)
+    assert len(path) <= MOST_STOREYS, " > ".join("+".join(sorted(step)) for step in path)
 
 
 def test_circles_of_files_are_few_and_small():
     found: dict[str, list[set[str]]] = {}
     for circle in circles(GRAPH):
         home = max((package for package in PACKAGES if all(inside(name, package) for name in circle)), key=len)
-        found.setdefault(home if home in CIRCLES else "minigrad", []).append(circle)
+        found.setdefault(home, []).append(circle)
     for package, theirs in found.items():
-        most, size = CIRCLES[package]
+        most, size = CIRCLES.get(package, (0, 0))
         text = "\n".join(", ".join(sorted(circle)) for circle in theirs)
         assert len(theirs) <= most and all(len(circle) <= size for circle in theirs), f"circles in {package}:\n{text}"
+
+
+def test_the_readme_tells_how_long_the_engine_is():
+    lines = {path.stem: code_lines(path) for path in (ROOT / "minigrad" / "autograd").glob("*.py")}
+    told = re.search(
+        r"which has ([\d,]+) lines of code .*?docstrings; (\d+) are", (ROOT / "README.md").read_text(), re.S
+    )
+    assert [int(number.replace(",", "")) for number in told.groups()] == [sum(lines.values()), lines["methods"]]
