@@ -1,16 +1,16 @@
 """Which array library holds the data, and how data gets from one device to another.
 
 After this file you know the one rule of the backends: *the array decides*. There is no global switch; an op asks
-`namespace(x)` for NumPy or CuPy by the type of `x`, and `kernels(x)` for the bodies of what cannot be written once for
-both. Data crosses between devices only where somebody wrote `to_device` or `to_numpy`, never inside an op.
+`namespace(x)` for NumPy or CuPy by the type of `x`, and `kernels(x)` for the functions that each library needs its own
+version of. Data crosses between devices only where a caller wrote `to_device` or `to_numpy`, never inside an op.
+
+This file holds the table of libraries; `libraries.py` and `batched/` enter NumPy, CuPy and the arrays of `vmap` in it.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -18,10 +18,6 @@ import numpy as np
 
 Array = Any  # a numpy.ndarray, a NumPy scalar, a cupy.ndarray: whatever `namespace` knows
 NUMBERS = (bool, int, float)  # Python numbers: weak in promotion, at home on every device
-INSTALL_CUDA = (
-    'Install the CuPy build for your CUDA version, `pip install "minigrad[cuda12]"` or '
-    '`pip install "minigrad[cuda13]"`, or stay on device="cpu".'
-)
 
 
 class DeviceError(RuntimeError):
@@ -50,6 +46,8 @@ class Backend:
 _BY_TYPE: dict[type, Backend] = {}
 _NAMESPACE_BY_TYPE: dict[type, Any] = {}
 _OVER_OTHERS: dict[type, Backend] = {}  # those with `inside`
+_BY_MODULE: dict[str, Callable[[], Backend]] = {}  # libraries that are imported on first use, by their module's name
+_BY_DEVICE: dict[str, Callable[[], Backend]] = {}  # the same, by their kind of device
 
 
 def register(backend: Backend, *array_types: type) -> None:
@@ -60,6 +58,11 @@ def register(backend: Backend, *array_types: type) -> None:
             _NAMESPACE_BY_TYPE[array_type] = backend.namespace
         else:
             _OVER_OTHERS[array_type] = backend
+
+
+def register_on_demand(find: Callable[[], Backend], *, module: str, device: str) -> None:
+    """Call `find` for the backend when an array of `module`, or the `device`, first appears. It may raise DeviceError."""
+    _BY_MODULE[module] = _BY_DEVICE[device] = find
 
 
 def namespace(*arrays: Array) -> Any:
@@ -92,8 +95,8 @@ def backend_of(*arrays: Array) -> Backend:
         for base in type(array).__mro__:
             if base in _BY_TYPE:
                 return _BY_TYPE[base]
-        if type(array).__module__.partition(".")[0] == "cupy":
-            return _cuda_backend()
+        if find := _BY_MODULE.get(_top_module(array)):
+            return find()
         raise TypeError(
             f"expected a Tensor, an array or a number, got {type(array).__name__}; "
             "make a Tensor of it with minigrad.tensor(...)"
@@ -103,7 +106,11 @@ def backend_of(*arrays: Array) -> Backend:
 
 def is_array(value: Any) -> bool:
     """Whether some backend holds this value (NumPy scalars count; Python numbers and lists do not)."""
-    return type(value) in _BY_TYPE or (type(value).__module__.partition(".")[0] == "cupy" and hasattr(value, "dtype"))
+    return type(value) in _BY_TYPE or (_top_module(value) in _BY_MODULE and hasattr(value, "dtype"))
+
+
+def _top_module(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
 
 
 def device_of(array: Array) -> str:
@@ -118,7 +125,7 @@ def to_device(array: Array, device: str) -> Array:
         return _OVER_OTHERS[type(array)].to_device(array, device)
     if kind == "cpu":
         return backend_of(array).to_numpy(array)
-    return _cuda_backend().to_device(array, device)
+    return _BY_DEVICE[kind]().to_device(array, device)
 
 
 def device_kind(device: str) -> str:
@@ -132,57 +139,7 @@ def device_kind(device: str) -> str:
 def cuda_is_available() -> bool:
     """Whether `device="cuda"` would work here: CuPy is installed and finds a GPU."""
     try:
-        _cuda_backend()
+        _BY_DEVICE["cuda"]()
     except DeviceError:
         return False
     return True
-
-
-@cache
-def _cuda_backend() -> Backend:
-    try:
-        import cupy
-    except ImportError as error:
-        raise DeviceError(f"device 'cuda' needs CuPy, which is not installed. {INSTALL_CUDA}") from error
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:
-        raise DeviceError(f"device 'cuda': CuPy is installed but finds no GPU ({error}). {INSTALL_CUDA}") from error
-
-    def to_device(array: Array, device: str) -> Array:
-        index = int(device.partition(":")[2] or cupy.cuda.runtime.getDevice())
-        if index >= count:
-            raise DeviceError(f"no device {device!r}: this machine has {count} GPU(s), numbered from 0.")
-        with cupy.cuda.Device(index):
-            return cupy.asarray(array)
-
-    backend = Backend(
-        name="cuda",
-        array_type=cupy.ndarray,
-        namespace=cupy,
-        kernels=cache(lambda: importlib.import_module("minigrad.backend.gpu")),
-        to_device=to_device,
-        to_numpy=cupy.asnumpy,
-        device_of=lambda array: f"cuda:{array.device.id}",
-    )
-    register(backend)
-    return backend
-
-
-_NUMPY_SCALARS = (
-    np.bool_,
-    *(np.dtype(code).type for code in "bhilqBHILQ"),
-    *(np.float16, np.float32, np.float64),
-)
-register(
-    Backend(
-        name="cpu",
-        array_type=np.ndarray,
-        namespace=np,
-        kernels=cache(lambda: importlib.import_module("minigrad.backend.cpu")),
-        to_device=lambda array, device: array,
-        to_numpy=np.asarray,
-        device_of=lambda array: "cpu",
-    ),
-    *_NUMPY_SCALARS,
-)
