@@ -37,7 +37,7 @@ from minigrad.creation import (
     zeros_like,
 )
 from minigrad.checks.anomaly import AnomalyError, detect_anomaly
-from minigrad.checks.gradients import GradcheckError, gradcheck, gradgradcheck
+from minigrad.checks.finite_differences import GradcheckError, gradcheck, gradgradcheck
 from minigrad.autograd.errors import GradientError, ShapeError
 from minigrad.autograd.forward import push
 from minigrad.autograd.primitive import primitive

@@ -61,7 +61,7 @@ def register(backend: Backend, *array_types: type) -> None:
 
 
 def register_on_demand(find: Callable[[], Backend], *, module: str, device: str) -> None:
-    """Call `find` for the backend when an array of `module`, or the `device`, first appears. It may raise DeviceError."""
+    """Enter a library that is imported on first use: `find` gives its backend, or raises DeviceError."""
     _BY_MODULE[module] = _BY_DEVICE[device] = find
 
 

@@ -1,4 +1,4 @@
-"""NumPy and CuPy entered in the table of `device.py`, with their kernels. CuPy is imported only when a GPU is asked for."""
+"""NumPy and CuPy, entered in the table of `device.py` with their kernels. CuPy is imported on first use of a GPU."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 `METHODS` lists the ops that are methods of Tensor under the same name.
 """
 
+from minigrad.ops.activations import elu, gelu, leaky_relu, relu, silu, softplus
 from minigrad.ops.arithmetic import (
     abs,
     add,
@@ -54,25 +55,19 @@ from minigrad.ops.elementary import (
     arctanh,
     cos,
     cosh,
-    elu,
     erf,
     exp,
     exp2,
     expm1,
-    gelu,
-    leaky_relu,
     log,
     log1p,
     log2,
     log10,
     logaddexp,
-    relu,
     rsqrt,
     sigmoid,
-    silu,
     sin,
     sinh,
-    softplus,
     sqrt,
     tan,
     tanh,
@@ -93,6 +88,7 @@ from minigrad.ops.indexing import (
 )
 from minigrad.ops.normalization import batch_norm, batch_norm_inference
 from minigrad.ops.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from minigrad.ops.probabilities import log_softmax, logsumexp, softmax, softmax_cross_entropy
 from minigrad.ops.products import dot, einsum, linear, matmul, outer, tensordot
 from minigrad.ops.reductions import (
     amax,
@@ -135,7 +131,6 @@ from minigrad.ops.shapes import (
     tril,
     triu,
 )
-from minigrad.ops.softmax import log_softmax, logsumexp, softmax, softmax_cross_entropy
 
 METHODS: list[str] = """
     abs add all amax amin any argmax argmin argsort ceil clip clone cos cumprod cumsum diagonal divide dot exp

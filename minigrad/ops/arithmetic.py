@@ -12,6 +12,7 @@ import math
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.backend import check_dtype, namespace
 from minigrad.backend import to_device as move
+from minigrad.ops.elementary import log
 
 # --- arithmetic ---
 
@@ -372,6 +373,3 @@ def to_device(x, *, device, origin):
 
 
 to_device.defvjp(x=lambda g, device, origin: to_device(g, device=origin, origin=device))
-
-
-from minigrad.ops.elementary import log  # noqa: E402  (power's derivative in its exponent)

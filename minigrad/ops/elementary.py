@@ -1,4 +1,4 @@
-"""Elementary functions: exponentials, roots, trigonometry, and the activations made of them.
+"""Elementary functions: exponentials, roots, trigonometry, the error function and the sigmoid.
 
 After this file you know that one line is an op: the derivative of each is written in terms of its own output where that
 is cheaper (exp, tanh, sqrt), so that backward needs to keep one array only.
@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 
-from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.primitive import primitive
 from minigrad.backend import BatchedArray, elementwise, namespace
 
 # --- exponentials and logarithms ---
@@ -227,7 +227,16 @@ def arctanh(x):
 
 arctanh.defvjp(x=lambda g, x: g / (1 - x * x))
 
-# --- the error function ---
+# --- the sigmoid and the error function ---
+
+
+@primitive(local="s(x)(1-s(x))", kind="elementwise")
+def sigmoid(x):
+    """1 / (1 + e^-x), elementwise, without overflow: (1 + tanh(x/2)) / 2."""
+    return namespace(x).tanh(x * 0.5) * 0.5 + 0.5
+
+
+sigmoid.defvjp(x=lambda g, out: g * (out * (1 - out)))
 
 
 @primitive(local="2/sqrt(pi) exp(-x^2)", kind="elementwise")
@@ -262,67 +271,3 @@ def _special(xp):
     from cupyx.scipy import special
 
     return special
-
-
-# --- activations ---
-
-
-@primitive(local="1 where x > 0", kind="elementwise")
-def relu(x):
-    """max(x, 0), elementwise; slope 0 at 0."""
-    xp = namespace(x)
-    if xp is np and x.size > 4096 and x.dtype.kind == "f":
-        return np.clip(x, 0, np.inf)  # four times faster than maximum, whose loop for a scalar is slow (NumPy 2.4)
-    return xp.maximum(x, 0)
-
-
-relu.defvjp(x=lambda g, out: g * (out > 0))
-
-
-@primitive(local="s(x)(1-s(x))", kind="elementwise")
-def sigmoid(x):
-    """1 / (1 + e^-x), elementwise, without overflow: (1 + tanh(x/2)) / 2."""
-    return namespace(x).tanh(x * 0.5) * 0.5 + 0.5
-
-
-sigmoid.defvjp(x=lambda g, out: g * (out * (1 - out)))
-
-
-@primitive(local="s(beta x)", kind="elementwise")
-def softplus(x, *, beta=1.0):
-    """log(1 + e^(beta x)) / beta, elementwise, without overflow."""
-    return namespace(x).logaddexp(x * beta, 0) / beta
-
-
-softplus.defvjp(x=lambda g, x, beta: g * sigmoid(x * beta))
-
-
-@composite
-def leaky_relu(x, negative_slope=0.01):
-    """x where positive, negative_slope * x elsewhere."""
-    return where(x > 0, x, x * negative_slope)
-
-
-@composite
-def elu(x, alpha=1.0):
-    """x where positive, alpha * (e^x - 1) elsewhere (Clevert et al. 2015)."""
-    return where(x > 0, x, alpha * expm1(where(x > 0, 0, x)))  # exp of a large x may be inf, and inf * 0 NaN
-
-
-@composite
-def gelu(x, approximate="none"):
-    """x times the normal distribution function (Hendrycks & Gimpel 2016); `approximate="tanh"` for their formula."""
-    if approximate == "tanh":
-        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    if approximate != "none":
-        raise ValueError(f"gelu: approximate={approximate!r}; expected 'none' or 'tanh'.")
-    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
-
-
-@composite
-def silu(x):
-    """x * sigmoid(x), also called swish."""
-    return x * sigmoid(x)
-
-
-from minigrad.ops.arithmetic import where  # noqa: E402  (activations choose between branches)

@@ -18,7 +18,7 @@ from minigrad.autograd.tensor import array_of
 from minigrad.backend import bare, namespace
 from minigrad.ops.arithmetic import abs as absolute
 from minigrad.ops.arithmetic import square, where
-from minigrad.ops.shapes import concatenate, flip
+from minigrad.ops.shapes import broadcast_to, concatenate, flip
 
 # --- axes ---
 
@@ -253,6 +253,3 @@ def argmax(x, *, axis=None, keepdims=False):
 def argmin(x, *, axis=None, keepdims=False):
     """Where the smallest value stands along `axis` (in the flattened tensor for None); the first of equals."""
     return namespace(x).asarray(x).argmin(axis=axis, keepdims=keepdims)
-
-
-from minigrad.ops.shapes import broadcast_to  # noqa: E402  (its gradient is a sum)

@@ -12,8 +12,8 @@ After this file you know the names, which are NumPy's, and the rules that hold f
 """
 
 from minigrad.ops.linalg.factors import cholesky, eigh, eigvalsh, qr, svd, svdvals
-from minigrad.ops.linalg.functions import det, expm, lstsq, matrix_power, pinv, slogdet
 from minigrad.ops.linalg.matrices import LinAlgError
+from minigrad.ops.linalg.matrix_functions import det, expm, lstsq, matrix_power, pinv, slogdet
 from minigrad.ops.linalg.solving import inv, solve, solve_triangular
 
 __all__ = [
