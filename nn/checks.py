@@ -132,7 +132,7 @@ def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None
 
     On a GPU this waits for the labels, once: the array library would wrap a wrong one round in silence.
     """
-    data = mg.transforms.all_examples(labels)
+    data: Any = mg.transforms.all_examples(labels)
     if not data.size:
         return None
     in_range = int(data.view(UNSIGNED[data.dtype]).max()) < classes

@@ -6,6 +6,7 @@ CPU's. `batched/` is the array library of `vmap`.
 """
 
 from minigrad.backend import libraries
+from minigrad.backend.arrays import Array, Operand
 from minigrad.backend.batched import (
     BatchedArray,
     Level,
@@ -22,7 +23,6 @@ from minigrad.backend.batched import (
 from minigrad.backend.conversion import as_array, check_dtype
 from minigrad.backend.device import (
     NUMBERS,
-    Array,
     Backend,
     DeviceError,
     cuda_is_available,
@@ -41,6 +41,7 @@ __all__ = [
     "BatchedArray",
     "DeviceError",
     "Level",
+    "Operand",
     "as_array",
     "bare",
     "check_dtype",

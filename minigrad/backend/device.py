@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-Array = Any  # a numpy.ndarray, a NumPy scalar, a cupy.ndarray: whatever `namespace` knows
+from minigrad.backend.arrays import Array
+
 NUMBERS = (bool, int, float)  # Python numbers: weak in promotion, at home on every device
 
 
@@ -37,10 +38,10 @@ class Backend:
     array_type: type
     namespace: Any
     kernels: Callable[[], ModuleType]
-    to_device: Callable[[Array, str], Array]
-    to_numpy: Callable[[Array], np.ndarray]
-    device_of: Callable[[Array], str]
-    inside: Callable[[Array], Array] | None = None
+    to_device: Callable[[Any, str], Any]  # Any: arrays of `array_type`, and arrays of NumPy on the way in
+    to_numpy: Callable[[Any], np.ndarray]
+    device_of: Callable[[Any], str]
+    inside: Callable[[Any], Array] | None = None
 
 
 _BY_TYPE: dict[type, Backend] = {}
@@ -104,7 +105,7 @@ def backend_of(*arrays: Array) -> Backend:
     return _BY_TYPE[np.ndarray]
 
 
-def is_array(value: Any) -> bool:
+def is_array(value: Any) -> TypeGuard[Array]:
     """Whether some backend holds this value (NumPy scalars count; Python numbers and lists do not)."""
     return type(value) in _BY_TYPE or (_top_module(value) in _BY_MODULE and hasattr(value, "dtype"))
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from minigrad.backend.device import Array, Backend, DeviceError, register, register_on_demand
+from minigrad.backend.device import Backend, DeviceError, register, register_on_demand
 
 INSTALL_CUDA = (
     'Install the CuPy build for your CUDA version, `pip install "minigrad[cuda12]"` or '
@@ -32,7 +33,7 @@ def cupy_backend() -> Backend:
     except Exception as error:
         raise DeviceError(f"device 'cuda': CuPy is installed but finds no GPU ({error}). {INSTALL_CUDA}") from error
 
-    def to_device(array: Array, device: str) -> Array:
+    def to_device(array: Any, device: str) -> Any:
         index = int(device.partition(":")[2] or cupy.cuda.runtime.getDevice())
         if index >= count:
             raise DeviceError(f"no device {device!r}: this machine has {count} GPU(s), numbered from 0.")

@@ -91,8 +91,8 @@ def gauss_seidel(
 
     def sweep(matrix: Array, backward: bool) -> Solver:
         def solve(apply: Apply, r: Array, allowed: Array) -> Array:
-            options = {"backward": backward, "rtol": 0.0, "atol": allowed, "maxiter": maxiter}
-            return _solved("gauss_seidel", iterative.gauss_seidel(matrix, r, **options))
+            found = iterative.gauss_seidel(matrix, r, backward=backward, rtol=0.0, atol=allowed, maxiter=maxiter)
+            return _solved("gauss_seidel", found)
 
         return solve
 
@@ -142,7 +142,8 @@ def lsmr(
         """First some s with A's = h, the last part of the right-hand side, then x for what that leaves of the rest."""
         tolerance = 0.1 * float(allowed) / float(column_norm(right))
         run = partial(iterative.lsmr, atol=tolerance, btol=tolerance, maxiter=maxiter or 4 * min(rows, size))
-        h, particular = right[rows + size :], 0.0
+        h = right[rows + size :]
+        particular: Array | float = 0.0
         if h.any():
             particular = _solved("lsmr", run(back, h, adjoint=down))
         rest = right[: rows + size] - particular

@@ -104,15 +104,16 @@ def jacobian_matrix(trace: Record) -> Array:
     xp = namespace(trace.inputs[0].data)
     if columns > rows:
         lines = [
-            [x.data.reshape(y.size, -1) for x in xs] for xs, y in zip(rows_of(trace, None), trace.outputs, strict=True)
+            [x.data.reshape((y.size, -1)) for x in xs]
+            for xs, y in zip(rows_of(trace, None), trace.outputs, strict=True)
         ]
         return _joined(xp, [_joined(xp, line, 1) for line in lines], 0)
     blocks = []
     for x in trace.inputs:
         units = xp.eye(x.size, dtype=x.dtype).reshape((x.size, *x.shape))
         pushed = zip(push_together(trace.outputs, x, units), trace.outputs, strict=True)
-        lines = [xp.zeros((x.size, y.size), y.dtype) if t is None else t.reshape(x.size, -1) for t, y in pushed]
-        blocks.append(_joined(xp, lines, 1))
+        parts = [xp.zeros((x.size, y.size), y.dtype) if t is None else t.reshape((x.size, -1)) for t, y in pushed]
+        blocks.append(_joined(xp, parts, 1))
     return _joined(xp, blocks, 0).T
 
 

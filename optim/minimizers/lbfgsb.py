@@ -131,7 +131,7 @@ def _of_dict(given: dict, variables: Variables, owner: str) -> list[Array]:
     if not isinstance(variables.tree, dict) or set(given) - set(variables.tree):
         raise ValueError(f"{owner}: bounds are a dict with {', '.join(map(str, given))}; expected keys of a dict x0.")
     ends = {name: given.get(name, (None, None)) for name in variables.tree}
-    both = []
+    both: list[Array] = []
     for side, without in ((0, -math.inf), (1, math.inf)):
         filled = {
             name: _filled(variables.tree[name], without if pair[side] is None else float(pair[side]))
