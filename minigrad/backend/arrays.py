@@ -1,8 +1,8 @@
 """What the engine asks of an array, whichever library it comes from.
 
-After this file you know what an array library beside NumPy, CuPy and `batched/` would have to offer: arrays with the attributes, operators and
-methods below, with NumPy's meaning, and a namespace with NumPy's functions under NumPy's names. Nothing inherits from
-these classes. They are Protocols: an object conforms by having these members.
+After this file you know what an array library beside NumPy, CuPy and `batched/` would have to offer: arrays with the
+attributes, operators and methods below, with NumPy's meaning, and a namespace of NumPy's functions under NumPy's names.
+Nothing inherits from these classes. They are Protocols: an object conforms by having these members.
 """
 
 from __future__ import annotations

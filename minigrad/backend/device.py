@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from minigrad.backend.arrays import Array
+from minigrad.backend.arrays import Array, Operand
 
 NUMBERS = (bool, int, float)  # Python numbers: weak in promotion, at home on every device
 
@@ -66,7 +66,7 @@ def register_on_demand(find: Callable[[], Backend], *, module: str, device: str)
     _BY_MODULE[module] = _BY_DEVICE[device] = find
 
 
-def namespace(*arrays: Array) -> Any:
+def namespace(*arrays: Operand | None) -> Any:
     """The module (NumPy, CuPy) whose functions take these arrays; NumPy where all are Python numbers."""
     found = _NAMESPACE_BY_TYPE.get(type(arrays[0]))
     if found is not None and len(arrays) == 1:
@@ -78,12 +78,12 @@ def namespace(*arrays: Array) -> Any:
     return backend.namespace(namespace(*inner))
 
 
-def kernels(*arrays: Array) -> ModuleType:
+def kernels(*arrays: Operand | None) -> ModuleType:
     """The kernels (convolution, pooling, batch-norm...) for arrays of this type; same names on every backend."""
     return backend_of(*arrays).kernels()
 
 
-def backend_of(*arrays: Array) -> Backend:
+def backend_of(*arrays: Operand | None) -> Backend:
     """The backend of the first argument that is an array. Raises TypeError for anything that no backend knows."""
     if len(arrays) == 1 and type(arrays[0]) in _BY_TYPE:
         return _BY_TYPE[type(arrays[0])]

@@ -7,11 +7,19 @@ Source: Ioffe & Szegedy 2015, algorithm 1; the gradient of all three arguments f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
-from minigrad.backend import kernels
+from minigrad.autograd.tensor import Tensor
+from minigrad.backend import Array, kernels
 from minigrad.ops.elementary import rsqrt
 from minigrad.ops.reductions import mean
+from minigrad.ops.types import TensorLike
+
+Observer: TypeAlias = Callable[[Array, Array], object]
+"""Called with a batch's mean and biased variance."""
 
 
 def batch_norm_composed(x, weight=None, bias=None, *, eps, observe=None):
@@ -37,7 +45,14 @@ def scale_and_shift(x, weight, bias):
     residuals=("mean", "inv_std"),
     reference=batch_norm_composed,
 )
-def _batch_norm(x, weight=None, bias=None, *, eps, observe=None):
+def _batch_norm(
+    x: TensorLike,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    *,
+    eps: float,
+    observe: Observer | None = None,
+):
     y, mean, variance, inv_std = kernels(x, weight, bias).batch_norm(x, weight, bias, eps)
     if observe is not None:
         observe(mean, variance)
@@ -50,7 +65,13 @@ _batch_norm.defvjp_fused(
 
 
 @composite
-def batch_norm(x, weight=None, bias=None, eps=1e-5, observe=None):
+def batch_norm(
+    x: TensorLike,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    eps: float = 1e-5,
+    observe: Observer | None = None,
+) -> Tensor:
     """x (N, C, ...) with each channel at mean 0 and (biased) variance 1 over the batch, times weight, plus bias (C,).
 
     `observe`, if given, is called with the batch's mean and biased variance, arrays (C,): for running averages.
@@ -65,7 +86,14 @@ def batch_norm(x, weight=None, bias=None, eps=1e-5, observe=None):
 
 
 @composite
-def batch_norm_inference(x, mean, variance, weight=None, bias=None, eps=1e-5):
+def batch_norm_inference(
+    x: TensorLike,
+    mean: TensorLike,
+    variance: TensorLike,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
     """The same with given statistics (C,): for a trained network."""
     check_channels(x, weight, bias)
     scale = rsqrt(variance + eps)

@@ -13,10 +13,11 @@ import numpy as np
 
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
-from minigrad.autograd.tensor import array_of
+from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.backend import kernels, namespace
 from minigrad.ops.convolution import pair
 from minigrad.ops.shapes import expand_dims, squeeze
+from minigrad.ops.types import Pair, TensorLike
 
 # --- max ---
 
@@ -88,7 +89,7 @@ _avg_pool2d_input_grad.defvjp(
 
 
 @composite
-def max_pool2d(x, kernel_size, stride=None, padding=0):
+def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The largest value of each window of x (N, C, H, W); stride None is the kernel's size, padding counts as -inf."""
     if x.ndim == 3:
         return squeeze(max_pool2d(expand_dims(x, 0), kernel_size, stride, padding), 0)
@@ -97,7 +98,9 @@ def max_pool2d(x, kernel_size, stride=None, padding=0):
 
 
 @composite
-def avg_pool2d(x, kernel_size, stride=None, padding=0, count_include_pad=True):
+def avg_pool2d(
+    x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
+) -> Tensor:
     """The mean of each window of x (N, C, H, W); with count_include_pad the zeros of the padding are counted too."""
     if x.ndim == 3:
         return squeeze(avg_pool2d(expand_dims(x, 0), kernel_size, stride, padding, count_include_pad), 0)
@@ -106,7 +109,7 @@ def avg_pool2d(x, kernel_size, stride=None, padding=0, count_include_pad=True):
 
 
 @composite
-def adaptive_avg_pool2d(x, output_size):
+def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None] | None) -> Tensor:
     """Means of x (..., H, W) over output_size windows that cover it, whatever its size (as PyTorch).
 
     Window i of n over H pixels reaches from floor(i H / n) to ceil((i + 1) H / n). An entry None keeps that size.

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import Array, bare, namespace
 from minigrad.ops.linalg.lsmr import LeastSquaresSolution, lsmr
 from minigrad.ops.linalg.matrices import LinAlgError, finite, identity, some
@@ -241,7 +242,7 @@ def _diagonal(A: Operator, b: Array) -> Array:
     if callable(A):
         raise TypeError("jacobi: A is a function, so its diagonal cannot be read; give it as diagonal=, an array (n,).")
     as_function("jacobi", A, b)
-    return diagonal_of(A)
+    return array_of(diagonal_of(A))
 
 
 def _start(op: str, apply: Callable, b: Array, x0: Array | None) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.autograd.errors import ShapeError
-from minigrad.autograd.tensor import Tensor
+from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.backend import Array, is_array, namespace
 from minigrad.ops.linalg.matrices import check_matrix, check_system
 from minigrad.ops.products import matmul
@@ -56,7 +56,7 @@ def as_function(op: str, A: Operator, b: Array) -> Callable[[Array], Array]:
             f"{op}: expected one matrix (n, n), got {A.shape}; for a batch of matrices see vmap and solve."
         )
     check_system(op, A, b)
-    return lambda v: matmul(A, v)
+    return lambda v: array_of(matmul(A, v))
 
 
 def check_plain(op: str, x: Any) -> None:
