@@ -18,20 +18,20 @@ import numpy as np
 
 from minigrad.backend.arrays import Array, Operand
 
-NUMBERS = (bool, int, float)  # Python numbers: weak in promotion, at home on every device
+NUMBERS = (bool, int, float)  # Python numbers: weak in promotion, and usable on every device
 
 
 class DeviceError(RuntimeError):
-    """A device that is not there, or arrays of two devices in one op."""
+    """A device that this machine does not have, or arrays of two devices in one op."""
 
 
 @dataclass(frozen=True)
 class Backend:
     """One array library: its array type, its functions, its kernels, and the way in and out.
 
-    `to_device(array, device)` takes a NumPy array or one of its own; `device_of(array)` names where an array lies.
-    A library whose arrays are made of another's says so: `inside(array)` is the other's array, and `namespace` a
-    function of the other's namespace. Its arrays come first wherever arrays meet.
+    `to_device(array, device)` takes a NumPy array or one of the library itself; `device_of(array)` names the array's
+    device. A library that wraps the arrays of another one has `inside(array)`, the wrapped array; its `namespace` is a
+    function of the other library's namespace. In a mixed call its arrays decide.
     """
 
     name: str
@@ -84,7 +84,7 @@ def kernels(*arrays: Operand | None) -> ModuleType:
 
 
 def backend_of(*arrays: Operand | None) -> Backend:
-    """The backend of the first argument that is an array. Raises TypeError for anything that no backend knows."""
+    """The backend of the first argument that is an array. Raises TypeError for a value of an unknown type."""
     if len(arrays) == 1 and type(arrays[0]) in _BY_TYPE:
         return _BY_TYPE[type(arrays[0])]
     for array in arrays:
@@ -120,7 +120,7 @@ def device_of(array: Array) -> str:
 
 
 def to_device(array: Array, device: str) -> Array:
-    """`array` on `device` ('cpu', 'cuda', 'cuda:1'); the same array where it already lies there."""
+    """`array` on `device` ('cpu', 'cuda', 'cuda:1'); the same array if it is there already."""
     kind = device_kind(device)
     if type(array) in _OVER_OTHERS:
         return _OVER_OTHERS[type(array)].to_device(array, device)

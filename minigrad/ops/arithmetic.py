@@ -233,7 +233,7 @@ _clip.defvjp(x=lambda g, x, low, high: where(_inside(x, low, high), g, zeros_lik
 
 
 def _inside(x, low, high):
-    """Bounds belong to the inside, as in PyTorch."""
+    """Where x is between the bounds. The bounds themselves count as inside, as in PyTorch."""
     if low is None or high is None:
         return x <= high if low is None else x >= low
     return (x >= low) & (x <= high)
@@ -346,12 +346,12 @@ def all(x: TensorLike, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return namespace(x).all(x, axis=axis, keepdims=keepdims)
 
 
-# --- the same values elsewhere, or otherwise ---
+# --- copies, dtypes and devices ---
 
 
 @primitive(symbol="copy", local="1", kind="elementwise")
 def clone(x: TensorLike) -> Tensor:
-    """A recorded copy of x in memory of its own."""
+    """A copy of x in memory of its own, with x's gradient."""
     return x.copy()
 
 
@@ -380,7 +380,7 @@ def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
 
 @primitive(symbol="to", local="1", kind="linear", view=True)
 def to_device(x: TensorLike, *, device: str, origin: str) -> Tensor:
-    """x on another device; the gradient comes back to `origin`, where x lies."""
+    """x on another device; the gradient comes back to `origin`, the device of x."""
     return move(x, device)  # type: ignore[arg-type, return-value]  # x is an array here
 
 

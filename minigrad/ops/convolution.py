@@ -5,7 +5,7 @@
     dw = conv2d_weight_grad(x, g)
 
 Each is linear in both of its arguments, so the derivative of any of them is one of the other two, and convolution can
-be differentiated as often as one likes. After this file you know that; how it is computed stands in `backend/`.
+be differentiated as often as one likes. After this file you know that; the kernels that compute it are in `backend/`.
 Images are (N, C, H, W) and weights (out, in/groups, height, width), as in PyTorch; "convolution" is cross-correlation.
 """
 
@@ -106,7 +106,7 @@ def conv2d(
     weight : (out, C / groups, kernel height, kernel width)
     bias : (out,) or None
     stride, padding, dilation : int or pair; padding adds zeros on both sides, or "same" for stride 1
-    groups : int; input and output channels are cut into so many groups that do not see each other
+    groups : int; how many groups the channels are divided into; an output channel sees the inputs of its own group only
 
     Returns
     -------
@@ -194,7 +194,7 @@ def conv_transpose2d(
     )
     if min(size) < 1:
         raise ShapeError(f"conv_transpose2d: the result would have size {size}; use less padding.")
-    # An output padding of a whole stride or more makes room for further windows: these have nothing to give.
+    # An output padding of a whole stride or more makes room for further windows, which are zero.
     windows = tuple((0, e // s) for e, s in zip(extra, stride, strict=True))
     x = pad(x, ((0, 0), (0, 0), *windows)) if windows != ((0, 0), (0, 0)) else x
     out_channels = weight.shape[1] * groups

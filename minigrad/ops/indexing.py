@@ -37,7 +37,7 @@ def _getitem(x: TensorLike, *, index: tuple) -> Tensor:
 
 @primitive(symbol="[ ]=", local="1 where written", kind="linear")
 def _put(g: TensorLike, *, index: tuple, shape: tuple[int, ...]) -> Tensor:
-    """Zeros of `shape` with g added at `index`; what is written to twice gets the sum."""
+    """Zeros of `shape` with g added at `index`; an element named twice gets the sum."""
     return kernels(g, *arrays_in(index)).put(g, index, shape)
 
 

@@ -23,7 +23,7 @@ Observer: TypeAlias = Callable[[Array, Array], object]
 
 
 def batch_norm_composed(x, weight=None, bias=None, *, eps, observe=None):
-    """The same from single ops: what the fused op computes, and what stands in for it when Tensors flow."""
+    """The composite reference: the same from single ops, differentiated when Tensors flow through the rule."""
     axes = (0, *range(2, x.ndim))
     centred = x - mean(x, axis=axes, keepdims=True)
     variance = mean(centred * centred, axis=axes, keepdims=True)
@@ -79,7 +79,7 @@ def batch_norm(
     check_channels(x, weight, bias)
     if x.shape[1] and x.size // x.shape[1] < 2:
         raise ShapeError(
-            f"batch_norm: input {x.shape} has a single value per channel, whose variance says nothing. "
+            f"batch_norm: input {x.shape} has a single value per channel, whose variance is zero. "
             "Train with larger batches, or call model.eval() first."
         )
     return _batch_norm(x, weight, bias, eps=eps, observe=observe)
@@ -94,7 +94,7 @@ def batch_norm_inference(
     bias: TensorLike | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """The same with given statistics (C,): for a trained network."""
+    """Batch normalisation by given statistics (C,), as a trained network uses it."""
     check_channels(x, weight, bias)
     scale = rsqrt(variance + eps)
     scale = scale if weight is None else scale * weight

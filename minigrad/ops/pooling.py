@@ -2,7 +2,7 @@
 
 After this file you know that max pooling, once the winners are known, is only a reading of their places, so that its
 derivative, and the derivative of that, move gradients to the winners and back. Windows are those of PyTorch with
-`ceil_mode=False`: a rest at the border that no full window covers is left out.
+`ceil_mode=False`: pixels at the border that no full window covers are left out.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def _max_pool2d(x, *, kernel, stride, padding):
 
 @primitive(symbol="max pool'", local="1 at the winners", kind="linear")
 def _max_pool2d_scatter(g, *, index, x_shape, kernel, stride, padding):
-    """Each number of g put where the winner of its window stood."""
+    """Each element of g moved to the place of its window's winner."""
     return kernels(g, index).max_pool2d_scatter(g, index, x_shape, kernel, stride, padding)
 
 
 @primitive(symbol="max pool", local="1 at the winners", kind="linear")
 def _max_pool2d_gather(t, *, index, kernel, stride, padding):
-    """The number of t where the winner of each window stood."""
+    """The element of t at the place of each window's winner."""
     return kernels(t, index).max_pool2d_gather(t, index, kernel, stride, padding)
 
 

@@ -1,4 +1,4 @@
-"""Matrix products: matmul with all of NumPy's shapes, linear layers, einsum, and what is made of them.
+"""Matrix products: matmul with all of NumPy's shapes, linear layers, einsum, and products composed of them.
 
 After this file you know the two lines behind every neural network, dA = G B' and dB = A' G, and that einsum's
 derivative is an einsum with the letters exchanged.
@@ -40,7 +40,7 @@ def matmul(a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def product(a, b):
-    """a @ b of what a rule is given: Tensors, or arrays, whose large products are shared among our own threads."""
+    """a @ b for use in rules: of Tensors, or of arrays, whose large products go to our own threads."""
     if type(a) is np.ndarray and a.size < 8192 and type(b) is np.ndarray and a.ndim <= 2 and b.ndim <= 2:
         return a.dot(b)  # too small for threads, and dot starts 0.5 us sooner than @
     if isinstance(a, Tensor) or isinstance(b, Tensor):
@@ -159,7 +159,7 @@ def tensordot(a: TensorLike, b: TensorLike, axes: int | tuple[int | Sequence[int
 
 @primitive(symbol="einsum", local="einsum of the others", view=True)
 def _einsum(*operands: TensorLike, terms: tuple[str, ...], result: str) -> Tensor:
-    """einsum of explicit terms, in each of which every letter stands once."""
+    """einsum of explicit terms, each of which names a letter at most once."""
     return namespace(*operands).einsum(f"{','.join(terms)}->{result}", *operands)
 
 
@@ -214,13 +214,13 @@ def _spell_out_dots(subscripts, terms, operands, letters):
 
 
 def _take_diagonals(term, x):
-    """An operand with a letter standing twice, such as 'iij', as its diagonal with each letter once."""
+    """An operand whose term repeats a letter, such as 'iij', as its diagonal with each letter once."""
     while len(set(term)) < len(term):
         letter = next(c for c in term if term.count(c) > 1)
         first = term.index(letter)
         second = term.index(letter, first + 1)
         if x.shape[first] != x.shape[second]:
-            raise ShapeError(f"einsum: letter {letter!r} stands for sizes {x.shape[first]} and {x.shape[second]}.")
+            raise ShapeError(f"einsum: letter {letter!r} names axes of sizes {x.shape[first]} and {x.shape[second]}.")
         x = diagonal(x, 0, first, second)
         term = "".join(c for i, c in enumerate(term) if i not in (first, second)) + letter
     return term, x

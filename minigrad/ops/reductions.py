@@ -46,7 +46,7 @@ def spread(value, axis, shape: tuple[int, ...]):
 
 
 def count(shape: tuple[int, ...], axis) -> int:
-    """How many elements a reduction over `axis` puts into one: of a 0-d array its own, whichever axis is given."""
+    """How many elements a reduction over `axis` puts into one: for a 0-d array 1, whichever axis is given."""
     return math.prod([shape[a] for a in normal_axes(axis, len(shape))] if shape else ())
 
 
@@ -64,7 +64,7 @@ sum.defvjp(x=lambda g, x_shape, axis: spread(g, axis, x_shape))
 
 @primitive(local="1/n", kind="linear")
 def mean(x: TensorLike, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The mean over `axis`. Of nothing it is NaN, as in NumPy."""
+    """The mean over `axis`. The mean of no values is NaN, as in NumPy."""
     if x.ndim and (x.dtype.kind != "f" or x.dtype.itemsize < 4 or not x.size):
         return x.mean(axis=axis, keepdims=keepdims)  # NumPy's care for integers and float16
     return x.sum(axis=axis, keepdims=keepdims) / count(x.shape, axis)
@@ -162,7 +162,7 @@ def cumsum(x: TensorLike, *, axis: int) -> Tensor:
 
 def _need_axis(op: str, axis) -> None:
     if axis is None:
-        raise TypeError(f"{op}: axis=None; give the axis to run along, and flatten first if all is meant: x.ravel().")
+        raise TypeError(f"{op}: axis=None; give the axis to run along; for all elements flatten first: x.ravel().")
 
 
 cumsum.defvjp(x=lambda g, axis: flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis))
@@ -222,7 +222,7 @@ def min(x: TensorLike, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def _winners(g, x, out, axis):
-    """g's kind of numbers: each winner's share, 1 / number of winners."""
+    """In the dtype of g, each winner's share of the gradient: 1 / number of winners."""
     won = x == keep_axes(out, axis, x.shape)
     return won / won.sum(axis=axis, keepdims=True).astype(g.dtype)
 
@@ -246,11 +246,11 @@ def amin(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 @primitive(differentiable=False)
 def argmax(x: TensorLike, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Where the largest value stands along `axis` (in the flattened tensor for None); the first of equals."""
+    """The index of the largest value along `axis` (in the flattened tensor for None); the first of equal ones."""
     return namespace(x).asarray(x).argmax(axis=axis, keepdims=keepdims)
 
 
 @primitive(differentiable=False)
 def argmin(x: TensorLike, *, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """Where the smallest value stands along `axis` (in the flattened tensor for None); the first of equals."""
+    """The index of the smallest value along `axis` (in the flattened tensor for None); the first of equal ones."""
     return namespace(x).asarray(x).argmin(axis=axis, keepdims=keepdims)

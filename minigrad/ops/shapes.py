@@ -1,7 +1,7 @@
-"""Shapes: the same numbers arranged otherwise, repeated, padded, joined and split.
+"""Shapes: the same numbers in another arrangement, repeated, padded, joined and split.
 
-After this file you know that all of these are linear, that the vjp of each is the arrangement undone (of a repetition:
-a sum), and that most of them are compositions of a few.
+After this file you know that all of these are linear, that the vjp of each undoes the arrangement (a sum undoes
+a repetition), and that most of them are compositions of a few.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
         return reshape(x, shape=tuple(size for size in x.shape if size != 1))
     axes = {check_axis("squeeze", a, x.ndim) for a in _tuple(axis)}
     if any(x.shape[a] != 1 for a in axes):
-        raise ShapeError(f"squeeze: axis {axis} of shape {x.shape} does not have size 1, so it cannot go.")
+        raise ShapeError(f"squeeze: axis {axis} of shape {x.shape} does not have size 1, so it cannot be removed.")
     return reshape(x, shape=tuple(size for i, size in enumerate(x.shape) if i not in axes))
 
 
@@ -129,7 +129,7 @@ flip.defvjp(x=lambda g, axis: flip(g, axis=axis))
 
 @primitive(local="1", kind="linear")
 def roll(x: TensorLike, *, shift: int | tuple[int, ...], axis: Axis = None) -> Tensor:
-    """x shifted along `axis`, what leaves at one end entering at the other; of the flattened x for None."""
+    """x shifted along `axis`; elements that leave at one end enter at the other. None shifts the flattened x."""
     return namespace(x).roll(x, shift, axis)
 
 

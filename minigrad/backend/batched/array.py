@@ -2,7 +2,7 @@
 
 After this file you know how `vmap` works: a function is run once, on arrays that hide a leading axis, the examples.
 Shape, axes and indices are those of one example; every operation shifts them by one and works on all examples at once.
-What is the same for all examples stays an ordinary array, or hides an axis of size 1, and broadcasts. Inside a second
+A value shared by all examples stays an ordinary array, or hides an axis of size 1, and broadcasts. Inside a second
 `vmap` the hidden array is itself a BatchedArray; the newest level lies outermost.
 """
 
@@ -42,7 +42,7 @@ class _NumPysUfuncs:
 
 
 class BatchedShape(tuple):
-    """The shape of one example, which remembers the levels whose examples differ. Otherwise like any shape."""
+    """The shape of one example: a tuple that also remembers the levels whose examples differ."""
 
     levels: tuple[Level, ...] = ()
 

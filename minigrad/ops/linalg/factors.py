@@ -1,9 +1,10 @@
 """Factors of a matrix: Cholesky, QR, eigenvalues of symmetric matrices, singular values.
 
 After this file you know how a decomposition is differentiated: write its defining equations, differentiate them, and
-multiply by the factors until what is unknown stands alone, a triangular or an antisymmetric matrix. And you know where
-that fails: an antisymmetric matrix of rotations among eigenvectors has 1 / (w_j - w_i) in it. Where two eigenvalues are
-equal the vectors are not unique and have no derivative; it is refused. Their values alone keep theirs.
+multiply by the factors until the unknown, a triangular or an antisymmetric matrix, is alone on its side. And you know
+where that fails: the antisymmetric matrix of rotations among eigenvectors contains 1 / (w_j - w_i). Where two
+eigenvalues are equal the vectors are not unique and have no derivative, so asking for it raises. The eigenvalues alone
+still have theirs.
 
 Signs, which the equations leave open, are chosen here, so that every device and library gives the same factors: the
 diagonal of R is positive; in an eigenvector, and a left singular vector, the first entry of at least half the largest
@@ -54,7 +55,7 @@ def cholesky(a: TensorLike) -> Tensor:
 
     def compute():
         factor = xp.linalg.cholesky(symmetric_part(a))
-        if some((factor <= 0) & (identity(factor, a.shape[-1]) > 0)):  # where LAPACK stopped, and CuPy said nothing
+        if some((factor <= 0) & (identity(factor, a.shape[-1]) > 0)):  # where LAPACK stopped; CuPy does not report it
             raise LinAlgError("a pivot is not positive")
         return factor
 

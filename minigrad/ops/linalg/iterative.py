@@ -1,8 +1,8 @@
 """Iterative solvers on plain arrays: cg, jacobi, gauss_seidel, and lsmr. Public as `minigrad.linalg.iterative`.
 
 After this file you know what an iterative solver needs of a matrix, its product with a vector, and how it ends: it says
-whether it converged and, if not, why. Nothing is recorded here and nothing raised for a failure to converge; that is
-for `minigrad.linalg.cg` and its kin, which are the same solvers as differentiable functions.
+whether it converged and, if not, why. These functions build no graph, and report a failure to converge without
+raising; `minigrad.linalg.cg` and its kin are the same solvers as differentiable functions, which raise.
 
 The matrix A is an array (n, n) or a function v -> A v. A right-hand side is a vector (n,) or columns (n, k), each
 solved as if it were alone; a function is then given (n, k). The host looks at the device once an iteration.
@@ -38,7 +38,7 @@ __all__ = ["ConvergenceError", "LeastSquaresSolution", "Solution", "cg", "gauss_
 
 
 class Solution(NamedTuple):
-    """What an iterative solver came to.
+    """The result of an iterative solver.
 
     x : the last iterate, of b's shape
     converged : whether every column reached its tolerance
@@ -231,7 +231,7 @@ def _broken(x, iterations, norm, bent, p, curvature, product) -> Solution:
     return Solution(x, False, iterations, norm, reason, p * bent)
 
 
-# --- what is given ---
+# --- checking the arguments ---
 
 
 def _preconditioner(op: str, M: Operator | None, b: Array) -> Callable[[Array], Array]:

@@ -1,4 +1,4 @@
-"""What is made of solutions and factors: determinants, least squares, powers and the exponential of a matrix.
+"""Functions composed of solutions and factors: determinants, least squares, powers and the exponential of a matrix.
 
 After this file you know that most of these need no rule of their own, and that the determinant, a polynomial, has a
 derivative at every matrix, though the formula with the inverse in it fails at singular ones.
@@ -147,8 +147,8 @@ def lstsq(a: TensorLike, b: TensorLike) -> Tensor:
 
     b is (m,) or (..., m, k), as in `solve`. Returns x alone, other than NumPy and PyTorch: the residual is b - a @ x,
     the rank is min(m, n), and the singular values are svdvals(a). By QR: of a for m >= n (x = R^-1 Q'b), of a' for
-    m < n (x = Q R^-T b). Raises LinAlgError where a has not full rank, since x is no continuous function of a there;
-    pinv(a) @ b gives a value all the same.
+    m < n (x = Q R^-T b). Raises LinAlgError where a does not have full rank, since there x is not a continuous function
+    of a; pinv(a) @ b still gives a value.
     """
     check_matrix("lstsq", a)
     return with_columns("lstsq", a, b, _lstsq)

@@ -1,7 +1,7 @@
-"""What iterative solvers share: a matrix as a function of vectors, lengths of columns, and the checks of both.
+"""Shared by the iterative solvers: a matrix as a function of vectors, lengths of columns, and the checks of both.
 
-After this file you know what an operator may be, an array (n, n) or a function v -> A v, and that columns are solved
-for as if each were alone, so that what is one number for a vector is one for each column.
+An operator is an array (n, n) or a function v -> A v. Each column of a right-hand side is solved for as if it were
+alone: a quantity that is one number for a vector is one number for each column.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def threshold(b: Array, rtol: float, atol: float | Array) -> Array:
     return namespace(norm).maximum(rtol * norm, atol)
 
 
-# --- what is given ---
+# --- checking the arguments ---
 
 
 def as_function(op: str, A: Operator, b: Array) -> Callable[[Array], Array]:

@@ -63,7 +63,7 @@ def solve(a: TensorLike, b: TensorLike) -> Tensor:
 
 
 def with_columns(op, a, b, function):
-    """function(a, b) for a b that may be a vector, which stands as one column meanwhile."""
+    """function(a, b), where b may be a vector, which is passed on as one column."""
     check_system(op, a, b)
     return function(a, b[:, None])[..., 0] if b.ndim == 1 else function(a, b)
 
@@ -73,9 +73,9 @@ def with_columns(op, a, b, function):
 
 @primitive(symbol="solve tri", local="-a^-1 (.) x, a^-1")
 def _solve_triangular(a: TensorLike, b: TensorLike, *, lower: bool, unit_diagonal: bool) -> Tensor:
-    """`solve` for what stands in one triangle of a.
+    """`solve` for the matrix in one triangle of a.
 
-    NumPy has no solver of its own for triangles: the general one, which does the same in more time, does it.
+    NumPy has no solver for triangles. The general one is used, which gives the same in more time.
     """
     a, b = _same_batch("solve_triangular", a, b)
     matrix = _of_triangle(a, lower, unit_diagonal)
@@ -119,7 +119,7 @@ def solve_triangular(a: TensorLike, b: TensorLike, *, lower: bool = False, unit_
     unit_diagonal : bool
         Whether a's diagonal is taken to be ones, and not read.
 
-    What is not read has the gradient zero. Raises LinAlgError where the diagonal holds a zero.
+    Entries that are not read have gradient zero. Raises LinAlgError where the diagonal holds a zero.
     """
     check_matrix("solve_triangular", a, square=True)
 
