@@ -1,8 +1,8 @@
 """Making tensors: from data, from a shape, and at random.
 
-After this file you know the dtype rules: Python floats become float32, arrays keep what they have, and everything made
-from a shape is float32 unless `dtype` says otherwise. And that random numbers come from one generator per device, which
-`manual_seed` starts anew.
+After this file you know the dtype rules: Python floats become float32, arrays keep their dtype, and tensors made from a
+shape are float32 unless `dtype` is given. And you know that random numbers come from one generator per device, which
+`manual_seed` restarts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_
 def tensor(data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
     """A new leaf holding a copy of `data`: numbers, nested lists, an array, or another tensor's values.
 
-    Python floats become float32, ints int64, bools bool; arrays keep their dtype unless `dtype` says otherwise.
+    Python floats become float32, ints int64, bools bool; arrays keep their dtype unless `dtype` is given.
 
     Raises
     ------
@@ -140,7 +140,7 @@ _seed: list[int | None] = [None]
 
 
 def manual_seed(seed: int) -> None:
-    """Start the random numbers of every device anew: weights, dropout and `rand` repeat from here."""
+    """Restart the random numbers of every device: weights, dropout and `rand` repeat from here."""
     _seed[0] = seed
     _generators.clear()
 
@@ -217,7 +217,7 @@ def randperm(n: int) -> Tensor:
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """Each element zero with probability p, the others times 1 / (1 - p), so that the mean stays (inverted dropout).
 
-    Srivastava et al. 2014. Outside of training x as it is.
+    Srivastava et al. 2014. Outside of training it returns x unchanged.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p={p}; a probability lies between 0 and 1.")

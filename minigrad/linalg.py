@@ -1,7 +1,7 @@
-"""Linear algebra with derivatives of any order, under NumPy's names: what stands in `minigrad.ops.linalg`.
+"""Linear algebra with derivatives of any order, under NumPy's names: the ops of `minigrad.ops.linalg`.
 
-Beside it the iterative solvers: differentiable ones, which give x or raise, and, in `iterative`, the same on plain
-arrays, which report how it went. There is no solve(method=...): which solver is meant is said by its name.
+Beside them are the iterative solvers: differentiable ones, which give x or raise, and, in `iterative`, the same on
+plain arrays, which report how it went. Each solver has a function of its own; there is no solve(method=...).
 """
 
 from minigrad.ops.linalg import *  # noqa: F403
@@ -21,3 +21,7 @@ __all__ = [
     "jacobi",
     "lsmr",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

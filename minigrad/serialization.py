@@ -1,8 +1,9 @@
-"""Files of tensors: safetensors, written so that nothing is lost, read without running anything.
+"""Saving and loading tensors, state dicts and whole states of training: public as `minigrad.save` and `minigrad.load`.
 
-A safetensors file is a JSON header and the bytes of the arrays, nothing else: no pickle, hence no code. Other programs
-read it (`safetensors.torch.load_file`). After this file you know how a file is replaced without a moment in which
-neither the old one nor the new one is whole, and how nested state (an optimizer's, say) fits into flat names.
+Files are safetensors: a JSON header and the bytes of the arrays. There is no pickle in them, so loading one runs no
+code, and other programs read them (`safetensors.torch.load_file`). After this file you know how a file is replaced so
+that at every moment either the old one or the new one is complete, and how nested state, such as an optimizer's, is
+stored under flat names.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
-from minigrad.autograd.tensor import Tensor
+from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.backend import check_dtype, is_array, to_device
+
+__all__ = ["CheckpointError", "load", "load_metadata", "load_state", "save", "save_state"]
 
 PathLike = str | os.PathLike[str]
 STATE_KEY = "minigrad.state"
@@ -27,101 +30,112 @@ RESERVED = "__metadata__"
 
 
 class CheckpointError(ValueError):
-    """A file that is no whole safetensors file, or does not hold what was asked for."""
+    """A file that is not a complete safetensors file, or does not hold what was asked for."""
 
 
-# --- flat: names and tensors ---
+# --- public ---
 
 
-def save(path: PathLike, tensors: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> Path:
-    """Write tensors to a safetensors file; returns its path.
+def save(path: PathLike, state: Any, metadata: Mapping[str, str] | None = None) -> Path:
+    """Write a Tensor, a state dict, or nested state to a safetensors file; returns the file's path.
 
-    The file is written beside `path` under another name, forced to the disk, and renamed: whatever happens, a power cut
-    or Ctrl-C, `path` is either what it was or complete.
+    Examples: `save("net.safetensors", model.state_dict())`, `save("x.safetensors", x)`,
+    `save("run.safetensors", {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3})`.
+
+    The new content is written beside `path` under another name, forced to the disk, and renamed. After a power cut or
+    Ctrl-C, `path` is therefore either what it was or complete.
 
     Parameters
     ----------
     path : path
-        Its folder is made if need be. The customary suffix is ".safetensors".
-    tensors : dict of str to Tensor or array
-        Of any shape and dtype that a Tensor can have, on any device.
+        Missing folders are created. The customary suffix is ".safetensors".
+    state : Tensor, array, or dicts, lists and tuples of Tensors, arrays, numbers, text, True, False and None
+        Tensors of any dtype, on any device. A flat dict of names and tensors is stored as it is. In other states each
+        tensor is stored under a dotted name, {"model": {"fc.weight": w}} as "model.fc.weight"; everything else, and
+        the structure, as JSON in the metadata.
     metadata : dict of str to str, optional
-        Stored with them.
+        Stored beside the tensors; `load_metadata` reads it.
 
     Raises
     ------
     TypeError
-        A name that is not a str, or a value that is not an array; metadata that is not text.
+        A value of another type (the message says where in the state it is), or metadata that is not text.
     OSError
         The file cannot be written.
     """
+    path = _checked_path(path, state)
+    if isinstance(state, Mapping) and all(isinstance(name, str) and _is_tensor(value) for name, value in state.items()):
+        return _write(path, state, _checked_metadata(metadata))
+    return save_state(path, state, metadata)
+
+
+def load(path: PathLike, device: str = "cpu") -> Any:
+    """Read what `save` wrote, or another program's safetensors file, with its tensors on `device`.
+
+    Returns the Tensor, dict or nested state that was saved, with dict keys and tuples as they were; for a file of
+    another program a dict of Tensors by name. Arrays come back as Tensors.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file; the message says what else is in the folder.
+    CheckpointError
+        The file is damaged, cut short, or of another kind; or holds a dtype that minigrad does not have.
+    """
+    arrays, metadata = _read(Path(path))
+    tensors = {name: Tensor(to_device(array, device)) for name, array in arrays.items()}
+    return _put_together(json.loads(metadata[STATE_KEY]), tensors) if STATE_KEY in metadata else tensors
+
+
+def load_metadata(path: PathLike) -> dict[str, str]:
+    """Read only the metadata of a safetensors file. Raises what `load` raises."""
+    with _open(Path(path)) as file:
+        return dict(file.metadata() or {})
+
+
+def save_state(path: PathLike, state: Any, metadata: Mapping[str, str] | None = None) -> Path:
+    """`save` that stores the structure of a flat dict of tensors too. Raises what `save` raises."""
+    path = _checked_path(path, state)
+    tensors: dict[str, Any] = {}
+    skeleton = _take_apart(state, "", tensors)
+    return _write(path, tensors, {**_checked_metadata(metadata), STATE_KEY: json.dumps(skeleton)})
+
+
+def load_state(path: PathLike, device: str = "cpu") -> Any:
+    """`load` that raises CheckpointError for a file of tensors without a structure, such as another program's."""
     path = Path(path)
-    arrays = {}
-    for name, value in tensors.items():
-        if not isinstance(name, str):
-            raise TypeError(f"save: names must be str, got {name!r}; for nested state use save_state.")
-        if name == RESERVED:
-            raise TypeError(f"save: {RESERVED!r} is the file format's own name; give the tensor another.")
-        arrays[name] = _on_host(name, value)
+    if STATE_KEY not in load_metadata(path):
+        raise CheckpointError(
+            f"{path} holds tensors but no state of training: expected a file written by save_state or fit. "
+            "Its tensors can be read with minigrad.load."
+        )
+    return load(path, device)
+
+
+def _checked_path(path: Any, state: Any) -> Path:
+    if isinstance(path, (str, os.PathLike)):
+        return Path(path)
+    swapped = isinstance(state, (str, os.PathLike))
+    hint = " The path comes first and the state second; torch.save takes them the other way round." if swapped else ""
+    raise TypeError(f"save: the path is a {type(path).__name__}, expected a str or Path.{hint}")
+
+
+def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     for key, text in (metadata or {}).items():
         if not isinstance(key, str) or not isinstance(text, str):
             raise TypeError(
                 f"save: metadata must be text, got {key!r}: {type(text).__name__}; for numbers use json.dumps."
             )
-    _replace(path, to_bytes(arrays, dict(metadata) if metadata else None))
-    return path
+        if key == STATE_KEY:
+            raise TypeError(f"save: the metadata {STATE_KEY!r} is minigrad's own; choose another name.")
+    return dict(metadata or {})
 
 
-def load(path: PathLike, device: str = "cpu") -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file, onto `device`.
-
-    Raises
-    ------
-    FileNotFoundError
-        No such file; the message says what else is in the folder.
-    CheckpointError
-        The file is damaged, cut short, or of another kind; or holds a dtype that minigrad does not.
-    """
-    tensors, _ = _read(Path(path))
-    return {name: Tensor(to_device(array, device)) for name, array in tensors.items()}
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) or is_array(value)
 
 
-def load_metadata(path: PathLike) -> dict[str, str]:
-    """Read only the metadata of a safetensors file. Raises what `load` raises."""
-    path = Path(path)
-    with _open(path) as file:
-        return dict(file.metadata() or {})
-
-
-# --- nested: dicts and lists of tensors, numbers, text ---
-
-
-def save_state(path: PathLike, state: Any, metadata: Mapping[str, str] | None = None) -> Path:
-    """Write nested state: dicts, lists and tuples of Tensors, arrays, numbers, text, True, False and None.
-
-    Tensors are stored under dotted names, {"model": {"fc.weight": w}} as "model.fc.weight"; the rest, and what is
-    where, as JSON in the metadata. `load_state` gives back the same, with dict keys and tuples as they were.
-
-    Raises
-    ------
-    TypeError
-        Something of another type; the message says where it stands.
-    """
-    tensors: dict[str, Any] = {}
-    skeleton = _take_apart(state, "", tensors)
-    return save(path, tensors, {**(metadata or {}), STATE_KEY: json.dumps(skeleton)})
-
-
-def load_state(path: PathLike, device: str = "cpu") -> Any:
-    """Read what `save_state` wrote. Raises what `load` raises, and CheckpointError for a file that `save` wrote."""
-    path = Path(path)
-    tensors, metadata = _read(path)
-    if STATE_KEY not in metadata:
-        raise CheckpointError(
-            f"{path} holds tensors but no state of training: expected a file written by save_state or fit. "
-            "Its tensors can be read with minigrad.serialization.load."
-        )
-    return _put_together(json.loads(metadata[STATE_KEY]), {n: Tensor(to_device(a, device)) for n, a in tensors.items()})
+# --- nested state in flat names ---
 
 
 def _take_apart(value: Any, place: str, tensors: dict[str, Any]) -> Any:
@@ -143,11 +157,12 @@ def _take_apart(value: Any, place: str, tensors: dict[str, Any]) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, (str, int)) or isinstance(key, bool):
-                raise TypeError(f"save_state: keys must be str or int, got {key!r} in {place or 'the state'}.")
+                raise TypeError(f"save: keys must be str or int, got {key!r} in {place or 'the state'}.")
         return {"dict": [[k, _take_apart(v, f"{place}.{k}".lstrip("."), tensors)] for k, v in value.items()]}
+    hint = " Save its state_dict()." if hasattr(value, "state_dict") else ""
     raise TypeError(
-        f"save_state: {place or 'the state'} is a {type(value).__name__}; expected Tensors, arrays, numbers, text, "
-        "or dicts, lists and tuples of them."
+        f"save: {place or 'the state'} is a {type(value).__name__}; expected Tensors, arrays, numbers, text, "
+        f"or dicts, lists and tuples of them.{hint}"
     )
 
 
@@ -167,11 +182,16 @@ def _put_together(value: Any, tensors: dict[str, Tensor]) -> Any:
 # --- bytes ---
 
 
+def _write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> Path:
+    if RESERVED in tensors:
+        raise TypeError(f"save: {RESERVED!r} is a name of the file format itself; give the tensor another name.")
+    arrays = {name: _on_host(name, value) for name, value in tensors.items()}
+    _replace(path, to_bytes(arrays, metadata or None))
+    return path
+
+
 def _on_host(name: str, value: Any) -> np.ndarray:
-    array = value.data if isinstance(value, Tensor) else value
-    if not is_array(array):
-        raise TypeError(f"save: {name!r} is a {type(value).__name__}, expected a Tensor or an array.")
-    array = np.asarray(to_device(array, "cpu"))
+    array = np.asarray(to_device(array_of(value), "cpu"))
     try:
         check_dtype(array.dtype.newbyteorder("="))
     except TypeError as error:
@@ -180,7 +200,7 @@ def _on_host(name: str, value: Any) -> np.ndarray:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file so that `path` is never incomplete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -216,9 +236,9 @@ def _open(path: Path) -> Any:
     except SafetensorError as error:
         size = path.stat().st_size
         raise CheckpointError(
-            f"{path} ({size} bytes) is no whole safetensors file: {error}. It was cut short, or is of another kind "
-            "(a PyTorch .pt or a NumPy .npz, for instance). Copy it anew, or load its tensors with the library that "
-            "wrote them and pass them to minigrad.serialization.save."
+            f"{path} ({size} bytes) is not a complete safetensors file: {error}. It was cut short, or is of another "
+            "kind (a PyTorch .pt or a NumPy .npz, for instance). Copy it anew, or load its tensors with the library "
+            "that wrote them and pass them to minigrad.save."
         ) from error
 
 

@@ -127,6 +127,8 @@ def batch_norm(
     variance they see is the unbiased one (Ioffe & Szegedy 2015, algorithm 2).
     """
     if not training:
+        if running_mean is None or running_var is None:
+            raise TypeError("batch_norm: training=False needs running_mean and running_var; got None.")
         return mg.batch_norm_inference(x, running_mean, running_var, weight, bias, eps)
     if running_mean is None or running_var is None:
         return mg.batch_norm(x, weight, bias, eps)

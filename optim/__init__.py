@@ -146,3 +146,7 @@ __all__ = [
     "StepRegularizer",
     "no_decay_groups",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -84,11 +84,11 @@ def get_total_norm(tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0) -
 
     On a GPU it is computed there, and nobody waits. 0 for no tensors.
     """
-    arrays = [tensor.data for tensor in ([tensors] if isinstance(tensors, Tensor) else tensors)]
+    arrays: list[Any] = [tensor.data for tensor in ([tensors] if isinstance(tensors, Tensor) else tensors)]
     if not (isinstance(norm_type, (int, float)) and norm_type > 0):
         raise ValueError(f"get_total_norm: norm_type={norm_type!r}; expected a positive number or inf.")
     if not arrays:
-        return Tensor(np.float32(0))
+        return Tensor(np.float32(0))  # type: ignore[arg-type]
     dtype = np.result_type(np.float32, *(array.dtype for array in arrays))
     p = float(norm_type)
     if all(namespace(array) is np for array in arrays):
@@ -233,11 +233,11 @@ def _norms_of_blocks(arrays: list[np.ndarray], p: float) -> np.ndarray:
     return norms
 
 
-def _at_least_32_bits(x: Array) -> Array:
+def _at_least_32_bits(x: Any) -> Any:
     return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
-def _scaled(g: Any, factor: Array) -> Any:
+def _scaled(g: Any, factor: Any) -> Any:
     if type(g) is not np.ndarray or g.size < THREADED:
         return g * factor
     out = np.empty_like(g)

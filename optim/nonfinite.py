@@ -24,7 +24,7 @@ def all_finite(params: Iterable[Tensor]) -> bool:
     for p in params:
         if p.grad is None:
             continue
-        g = p.grad.data
+        g: Any = p.grad.data
         xp = namespace(g)
         if xp is np:
             if not _finite_on_host(g):

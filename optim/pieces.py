@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import Tensor
-from minigrad.backend import Array, device_of, namespace, to_device
+from minigrad.backend import device_of, namespace, to_device
 from minigrad.backend.threads import cut, get_num_threads, parallel, scratch
 
 from .updates import Around, Rule, cuda_kernel, numbers_for
@@ -45,7 +45,7 @@ class Packed:
         self.gradient, self.step = np.empty(self.size, dtype), np.empty(self.size, dtype)
         self.buffers = [np.zeros(self.size, dtype) for _ in rule.buffers]
         self.spare = [np.empty(self.size, dtype) for _ in range(rule.spare)]
-        self.members = []
+        self.members: list[Any] = []
         for p, start, stop in zip(params, edges, edges[1:], strict=False):
             views = [flat[start:stop].reshape(p.shape) for flat in (self.gradient, self.step, *self.buffers)]
             for name, view in zip(rule.buffers, views[2:], strict=True):
@@ -99,7 +99,7 @@ class Whole:
     def __init__(self, p: Tensor, rule: Rule, states: dict[Tensor, dict[str, Any]]):
         self.p, self.rule, self.array = p, rule, p.data
         self.xp = namespace(p.data)
-        self.gradient: Array = None
+        self.gradient: Any = None
         for name in rule.buffers:
             if name not in states[p]:
                 states[p][name] = self.xp.zeros(p.shape, p.dtype)
@@ -255,7 +255,7 @@ def make_cohorts(
     ]
 
 
-def _at_home(p: Tensor, name: str, array: Array) -> Array:
+def _at_home(p: Tensor, name: str, array: Any) -> Any:
     if array.shape != p.shape:
         raise ValueError(
             f"optimizer: a parameter has shape {p.shape} but its {name} has {array.shape}; "
@@ -273,7 +273,7 @@ def _pieces(params: Sequence[Tensor], rule: Rule, states: dict[Tensor, dict[str,
             yield Whole(p, rule, states)
         elif xp is not np:
             yield (Fused if xp.__name__ == "cupy" else Whole)(p, rule, states)
-        elif p.size > SMALL and p.data.flags.c_contiguous:
+        elif p.size > SMALL and p.data.flags.c_contiguous:  # type: ignore[attr-defined]  # NumPy, see above
             yield Blocks(p, rule, states)
         else:
             if waiting and size + p.size > PACK:

@@ -33,7 +33,7 @@ def node_of(tensor: Tensor, purpose: str) -> Node:
     return tensor.node
 
 
-def seed(tensor: Tensor, gradient: Operand | None, create_graph: bool) -> Any:
+def seed(tensor: Tensor, gradient: Any, create_graph: bool) -> Any:
     """The gradient to start from: ones for a single number, otherwise what the caller gave, checked."""
     if gradient is None:
         if tensor.size != 1:

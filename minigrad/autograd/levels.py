@@ -50,7 +50,7 @@ give_to_all.defvjp(x=lambda g, level: sum_examples(g, level=level))
 
 def levels_of(x: Operand) -> Iterator[Level]:
     """The levels of a Tensor's or array's examples, the newest first."""
-    array = array_of(x)
+    array: Any = array_of(x)
     while array.__class__ is BatchedArray:
         yield array.level
         array = array.array

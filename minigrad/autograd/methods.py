@@ -14,7 +14,7 @@ from minigrad.backend import NUMBERS, is_array
 
 if TYPE_CHECKING:
     from minigrad.autograd.tensor import Tensor
-    from minigrad.autograd.types import Axis, Index, Operand, Shape
+    from minigrad.autograd.types import Axis, Index, Indices, Operand, Shape
 
 ops: Any = None  # the package minigrad.ops
 backward: Any = None  # the function minigrad.autograd.backward
@@ -138,7 +138,7 @@ class TensorMethods:
     def __invert__(self) -> Tensor:
         return ops.logical_not(self) if self.dtype == bool else ops.bitwise_not(self)
 
-    def __getitem__(self, index: Any) -> Tensor:
+    def __getitem__(self, index: Index) -> Tensor:
         return ops.getitem(self, index)
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -167,9 +167,9 @@ class TensorMethods:
         """PyTorch's name for `reshape`."""
         return ops.reshape(self, shape=_spread(shape))
 
-    def transpose(self, *axes: Shape) -> Tensor:
+    def transpose(self, *axes: Shape | None) -> Tensor:
         """x with its axes in the order `axes`, or reversed for None (NumPy's meaning)."""
-        return ops.transpose(self, axes=_spread(axes) if axes else None)
+        return ops.transpose(self, axes=None if axes in ((), (None,)) else _spread(axes))
 
     def permute(self, *dims: Shape) -> Tensor:
         """`transpose` under PyTorch's name: x with its axes in the order `dims`."""
@@ -214,11 +214,11 @@ class TensorMethods:
         return ops.any(self, axis=axis, keepdims=keepdims)
 
     def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """Where the largest value stands along `axis` (in the flattened tensor for None); the first of equals."""
+        """The index of the largest value along `axis` (in the flattened tensor for None); the first of equal ones."""
         return ops.argmax(self, axis=axis, keepdims=keepdims)
 
     def argmin(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
-        """Where the smallest value stands along `axis` (in the flattened tensor for None); the first of equals."""
+        """The index of the smallest value along `axis` (in the flattened tensor for None); the first of equal ones."""
         return ops.argmin(self, axis=axis, keepdims=keepdims)
 
     def argsort(self, axis: int = -1) -> Tensor:
@@ -229,12 +229,12 @@ class TensorMethods:
         """The smallest integer not below x, elementwise; gradient zero."""
         return ops.ceil(self)
 
-    def clip(self, low: Operand = None, high: Operand = None) -> Tensor:
+    def clip(self, low: Operand | None = None, high: Operand | None = None) -> Tensor:
         """x held between `low` and `high` (None: no bound), elementwise; gradient 1 there, also on the bounds."""
         return ops.clip(self, low=low, high=high)
 
     def clone(self) -> Tensor:
-        """A recorded copy of x in memory of its own."""
+        """A copy of x in memory of its own, with x's gradient."""
         return ops.clone(self)
 
     def cos(self) -> Tensor:
@@ -285,7 +285,7 @@ class TensorMethods:
         """The largest integer not above x, elementwise; gradient zero."""
         return ops.floor(self)
 
-    def gather(self, dim: int, index: Index) -> Tensor:
+    def gather(self, dim: int, index: Indices) -> Tensor:
         """PyTorch's gather: out[i][j] = x[index[i][j]][j] for dim 0; `index` may be smaller along the other axes."""
         return ops.gather(self, dim, index)
 
@@ -322,7 +322,7 @@ class TensorMethods:
         return ops.max(self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The mean over `axis`. Of nothing it is NaN, as in NumPy."""
+        """The mean over `axis`. The mean of no values is NaN, as in NumPy."""
         return ops.mean(self, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -370,7 +370,7 @@ class TensorMethods:
         return ops.repeat(self, repeats, axis=axis)
 
     def roll(self, shift: int | Sequence[int], axis: Axis = None) -> Tensor:
-        """x shifted along `axis`, what leaves at one end entering at the other; of the flattened x for None."""
+        """x shifted along `axis`; elements that leave at one end enter at the other. None shifts the flattened x."""
         return ops.roll(self, shift=shift, axis=axis)
 
     def round(self) -> Tensor:
@@ -381,7 +381,7 @@ class TensorMethods:
         """1 / sqrt(x), elementwise."""
         return ops.rsqrt(self)
 
-    def scatter_add(self, dim: int, index: Index, src: Operand) -> Tensor:
+    def scatter_add(self, dim: int, index: Indices, src: Operand) -> Tensor:
         """PyTorch's scatter_add, as a function: a new x with x[index[i][j]][j] += src[i][j] for dim 0."""
         return ops.scatter_add(self, dim, index, src)
 
@@ -437,7 +437,7 @@ class TensorMethods:
         """x with two axes exchanged."""
         return ops.swapaxes(self, axis1, axis2)
 
-    def take(self, indices: Index, axis: int | None = None) -> Tensor:
+    def take(self, indices: Indices, axis: int | None = None) -> Tensor:
         """The elements (or slices along `axis`) at the integers in `indices`; of the flattened x for axis None."""
         return ops.take(self, indices, axis=axis)
 

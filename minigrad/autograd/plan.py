@@ -24,6 +24,7 @@ class Op(Protocol):
     local: str | None
     forward: Callable[..., Any]
     argument_names: tuple[str, ...]
+    arity: int | None
     defaults: dict[str, Any]
     options: dict[str, Any]
     residuals: tuple[str, ...]

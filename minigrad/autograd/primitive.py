@@ -143,8 +143,10 @@ class Primitive(Generic[P]):
 
     @property
     def signature(self) -> str:
-        """The op's name and parameters, as one would define it."""
-        return f"{self.name}{inspect.signature(self.forward)}"
+        """The op's name and parameters, as one would define it without types."""
+        form = inspect.signature(self.forward)
+        untyped = [p.replace(annotation=p.empty) for p in form.parameters.values()]
+        return f"{self.name}{form.replace(parameters=untyped, return_annotation=form.empty)}"
 
     def make_plan(self, key: Any, parents: Sequence[Node | None], out: Any) -> Plan:
         """The plan for a call in which the arguments with these parents need gradients, entered in the table."""

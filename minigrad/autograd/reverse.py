@@ -227,7 +227,7 @@ class _Pass:
         elif node not in self.owned or not node.shape:  # a sum of single numbers is a NumPy scalar again
             self.pending[node] = namespace(so_far).array(so_far)
         self.owned.add(node)
-        return self.pending[node]
+        return self.pending[node]  # type: ignore[no-any-return]
 
 
 def pull_through_reference(node: Node, gradient: Any, create_graph: bool) -> list[Any]:

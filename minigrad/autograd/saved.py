@@ -25,7 +25,8 @@ def restored(node: Node) -> tuple[Any, ...]:
             "Pass retain_graph=True to that pass to go through the graph twice."
         )
     recipes[node]()
-    return node.saved
+    saved: tuple[Any, ...] = node.saved
+    return saved
 
 
 def check_versions(node: Node) -> None:

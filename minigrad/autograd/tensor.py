@@ -112,7 +112,8 @@ class Tensor(TensorMethods):
                 f"item(): a tensor of shape {self.shape} holds {self.size} values; only one can be a number."
             )
         self._may_be_taken_out()
-        return self.data.item()
+        number: float | int | bool = self.data.item()
+        return number
 
     def _may_be_taken_out(self) -> None:
         if grad_mode.in_rule and self.node is not None:
@@ -241,7 +242,8 @@ class Tensor(TensorMethods):
             return self.astype(target)
         if self.device == target or (target == "cuda" and self.device.startswith("cuda")):
             return self
-        return methods.ops.to_device(self, device=target, origin=self.device)
+        moved: Tensor = methods.ops.to_device(self, device=target, origin=self.device)
+        return moved
 
     def cpu(self) -> Tensor:
         return self.to("cpu")
@@ -310,7 +312,7 @@ class Tensor(TensorMethods):
 # --- into tensors ---
 
 
-def array_of(value: Any) -> Array:
+def array_of(value: Any) -> Any:
     """The array in a Tensor; an array as it is. For rules, which run on either."""
     return value.data if isinstance(value, Tensor) else value
 
@@ -318,6 +320,6 @@ def array_of(value: Any) -> Array:
 def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor:
     """`data` as a Tensor, the same one if it is one already; arrays are not copied."""
     if isinstance(data, Tensor):
-        data = data if dtype is None else data.astype(dtype)
-        return data if device is None else data.to(device)
+        tensor: Tensor = data if dtype is None else data.astype(dtype)
+        return tensor if device is None else tensor.to(device)
     return Tensor(as_array(data, dtype, device))

@@ -1,5 +1,12 @@
-"""The arrays under the tensors: NumPy on the CPU, CuPy on the GPU, and the kernels that differ between them."""
+"""The arrays under the tensors: NumPy on the CPU, CuPy on the GPU, and the kernels that differ between them.
 
+Read `device` first (how an array finds its library), then `libraries` (NumPy and CuPy) and `conversion` (dtypes).
+`cpu/` and `gpu/` hold the kernels, under the same names; `scatter` is shared by both, `threads` and `memory` serve the
+CPU's. `batched/` is the array library of `vmap`.
+"""
+
+from minigrad.backend import libraries
+from minigrad.backend.arrays import Array, Operand
 from minigrad.backend.batched import (
     BatchedArray,
     Level,
@@ -16,7 +23,6 @@ from minigrad.backend.batched import (
 from minigrad.backend.conversion import as_array, check_dtype
 from minigrad.backend.device import (
     NUMBERS,
-    Array,
     Backend,
     DeviceError,
     cuda_is_available,
@@ -35,6 +41,7 @@ __all__ = [
     "BatchedArray",
     "DeviceError",
     "Level",
+    "Operand",
     "as_array",
     "bare",
     "check_dtype",
@@ -54,3 +61,7 @@ __all__ = [
     "sum_examples",
     "to_device",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,6 +1,6 @@
 """Python's and NumPy's values into arrays, with our dtypes.
 
-After this file you know the dtype rules: Python floats become float32, arrays keep what they have.
+Python floats become float32; arrays keep their dtype.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ DTYPES = tuple(np.dtype(t) for t in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "
 
 
 def check_dtype(dtype: Any) -> np.dtype:
-    """A dtype as NumPy's; TypeError, with the list of ours, for one we do not hold. `float` means float32."""
+    """A dtype as NumPy's; TypeError, with the list of supported ones, for any other. `float` means float32."""
     try:
         found = None if dtype is None else np.dtype(np.float32 if dtype is float else dtype)
     except TypeError:

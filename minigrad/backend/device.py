@@ -1,55 +1,54 @@
 """Which array library holds the data, and how data gets from one device to another.
 
 After this file you know the one rule of the backends: *the array decides*. There is no global switch; an op asks
-`namespace(x)` for NumPy or CuPy by the type of `x`, and `kernels(x)` for the bodies of what cannot be written once for
-both. Data crosses between devices only where somebody wrote `to_device` or `to_numpy`, never inside an op.
+`namespace(x)` for NumPy or CuPy by the type of `x`, and `kernels(x)` for the functions that each library needs its own
+version of. Data crosses between devices only where a caller wrote `to_device` or `to_numpy`, never inside an op.
+
+This file holds the table of libraries; `libraries.py` and `batched/` enter NumPy, CuPy and the arrays of `vmap` in it.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-Array = Any  # a numpy.ndarray, a NumPy scalar, a cupy.ndarray: whatever `namespace` knows
-NUMBERS = (bool, int, float)  # Python numbers: weak in promotion, at home on every device
-INSTALL_CUDA = (
-    'Install the CuPy build for your CUDA version, `pip install "minigrad[cuda12]"` or '
-    '`pip install "minigrad[cuda13]"`, or stay on device="cpu".'
-)
+from minigrad.backend.arrays import Array, Operand
+
+NUMBERS = (bool, int, float)  # Python numbers: weak in promotion, and usable on every device
 
 
 class DeviceError(RuntimeError):
-    """A device that is not there, or arrays of two devices in one op."""
+    """A device that this machine does not have, or arrays of two devices in one op."""
 
 
 @dataclass(frozen=True)
 class Backend:
     """One array library: its array type, its functions, its kernels, and the way in and out.
 
-    `to_device(array, device)` takes a NumPy array or one of its own; `device_of(array)` names where an array lies.
-    A library whose arrays are made of another's says so: `inside(array)` is the other's array, and `namespace` a
-    function of the other's namespace. Its arrays come first wherever arrays meet.
+    `to_device(array, device)` takes a NumPy array or one of the library itself; `device_of(array)` names the array's
+    device. A library that wraps the arrays of another one has `inside(array)`, the wrapped array; its `namespace` is a
+    function of the other library's namespace. In a mixed call its arrays decide.
     """
 
     name: str
     array_type: type
     namespace: Any
     kernels: Callable[[], ModuleType]
-    to_device: Callable[[Array, str], Array]
-    to_numpy: Callable[[Array], np.ndarray]
-    device_of: Callable[[Array], str]
-    inside: Callable[[Array], Array] | None = None
+    to_device: Callable[[Any, str], Any]  # Any: arrays of `array_type`, and arrays of NumPy on the way in
+    to_numpy: Callable[[Any], np.ndarray]
+    device_of: Callable[[Any], str]
+    inside: Callable[[Any], Array] | None = None
 
 
 _BY_TYPE: dict[type, Backend] = {}
 _NAMESPACE_BY_TYPE: dict[type, Any] = {}
 _OVER_OTHERS: dict[type, Backend] = {}  # those with `inside`
+_BY_MODULE: dict[str, Callable[[], Backend]] = {}  # libraries that are imported on first use, by their module's name
+_BY_DEVICE: dict[str, Callable[[], Backend]] = {}  # the same, by their kind of device
 
 
 def register(backend: Backend, *array_types: type) -> None:
@@ -62,7 +61,12 @@ def register(backend: Backend, *array_types: type) -> None:
             _OVER_OTHERS[array_type] = backend
 
 
-def namespace(*arrays: Array) -> Any:
+def register_on_demand(find: Callable[[], Backend], *, module: str, device: str) -> None:
+    """Enter a library that is imported on first use: `find` gives its backend, or raises DeviceError."""
+    _BY_MODULE[module] = _BY_DEVICE[device] = find
+
+
+def namespace(*arrays: Operand | None) -> Any:
     """The module (NumPy, CuPy) whose functions take these arrays; NumPy where all are Python numbers."""
     found = _NAMESPACE_BY_TYPE.get(type(arrays[0]))
     if found is not None and len(arrays) == 1:
@@ -74,13 +78,13 @@ def namespace(*arrays: Array) -> Any:
     return backend.namespace(namespace(*inner))
 
 
-def kernels(*arrays: Array) -> ModuleType:
+def kernels(*arrays: Operand | None) -> ModuleType:
     """The kernels (convolution, pooling, batch-norm...) for arrays of this type; same names on every backend."""
     return backend_of(*arrays).kernels()
 
 
-def backend_of(*arrays: Array) -> Backend:
-    """The backend of the first argument that is an array. Raises TypeError for anything that no backend knows."""
+def backend_of(*arrays: Operand | None) -> Backend:
+    """The backend of the first argument that is an array. Raises TypeError for a value of an unknown type."""
     if len(arrays) == 1 and type(arrays[0]) in _BY_TYPE:
         return _BY_TYPE[type(arrays[0])]
     for array in arrays:
@@ -92,8 +96,8 @@ def backend_of(*arrays: Array) -> Backend:
         for base in type(array).__mro__:
             if base in _BY_TYPE:
                 return _BY_TYPE[base]
-        if type(array).__module__.partition(".")[0] == "cupy":
-            return _cuda_backend()
+        if find := _BY_MODULE.get(_top_module(array)):
+            return find()
         raise TypeError(
             f"expected a Tensor, an array or a number, got {type(array).__name__}; "
             "make a Tensor of it with minigrad.tensor(...)"
@@ -101,9 +105,13 @@ def backend_of(*arrays: Array) -> Backend:
     return _BY_TYPE[np.ndarray]
 
 
-def is_array(value: Any) -> bool:
+def is_array(value: Any) -> TypeGuard[Array]:
     """Whether some backend holds this value (NumPy scalars count; Python numbers and lists do not)."""
-    return type(value) in _BY_TYPE or (type(value).__module__.partition(".")[0] == "cupy" and hasattr(value, "dtype"))
+    return type(value) in _BY_TYPE or (_top_module(value) in _BY_MODULE and hasattr(value, "dtype"))
+
+
+def _top_module(value: Any) -> str:
+    return type(value).__module__.partition(".")[0]
 
 
 def device_of(array: Array) -> str:
@@ -112,13 +120,13 @@ def device_of(array: Array) -> str:
 
 
 def to_device(array: Array, device: str) -> Array:
-    """`array` on `device` ('cpu', 'cuda', 'cuda:1'); the same array where it already lies there."""
+    """`array` on `device` ('cpu', 'cuda', 'cuda:1'); the same array if it is there already."""
     kind = device_kind(device)
     if type(array) in _OVER_OTHERS:
         return _OVER_OTHERS[type(array)].to_device(array, device)
     if kind == "cpu":
         return backend_of(array).to_numpy(array)
-    return _cuda_backend().to_device(array, device)
+    return _BY_DEVICE[kind]().to_device(array, device)
 
 
 def device_kind(device: str) -> str:
@@ -132,57 +140,7 @@ def device_kind(device: str) -> str:
 def cuda_is_available() -> bool:
     """Whether `device="cuda"` would work here: CuPy is installed and finds a GPU."""
     try:
-        _cuda_backend()
+        _BY_DEVICE["cuda"]()
     except DeviceError:
         return False
     return True
-
-
-@cache
-def _cuda_backend() -> Backend:
-    try:
-        import cupy
-    except ImportError as error:
-        raise DeviceError(f"device 'cuda' needs CuPy, which is not installed. {INSTALL_CUDA}") from error
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:
-        raise DeviceError(f"device 'cuda': CuPy is installed but finds no GPU ({error}). {INSTALL_CUDA}") from error
-
-    def to_device(array: Array, device: str) -> Array:
-        index = int(device.partition(":")[2] or cupy.cuda.runtime.getDevice())
-        if index >= count:
-            raise DeviceError(f"no device {device!r}: this machine has {count} GPU(s), numbered from 0.")
-        with cupy.cuda.Device(index):
-            return cupy.asarray(array)
-
-    backend = Backend(
-        name="cuda",
-        array_type=cupy.ndarray,
-        namespace=cupy,
-        kernels=cache(lambda: importlib.import_module("minigrad.backend.gpu")),
-        to_device=to_device,
-        to_numpy=cupy.asnumpy,
-        device_of=lambda array: f"cuda:{array.device.id}",
-    )
-    register(backend)
-    return backend
-
-
-_NUMPY_SCALARS = (
-    np.bool_,
-    *(np.dtype(code).type for code in "bhilqBHILQ"),
-    *(np.float16, np.float32, np.float64),
-)
-register(
-    Backend(
-        name="cpu",
-        array_type=np.ndarray,
-        namespace=np,
-        kernels=cache(lambda: importlib.import_module("minigrad.backend.cpu")),
-        to_device=lambda array, device: array,
-        to_numpy=np.asarray,
-        device_of=lambda array: "cpu",
-    ),
-    *_NUMPY_SCALARS,
-)

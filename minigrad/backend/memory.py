@@ -1,9 +1,9 @@
-"""Freed memory kept for the next array, where the C library would hand it back to the system.
+"""Keeping freed memory for the next array, instead of returning it to the system.
 
 A training step makes and frees the same arrays over and over. glibc returns large ones to the system at once, and
 getting them back costs a page fault for every 4 KiB: a tenth of a whole step of a small CNN (71 ms against 62, case
 bn-cnn of benchmarks/train_step.py, measured by setting MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ to 1e9).
-After this file you know the two numbers of glibc's malloc that decide it (see `man mallopt`).
+Two settings of glibc's malloc decide it (see `man mallopt`).
 """
 
 import ctypes
@@ -17,7 +17,7 @@ KEPT_BYTES = 1 << 30
 def keep_freed_memory() -> bool:
     """Let malloc keep up to a gigabyte of freed memory; whether that could be done here (glibc only).
 
-    MINIGRAD_KEEP_MEMORY=0 in the environment leaves malloc as it is; so does having set its own variables.
+    malloc is left as it is if the environment has MINIGRAD_KEEP_MEMORY=0 or malloc's own variables.
     """
     already = any(name in os.environ for name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"))
     if already or not sys.platform.startswith("linux") or os.environ.get("MINIGRAD_KEEP_MEMORY") == "0":

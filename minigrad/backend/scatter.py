@@ -1,6 +1,6 @@
-"""Adding and writing at an index: the same on every array library but for what NumPy does slowly and CUDA not at all.
+"""Adding and writing at an index, on every array library.
 
-After this file you know why an embedding's gradient sorts its rows first, and how integers are added on a GPU.
+An embedding's gradient sorts its rows first, so that each row is added to once; on a GPU integers are added as uint64.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from minigrad.backend.device import is_array, namespace
 
 
 def put(values, index, shape):
-    """Zeros of `shape` with the values added at `index`; what is named twice gets the sum."""
+    """Zeros of `shape` with the values added at `index`; an element named twice gets the sum."""
     buffer = namespace(values).zeros(shape, values.dtype)
     add_at(buffer, values, index)
     return buffer

@@ -5,9 +5,9 @@ interpreter lock inside copies, ufuncs and BLAS calls, so threads that each work
 enough to stay in cache run side by side. BLAS brings threads of its own; two layers of threads
 would fight over the cores, so while a kernel runs BLAS is held to one and the pool does the sharing.
 
-Which thread takes which block is left to chance, for balance. So a kernel whose blocks add up to
-something gives each block its own place for its part of the sum and adds the parts in order
-afterwards: the result is then the same for every run and every number of threads.
+Blocks go to whichever thread is free, for balance. A kernel that sums over blocks therefore gives each block
+a place of its own for its part of the sum, and adds the parts in order afterwards: the result is the same for
+every run and every number of threads.
 """
 
 import itertools
@@ -46,15 +46,15 @@ def parallel(function: Callable[[Any], object], tasks: Sequence[Any]) -> None:
 
 
 def cut(count: int, size: int) -> list[slice]:
-    """range(count) in pieces of at most `size`, as equal as can be, an even number of them if there are several.
+    """range(count) as chunks of at most `size`, as equal as possible, an even number of them if there are several.
 
-    The pieces do not depend on the number of threads, so neither does a sum taken over them piece by piece.
+    The chunks are the same for every number of threads, and so is a sum that is taken chunk by chunk.
     """
     size = max(1, size)
-    pieces = -(-count // size)
-    if 1 < pieces < count:
-        pieces += pieces % 2  # three equal pieces would keep two threads busy for the time of four
-    edges = [count * i // pieces for i in range(pieces + 1)] if pieces else []
+    chunks = -(-count // size)
+    if 1 < chunks < count:
+        chunks += chunks % 2  # three equal chunks would keep two threads busy for the time of four
+    edges = [count * i // chunks for i in range(chunks + 1)] if chunks else []
     return [slice(start, stop) for start, stop in itertools.pairwise(edges)]
 
 
@@ -83,10 +83,10 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
             return np.matmul(a, b)
     out = np.empty((rows, columns), a.dtype)
     if rows >= columns:
-        parallel(lambda piece: np.matmul(a[piece], b, out=out[piece]), cut(rows, 2**25 // (inner * columns)))
+        parallel(lambda chunk: np.matmul(a[chunk], b, out=out[chunk]), cut(rows, 2**25 // (inner * columns)))
     else:
-        pieces = cut(columns, 2**25 // (inner * rows))
-        parallel(lambda piece: np.matmul(a, b[:, piece], out=out[:, piece]), pieces)
+        chunks = cut(columns, 2**25 // (inner * rows))
+        parallel(lambda chunk: np.matmul(a, b[:, chunk], out=out[:, chunk]), chunks)
     return out
 
 
@@ -149,7 +149,7 @@ class _Job:
         self.done.acquire()
 
     def work(self) -> None:
-        """Take tasks until none is left. A thread that comes late finds none and does nothing."""
+        """Take tasks until none is left. A thread that comes too late finds none and returns."""
         while True:
             with self.lock:
                 index = self.next

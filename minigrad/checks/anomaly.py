@@ -1,12 +1,12 @@
-"""Looking for trouble: the first NaN or infinity is reported where it was made, in the forward or the backward pass.
+"""Anomaly detection: the first NaN or infinity is reported where it was made, in the forward or the backward pass.
 
     with minigrad.detect_anomaly():
         loss = criterion(model(x), y)
         loss.backward()
 
 After this file you know how an engine can be watched without a single check in its own paths: while a block is open,
-the forwards of all ops and the three names in `_exchanges` stand exchanged for ones that look at what passes through
-them; when the last block closes the old ones are put back.
+the forwards of all ops and the three names in `_exchanges` are replaced by ones that look at the values that pass
+through them; when the last block closes the originals are put back.
 """
 
 from __future__ import annotations
@@ -53,15 +53,14 @@ class AnomalyError(GradientError):
 class detect_anomaly(ContextDecorator):
     """`with detect_anomaly():` the first NaN or infinity raises an error that says where it was made. Also a decorator.
 
-    The result of each op is looked at, in a backward pass each gradient as it arrives, in `push` each tangent. A NaN is
-    always reported; where something that went in held one already, the error says so: it came from outside. An infinity
-    is reported where nothing that went in held one. Of ops and of derivative rules only what comes out is looked at,
-    and integers and bools are not. Run the forward pass inside of the block too: the lines that errors of the backward
-    pass name are noted then.
+    Checked are the result of each op, each gradient of a backward pass as it arrives, and each tangent in `push`, if
+    they are floats; intermediate values inside of an op or rule are not. A NaN is always reported; if an input held one
+    already, the error says that it came from outside. An infinity is reported if no input held one. Run the forward
+    pass inside of the block too: that is when the lines are noted which errors of the backward pass name.
 
     Blocks may be nested: the innermost one's `inf` counts. As with `no_grad`, a block is for the thread that opened it.
     An op made inside of a block has its forward watched from the next block on. Inside of a block small programs are
-    several times slower, loops that read a tensor bit by bit even more; outside nothing is looked at or takes time.
+    several times slower, loops that read a tensor element by element even more; outside of blocks there is no cost.
 
     Parameters
     ----------
@@ -90,11 +89,11 @@ class detect_anomaly(ContextDecorator):
         _put_back()
 
 
-# --- what stands in the engine while a block is open ---
+# --- the replacements in the engine while a block is open ---
 
 
 def _exchanges() -> Iterator[tuple[Any, str, Callable]]:
-    """(owner, name, what stands there while a block is open): all that this file holds of the engine."""
+    """(owner, name, replacement while a block is open): every place where this file reaches into the engine."""
     yield import_module("minigrad.autograd.primitive"), "Node", _node_with_place
     yield reverse, "_Pass", _WatchedPass
     yield forward, "push_through", _watched_push
@@ -104,7 +103,7 @@ def _exchanges() -> Iterator[tuple[Any, str, Callable]]:
 
 
 def _node_with_place(*fields) -> Node:
-    """A new node, and beside it the place of the call that it records."""
+    """A new node, with the place in the user's code noted beside it."""
     node = Node(*fields)
     if _here.blocks:
         _places[node] = _place()
@@ -195,11 +194,11 @@ class _Rules:
 
 
 class _Here(threading.local):
-    """What goes on in this thread."""
+    """The state of this thread."""
 
     def __init__(self) -> None:
         self.blocks: list[bool] = []  # of each open block, whether infinities are reported
-        self.inside: Primitive | _Rules | None = None  # what is at work: what it calls is its own affair
+        self.inside: Primitive | _Rules | None = None  # the op or rule that runs; the ops that it calls are not checked
 
 
 _here = _Here()
@@ -249,7 +248,7 @@ def _inside(what: Primitive | _Rules) -> Iterator[None]:
 
 
 def _look(op, phase, result, given, options=None, *, node=None, argument=None, contribution=None) -> None:
-    """Raise if `result` holds a NaN, or an infinity that is in nothing that was given."""
+    """Raise if `result` holds a NaN, or an infinity that no input holds."""
     trouble = _not_finite(result)
     if trouble is None or (trouble == "Inf" and not _here.blocks[-1]):
         return
@@ -308,7 +307,7 @@ class _Place(NamedTuple):
     instruction: int
     line: int
     through: tuple[str, ...]  # the functions of minigrad that led from there to the op
-    derivative_of: tuple[str, ...] = ()  # for an op that a recorded backward pass ran: the ops it differentiates
+    derivative_of: tuple[str, ...] = ()  # for an op that a rule ran on Tensors: the ops it differentiates
 
 
 _places: WeakKeyDictionary[Node, _Place | None] = WeakKeyDictionary()
@@ -350,7 +349,7 @@ def _shown(place: _Place | None, op: Primitive) -> str:
 
 
 def _report(op, phase, argument, trouble, result, given, summed, place) -> AnomalyError:
-    """The error: what is wrong with which value, what went in, whose call it was, what to do."""
+    """The error: what is wrong with which value, the inputs, the line of the call, and what to do."""
     given = {name: value for name, value in given.items() if value is not None}
     where, advice = "its result", _advice(trouble, phase, given)
     if argument is not None:

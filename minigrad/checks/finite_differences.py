@@ -72,7 +72,7 @@ def gradgradcheck(f: Callable, inputs: Tensor | Sequence[Tensor], **options) -> 
         results = [y for y in as_list(f(*points)) if y.requires_grad]
         wanted = [points[i] for i in checked]
         found = grad(results, wanted, list(vs[: len(results)]), create_graph=True, allow_unused=True)
-        # what does not depend on an input at all stays in the picture as a zero
+        # an input that the result does not depend on has gradient zero
         return tuple(x * 0 if g is None else g + x * 0 for g, x in zip(found, wanted, strict=True))
 
     return gradcheck(gradients, [*inputs, *(v.requires_grad_() for v in cotangents)], **options)

@@ -300,7 +300,7 @@ def _is_product(step: Step, share: Share) -> bool:
     return np.allclose(product, on_host(share.result), rtol=1e-2, equal_nan=True)
 
 
-def _once(array: Array) -> Any:
+def _once(array: Array | None) -> Any:
     """The number that all elements equal, or the array where they differ."""
     flat = on_host(array).reshape(-1)
     return flat[0] if flat.size and (flat == flat[0]).all() else array

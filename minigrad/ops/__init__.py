@@ -6,6 +6,7 @@ Read `arithmetic` first (the simplest rules), then `reductions` and `shapes`, th
 import sys
 
 from minigrad.autograd import methods
+from minigrad.ops.activations import elu, gelu, leaky_relu, relu, silu, softplus
 from minigrad.ops.arithmetic import (
     abs,
     add,
@@ -57,25 +58,19 @@ from minigrad.ops.elementary import (
     arctanh,
     cos,
     cosh,
-    elu,
     erf,
     exp,
     exp2,
     expm1,
-    gelu,
-    leaky_relu,
     log,
     log1p,
     log2,
     log10,
     logaddexp,
-    relu,
     rsqrt,
     sigmoid,
-    silu,
     sin,
     sinh,
-    softplus,
     sqrt,
     tan,
     tanh,
@@ -96,6 +91,7 @@ from minigrad.ops.indexing import (
 )
 from minigrad.ops.normalization import batch_norm, batch_norm_inference
 from minigrad.ops.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
+from minigrad.ops.probabilities import log_softmax, logsumexp, softmax, softmax_cross_entropy
 from minigrad.ops.products import dot, einsum, linear, matmul, outer, tensordot
 from minigrad.ops.reductions import (
     amax,
@@ -138,7 +134,6 @@ from minigrad.ops.shapes import (
     tril,
     triu,
 )
-from minigrad.ops.softmax import log_softmax, logsumexp, softmax, softmax_cross_entropy
 
 __all__ = [
     "abs",
@@ -278,5 +273,10 @@ __all__ = [
     "var",
     "where",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 methods.bind(ops=sys.modules[__name__])  # a Tensor's methods are these ops

@@ -9,15 +9,20 @@ from __future__ import annotations
 import builtins
 import math
 
+import numpy as np
+
 from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import Tensor
+from minigrad.autograd.types import Axis, DTypeLike, Operand, TensorLike
 from minigrad.backend import check_dtype, namespace
 from minigrad.backend import to_device as move
+from minigrad.ops.elementary import log
 
 # --- arithmetic ---
 
 
 @primitive(symbol="+", local="1, 1", kind="elementwise")
-def add(a, b):
+def add(a: Operand, b: Operand) -> Tensor:
     """a + b, elementwise with broadcasting."""
     return a + b
 
@@ -26,7 +31,7 @@ add.defvjp(a=lambda g: g, b=lambda g: g)
 
 
 @primitive(symbol="-", local="1, -1", kind="elementwise")
-def subtract(a, b):
+def subtract(a: Operand, b: Operand) -> Tensor:
     """a - b, elementwise with broadcasting."""
     return a - b
 
@@ -35,7 +40,7 @@ subtract.defvjp(a=lambda g: g, b=lambda g: -g)
 
 
 @primitive(symbol="*", local="b, a", kind="elementwise")
-def multiply(a, b):
+def multiply(a: Operand, b: Operand) -> Tensor:
     """a * b, elementwise with broadcasting."""
     return a * b
 
@@ -44,7 +49,7 @@ multiply.defvjp(a=lambda g, b: g * b, b=lambda g, a: g * a)
 
 
 @primitive(symbol="/", local="1/b, -a/b^2", kind="elementwise")
-def divide(a, b):
+def divide(a: Operand, b: Operand) -> Tensor:
     """a / b, elementwise with broadcasting; integers give floats."""
     return a / b
 
@@ -53,7 +58,7 @@ divide.defvjp(a=lambda g, b: g / b, b=lambda g, out, b: -g * out / b)
 
 
 @primitive(symbol="neg", local="-1", kind="elementwise")
-def negative(x):
+def negative(x: Operand) -> Tensor:
     """-x, elementwise."""
     return -x
 
@@ -62,7 +67,7 @@ negative.defvjp(x=lambda g: -g)
 
 
 @primitive(symbol="^", local="b a^(b-1), log(a) a^b", kind="elementwise")
-def power(a, b):
+def power(a: Operand, b: Operand) -> Tensor:
     """a ** b, elementwise with broadcasting."""
     return a**b
 
@@ -86,31 +91,39 @@ power.defvjp(a=_power_base, b=_power_exponent)
 
 
 @primitive(symbol="%", local="1, -floor(a/b)", kind="elementwise")
-def remainder(a, b):
+def remainder(a: Operand, b: Operand) -> Tensor:
     """a - b * floor(a / b), with the sign of b, as Python's %."""
     return a % b
 
 
-remainder.defvjp(a=lambda g: g, b=lambda g, a, b: -g * floor(a / b))
+def _remainder_divisor(g, a, b):
+    return -g * floor(a / b)
+
+
+remainder.defvjp(a=lambda g: g, b=_remainder_divisor)
 
 
 @primitive(symbol="//", differentiable=False)
-def floor_divide(a, b):
+def floor_divide(a: Operand, b: Operand) -> Tensor:
     """floor(a / b); carries no gradient."""
     return a // b
 
 
 @primitive(symbol="| |", local="sign(x)", kind="elementwise")
-def abs(x):
+def abs(x: Operand) -> Tensor:
     """|x|, elementwise; slope 0 at 0."""
     return namespace(x).absolute(x)
 
 
-abs.defvjp(x=lambda g, x: g * sign(x))
+def _abs_slope(g, x):
+    return g * sign(x)
+
+
+abs.defvjp(x=_abs_slope)
 
 
 @primitive(symbol="x^2", local="2x", kind="elementwise")
-def square(x):
+def square(x: Operand) -> Tensor:
     """x * x, elementwise."""
     return x * x
 
@@ -119,7 +132,7 @@ square.defvjp(x=lambda g, x: (g + g) * x)
 
 
 @primitive(symbol="1/x", local="-1/x^2", kind="elementwise")
-def reciprocal(x):
+def reciprocal(x: Operand) -> Tensor:
     """1 / x, elementwise."""
     return 1.0 / x
 
@@ -131,7 +144,7 @@ reciprocal.defvjp(x=lambda g, out: -g * out * out)
 
 
 @primitive(symbol="0", differentiable=False)
-def zeros_like(x):
+def zeros_like(x: Operand) -> Tensor:
     """Zeros of the shape, dtype and device of x."""
     return namespace(x).zeros_like(x)
 
@@ -141,31 +154,31 @@ def _no_slope(g):
 
 
 @primitive(local="0", kind="elementwise")
-def sign(x):
+def sign(x: Operand) -> Tensor:
     """-1, 0 or 1, elementwise; gradient zero."""
     return namespace(x).sign(x)
 
 
 @primitive(local="0", kind="elementwise")
-def floor(x):
+def floor(x: Operand) -> Tensor:
     """The largest integer not above x, elementwise; gradient zero."""
     return namespace(x).floor(x)
 
 
 @primitive(local="0", kind="elementwise")
-def ceil(x):
+def ceil(x: Operand) -> Tensor:
     """The smallest integer not below x, elementwise; gradient zero."""
     return namespace(x).ceil(x)
 
 
 @primitive(local="0", kind="elementwise")
-def trunc(x):
+def trunc(x: Operand) -> Tensor:
     """The integer part of x, elementwise; gradient zero."""
     return namespace(x).trunc(x)
 
 
 @primitive(local="0", kind="elementwise")
-def round(x):
+def round(x: Operand) -> Tensor:
     """The nearest integer, halves to even, elementwise; gradient zero."""
     return namespace(x).round(x)
 
@@ -178,13 +191,13 @@ for _op in (sign, floor, ceil, trunc, round):
 
 
 @primitive(symbol="max", local="1 for the larger", kind="elementwise")
-def maximum(a, b):
+def maximum(a: Operand, b: Operand) -> Tensor:
     """The larger of a and b, elementwise with broadcasting. At a tie each side gets half the gradient."""
     return namespace(a, b).maximum(a, b)
 
 
 @primitive(symbol="min", local="1 for the smaller", kind="elementwise")
-def minimum(a, b):
+def minimum(a: Operand, b: Operand) -> Tensor:
     """The smaller of a and b, elementwise with broadcasting. At a tie each side gets half the gradient."""
     return namespace(a, b).minimum(a, b)
 
@@ -198,7 +211,7 @@ minimum.defvjp(a=lambda g, a, b: _larger_gets(g, b, a), b=lambda g, a, b: _large
 
 
 @primitive(symbol="?", local="1 where chosen", kind="elementwise")
-def where(condition, a, b):
+def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     """a where the condition holds, b elsewhere, with broadcasting."""
     xp = namespace(condition, a, b)
     return xp.where(condition, a, b)
@@ -212,7 +225,7 @@ where.defvjp(
 
 
 @primitive(local="1 inside", kind="elementwise")
-def _clip(x, *, low, high):
+def _clip(x: Operand, *, low: Operand | None, high: Operand | None) -> Tensor:
     return namespace(x).clip(x, low, high)
 
 
@@ -220,14 +233,14 @@ _clip.defvjp(x=lambda g, x, low, high: where(_inside(x, low, high), g, zeros_lik
 
 
 def _inside(x, low, high):
-    """Bounds belong to the inside, as in PyTorch."""
+    """Where x is between the bounds. The bounds themselves count as inside, as in PyTorch."""
     if low is None or high is None:
         return x <= high if low is None else x >= low
     return (x >= low) & (x <= high)
 
 
 @composite
-def clip(x, low=None, high=None):
+def clip(x: Operand, low: Operand | None = None, high: Operand | None = None) -> Tensor:
     """x held between `low` and `high` (None: no bound), elementwise; gradient 1 there, also on the bounds.
 
     With arrays or Tensors as bounds it is `maximum` and `minimum`, and the bounds get gradients too.
@@ -236,117 +249,117 @@ def clip(x, low=None, high=None):
         raise ValueError("clip: both bounds are None; give low, high or both.")
     if builtins.all(bound is None or isinstance(bound, (int, float)) for bound in (low, high)):
         return _clip(x, low=low, high=high)
-    x = x if low is None else maximum(x, low)
-    return x if high is None else minimum(x, high)
+    bounded = x if low is None else maximum(x, low)
+    return bounded if high is None else minimum(bounded, high)  # type: ignore[return-value]
 
 
 # --- comparisons and bits: no gradient ---
 
 
 @primitive(symbol="<", differentiable=False)
-def less(a, b):
+def less(a: Operand, b: Operand) -> Tensor:
     """a < b, elementwise with broadcasting."""
     return a < b
 
 
 @primitive(symbol="<=", differentiable=False)
-def less_equal(a, b):
+def less_equal(a: Operand, b: Operand) -> Tensor:
     """a <= b, elementwise with broadcasting."""
     return a <= b
 
 
 @primitive(symbol=">", differentiable=False)
-def greater(a, b):
+def greater(a: Operand, b: Operand) -> Tensor:
     """a > b, elementwise with broadcasting."""
     return a > b
 
 
 @primitive(symbol=">=", differentiable=False)
-def greater_equal(a, b):
+def greater_equal(a: Operand, b: Operand) -> Tensor:
     """a >= b, elementwise with broadcasting."""
     return a >= b
 
 
 @primitive(symbol="==", differentiable=False)
-def equal(a, b):
+def equal(a: Operand, b: Operand) -> Tensor:
     """a == b, elementwise with broadcasting."""
     return namespace(a, b).equal(a, b)
 
 
 @primitive(symbol="!=", differentiable=False)
-def not_equal(a, b):
+def not_equal(a: Operand, b: Operand) -> Tensor:
     """a != b, elementwise with broadcasting."""
     return namespace(a, b).not_equal(a, b)
 
 
 @primitive(symbol="&", differentiable=False)
-def bitwise_and(a, b):
+def bitwise_and(a: TensorLike, b: TensorLike) -> Tensor:
     """a & b, elementwise on bools or integers."""
     return a & b
 
 
 @primitive(symbol="|", differentiable=False)
-def bitwise_or(a, b):
+def bitwise_or(a: TensorLike, b: TensorLike) -> Tensor:
     """a | b, elementwise on bools or integers."""
     return a | b
 
 
 @primitive(symbol="xor", differentiable=False)
-def bitwise_xor(a, b):
+def bitwise_xor(a: TensorLike, b: TensorLike) -> Tensor:
     """a ^ b (exclusive or), elementwise on bools or integers."""
     return a ^ b
 
 
 @primitive(symbol="~", differentiable=False)
-def bitwise_not(x):
+def bitwise_not(x: TensorLike) -> Tensor:
     """~x, elementwise on bools or integers."""
     return ~x
 
 
 @primitive(symbol="not", differentiable=False)
-def logical_not(x):
+def logical_not(x: Operand) -> Tensor:
     """Whether x is zero or False, elementwise."""
     return namespace(x).logical_not(x)
 
 
 @primitive(differentiable=False)
-def isnan(x):
+def isnan(x: Operand) -> Tensor:
     """Whether x is NaN, elementwise."""
     return namespace(x).isnan(x)
 
 
 @primitive(differentiable=False)
-def isfinite(x):
+def isfinite(x: Operand) -> Tensor:
     """Whether x is neither NaN nor infinite, elementwise."""
     return namespace(x).isfinite(x)
 
 
 @primitive(differentiable=False)
-def any(x, *, axis=None, keepdims=False):
+def any(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether any element along the axes is true."""
     return namespace(x).any(x, axis=axis, keepdims=keepdims)
 
 
 @primitive(differentiable=False)
-def all(x, *, axis=None, keepdims=False):
+def all(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Whether all elements along the axes are true."""
     return namespace(x).all(x, axis=axis, keepdims=keepdims)
 
 
-# --- the same values elsewhere, or otherwise ---
+# --- copies, dtypes and devices ---
 
 
 @primitive(symbol="copy", local="1", kind="elementwise")
-def clone(x):
-    """A recorded copy of x in memory of its own."""
-    return x.copy()
+def clone(x: TensorLike) -> Tensor:
+    """A copy of x in memory of its own, with x's gradient."""
+    return namespace(x).copy(x)
 
 
 clone.defvjp(x=lambda g: g)
 
 
 @primitive(symbol="cast", local="1", kind="linear")
-def _cast(x, *, dtype):
+def _cast(x: TensorLike, dtype: np.dtype) -> Tensor:
     return x.astype(dtype)
 
 
@@ -354,24 +367,21 @@ _cast.defvjp(x=lambda g: g)  # the engine brings g back to the argument's dtype
 
 
 @primitive(symbol="cast", differentiable=False)
-def _cast_to_integer(x, *, dtype):
+def _cast_to_integer(x: TensorLike, dtype: np.dtype) -> Tensor:
     return x.astype(dtype)
 
 
 @composite
-def astype(x, dtype):
+def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
     """x as another dtype. Between floating-point dtypes the gradient is cast back; integers and bools carry none."""
     dtype = check_dtype(dtype)
     return _cast(x, dtype=dtype) if dtype.kind == "f" else _cast_to_integer(x, dtype=dtype)
 
 
 @primitive(symbol="to", local="1", kind="linear", view=True)
-def to_device(x, *, device, origin):
-    """x on another device; the gradient comes back to `origin`, where x lies."""
-    return move(x, device)
+def to_device(x: TensorLike, device: str, origin: str) -> Tensor:
+    """x on another device; the gradient comes back to `origin`, the device of x."""
+    return move(x, device)  # type: ignore[arg-type, return-value]  # x is an array here
 
 
 to_device.defvjp(x=lambda g, device, origin: to_device(g, device=origin, origin=device))
-
-
-from minigrad.ops.elementary import log  # noqa: E402  (power's derivative in its exponent)

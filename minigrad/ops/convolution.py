@@ -5,15 +5,18 @@
     dw = conv2d_weight_grad(x, g)
 
 Each is linear in both of its arguments, so the derivative of any of them is one of the other two, and convolution can
-be differentiated as often as one likes. After this file you know that; how it is computed stands in `backend/`.
+be differentiated as often as one likes. After this file you know that; the kernels that compute it are in `backend/`.
 Images are (N, C, H, W) and weights (out, in/groups, height, width), as in PyTorch; "convolution" is cross-correlation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
+from minigrad.autograd.types import Pair, TensorLike
 from minigrad.backend import kernels
 from minigrad.ops.shapes import expand_dims, pad, squeeze
 
@@ -86,7 +89,15 @@ def sum_channels(g):
 
 
 @composite
-def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def conv2d(
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
+    stride: Pair = 1,
+    padding: Pair | str = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+) -> Tensor:
     """2-d convolution.
 
     Parameters
@@ -95,7 +106,7 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     weight : (out, C / groups, kernel height, kernel width)
     bias : (out,) or None
     stride, padding, dilation : int or pair; padding adds zeros on both sides, or "same" for stride 1
-    groups : int; input and output channels are cut into so many groups that do not see each other
+    groups : int; how many groups the channels are divided into; an output channel sees the inputs of its own group only
 
     Returns
     -------
@@ -123,20 +134,37 @@ def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 
 
 @composite
-def conv1d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+def conv1d(
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Tensor:
     """1-d convolution: x (N, C, L), weight (out, C / groups, kernel); a `conv2d` on images of height 1."""
     if x.ndim not in (2, 3) or weight.ndim != 3:
         raise ShapeError(
             f"conv1d: input {x.shape} and weight {weight.shape}; expected (N, C, L) and (out, C/groups, size)."
         )
-    stride, padding, dilation = single("stride", stride), single("padding", padding), single("dilation", dilation)
-    padding = padding if padding == "same" else (0, padding)
-    y = conv2d(expand_dims(x, -2), expand_dims(weight, -2), bias, (1, stride), padding, (1, dilation), groups)
+    step, around, spacing = single("stride", stride), single("padding", padding), single("dilation", dilation)
+    around = around if around == "same" else (0, around)
+    y = conv2d(expand_dims(x, -2), expand_dims(weight, -2), bias, (1, step), around, (1, spacing), groups)
     return squeeze(y, -2)
 
 
 @composite
-def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+def conv_transpose2d(
+    x: TensorLike,
+    weight: TensorLike,
+    bias: TensorLike | None = None,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    output_padding: Pair = 0,
+    groups: int = 1,
+    dilation: Pair = 1,
+) -> Tensor:
     """Transposed 2-d convolution: what maps a convolution's output gradient to its input gradient (as PyTorch).
 
     x (N, C, H, W); weight (C, out / groups, height, width); the result's height is
@@ -166,7 +194,7 @@ def conv_transpose2d(x, weight, bias=None, stride=1, padding=0, output_padding=0
     )
     if min(size) < 1:
         raise ShapeError(f"conv_transpose2d: the result would have size {size}; use less padding.")
-    # An output padding of a whole stride or more makes room for further windows: these have nothing to give.
+    # An output padding of a whole stride or more makes room for further windows, which are zero.
     windows = tuple((0, e // s) for e, s in zip(extra, stride, strict=True))
     x = pad(x, ((0, 0), (0, 0), *windows)) if windows != ((0, 0), (0, 0)) else x
     out_channels = weight.shape[1] * groups

@@ -1,4 +1,4 @@
-"""Elementary functions: exponentials, roots, trigonometry, and the activations made of them.
+"""Elementary functions: exponentials, the sigmoid, roots, trigonometry, and the error function.
 
 After this file you know that one line is an op: the derivative of each is written in terms of its own output where that
 is cheaper (exp, tanh, sqrt), so that backward needs to keep one array only.
@@ -11,14 +11,16 @@ from functools import cache
 
 import numpy as np
 
-from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.primitive import primitive
+from minigrad.autograd.tensor import Tensor
+from minigrad.autograd.types import Operand, TensorLike
 from minigrad.backend import BatchedArray, elementwise, namespace
 
 # --- exponentials and logarithms ---
 
 
 @primitive(local="exp(x)", kind="elementwise")
-def exp(x):
+def exp(x: Operand) -> Tensor:
     """e^x, elementwise."""
     return namespace(x).exp(x)
 
@@ -27,7 +29,7 @@ exp.defvjp(x=lambda g, out: g * out)
 
 
 @primitive(local="2^x log 2", kind="elementwise")
-def exp2(x):
+def exp2(x: Operand) -> Tensor:
     """2^x, elementwise."""
     return namespace(x).exp2(x)
 
@@ -36,7 +38,7 @@ exp2.defvjp(x=lambda g, out: g * (out * math.log(2)))
 
 
 @primitive(local="exp(x)", kind="elementwise")
-def expm1(x):
+def expm1(x: Operand) -> Tensor:
     """e^x - 1, elementwise; accurate near 0."""
     return namespace(x).expm1(x)
 
@@ -45,7 +47,7 @@ expm1.defvjp(x=lambda g, out: g * (out + 1))
 
 
 @primitive(local="1/x", kind="elementwise")
-def log(x):
+def log(x: Operand) -> Tensor:
     """The natural logarithm, elementwise."""
     return namespace(x).log(x)
 
@@ -54,7 +56,7 @@ log.defvjp(x=lambda g, x: g / x)
 
 
 @primitive(local="1/(x log 2)", kind="elementwise")
-def log2(x):
+def log2(x: Operand) -> Tensor:
     """The logarithm to base 2, elementwise."""
     return namespace(x).log2(x)
 
@@ -63,7 +65,7 @@ log2.defvjp(x=lambda g, x: g / (x * math.log(2)))
 
 
 @primitive(local="1/(x log 10)", kind="elementwise")
-def log10(x):
+def log10(x: Operand) -> Tensor:
     """The logarithm to base 10, elementwise."""
     return namespace(x).log10(x)
 
@@ -72,7 +74,7 @@ log10.defvjp(x=lambda g, x: g / (x * math.log(10)))
 
 
 @primitive(local="1/(1+x)", kind="elementwise")
-def log1p(x):
+def log1p(x: Operand) -> Tensor:
     """log(1 + x), elementwise; accurate near 0."""
     return namespace(x).log1p(x)
 
@@ -80,8 +82,17 @@ def log1p(x):
 log1p.defvjp(x=lambda g, x: g / (1 + x))
 
 
+@primitive(local="s(x)(1-s(x))", kind="elementwise")
+def sigmoid(x: Operand) -> Tensor:
+    """1 / (1 + e^-x), elementwise, without overflow: (1 + tanh(x/2)) / 2."""
+    return namespace(x).tanh(x * 0.5) * 0.5 + 0.5
+
+
+sigmoid.defvjp(x=lambda g, out: g * (out * (1 - out)))
+
+
 @primitive(local="softmax of (a, b)", kind="elementwise")
-def logaddexp(a, b):
+def logaddexp(a: Operand, b: Operand) -> Tensor:
     """log(e^a + e^b), elementwise with broadcasting, without overflow."""
     return namespace(a, b).logaddexp(a, b)
 
@@ -92,7 +103,7 @@ logaddexp.defvjp(a=lambda g, a, b: g * sigmoid(a - b), b=lambda g, a, b: g * sig
 
 
 @primitive(local="1/(2 sqrt(x))", kind="elementwise")
-def sqrt(x):
+def sqrt(x: Operand) -> Tensor:
     """The square root, elementwise."""
     return namespace(x).sqrt(x)
 
@@ -101,7 +112,7 @@ sqrt.defvjp(x=lambda g, out: g / (out + out))
 
 
 @primitive(local="-1/(2 x^(3/2))", kind="elementwise")
-def rsqrt(x):
+def rsqrt(x: Operand) -> Tensor:
     """1 / sqrt(x), elementwise."""
     return 1 / namespace(x).sqrt(x)
 
@@ -112,25 +123,23 @@ rsqrt.defvjp(x=lambda g, out: g * (-0.5 * out * out * out))
 
 
 @primitive(local="cos(x)", kind="elementwise")
-def sin(x):
+def sin(x: Operand) -> Tensor:
     """The sine of x in radians, elementwise."""
     return namespace(x).sin(x)
 
 
-sin.defvjp(x=lambda g, x: g * cos(x))
-
-
 @primitive(local="-sin(x)", kind="elementwise")
-def cos(x):
+def cos(x: Operand) -> Tensor:
     """The cosine of x in radians, elementwise."""
     return namespace(x).cos(x)
 
 
+sin.defvjp(x=lambda g, x: g * cos(x))
 cos.defvjp(x=lambda g, x: -g * sin(x))
 
 
 @primitive(local="1 + tan(x)^2", kind="elementwise")
-def tan(x):
+def tan(x: Operand) -> Tensor:
     """The tangent of x in radians, elementwise."""
     return namespace(x).tan(x)
 
@@ -139,7 +148,7 @@ tan.defvjp(x=lambda g, out: g * (1 + out * out))
 
 
 @primitive(local="1/sqrt(1-x^2)", kind="elementwise")
-def arcsin(x):
+def arcsin(x: Operand) -> Tensor:
     """The inverse sine in radians, elementwise, for |x| <= 1."""
     return namespace(x).arcsin(x)
 
@@ -148,7 +157,7 @@ arcsin.defvjp(x=lambda g, x: g * rsqrt(1 - x * x))
 
 
 @primitive(local="-1/sqrt(1-x^2)", kind="elementwise")
-def arccos(x):
+def arccos(x: Operand) -> Tensor:
     """The inverse cosine in radians, elementwise, for |x| <= 1."""
     return namespace(x).arccos(x)
 
@@ -157,7 +166,7 @@ arccos.defvjp(x=lambda g, x: -g * rsqrt(1 - x * x))
 
 
 @primitive(local="1/(1+x^2)", kind="elementwise")
-def arctan(x):
+def arctan(x: Operand) -> Tensor:
     """The inverse tangent in radians, elementwise."""
     return namespace(x).arctan(x)
 
@@ -166,7 +175,7 @@ arctan.defvjp(x=lambda g, x: g / (1 + x * x))
 
 
 @primitive(local="x/(x^2+y^2), -y/(x^2+y^2)", kind="elementwise")
-def arctan2(y, x):
+def arctan2(y: Operand, x: Operand) -> Tensor:
     """The angle of the point (x, y) in radians, elementwise with broadcasting."""
     return namespace(y, x).arctan2(y, x)
 
@@ -175,25 +184,23 @@ arctan2.defvjp(y=lambda g, y, x: g * x / (x * x + y * y), x=lambda g, y, x: -g *
 
 
 @primitive(local="cosh(x)", kind="elementwise")
-def sinh(x):
+def sinh(x: Operand) -> Tensor:
     """The hyperbolic sine, elementwise."""
     return namespace(x).sinh(x)
 
 
-sinh.defvjp(x=lambda g, x: g * cosh(x))
-
-
 @primitive(local="sinh(x)", kind="elementwise")
-def cosh(x):
+def cosh(x: Operand) -> Tensor:
     """The hyperbolic cosine, elementwise."""
     return namespace(x).cosh(x)
 
 
+sinh.defvjp(x=lambda g, x: g * cosh(x))
 cosh.defvjp(x=lambda g, x: g * sinh(x))
 
 
 @primitive(local="1 - tanh(x)^2", kind="elementwise")
-def tanh(x):
+def tanh(x: Operand) -> Tensor:
     """The hyperbolic tangent, elementwise."""
     return namespace(x).tanh(x)
 
@@ -202,7 +209,7 @@ tanh.defvjp(x=lambda g, out: g * (1 - out * out))
 
 
 @primitive(local="1/sqrt(x^2+1)", kind="elementwise")
-def arcsinh(x):
+def arcsinh(x: Operand) -> Tensor:
     """The inverse hyperbolic sine, elementwise."""
     return namespace(x).arcsinh(x)
 
@@ -211,7 +218,7 @@ arcsinh.defvjp(x=lambda g, x: g * rsqrt(x * x + 1))
 
 
 @primitive(local="1/sqrt(x^2-1)", kind="elementwise")
-def arccosh(x):
+def arccosh(x: Operand) -> Tensor:
     """The inverse hyperbolic cosine, elementwise, for x >= 1."""
     return namespace(x).arccosh(x)
 
@@ -220,7 +227,7 @@ arccosh.defvjp(x=lambda g, x: g * rsqrt(x * x - 1))
 
 
 @primitive(local="1/(1-x^2)", kind="elementwise")
-def arctanh(x):
+def arctanh(x: Operand) -> Tensor:
     """The inverse hyperbolic tangent, elementwise, for |x| < 1."""
     return namespace(x).arctanh(x)
 
@@ -231,7 +238,7 @@ arctanh.defvjp(x=lambda g, x: g / (1 - x * x))
 
 
 @primitive(local="2/sqrt(pi) exp(-x^2)", kind="elementwise")
-def erf(x):
+def erf(x: TensorLike) -> Tensor:
     """The error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, elementwise."""
     if type(x) is BatchedArray:
         return elementwise(erf, x)
@@ -262,67 +269,3 @@ def _special(xp):
     from cupyx.scipy import special
 
     return special
-
-
-# --- activations ---
-
-
-@primitive(local="1 where x > 0", kind="elementwise")
-def relu(x):
-    """max(x, 0), elementwise; slope 0 at 0."""
-    xp = namespace(x)
-    if xp is np and x.size > 4096 and x.dtype.kind == "f":
-        return np.clip(x, 0, np.inf)  # four times faster than maximum, whose loop for a scalar is slow (NumPy 2.4)
-    return xp.maximum(x, 0)
-
-
-relu.defvjp(x=lambda g, out: g * (out > 0))
-
-
-@primitive(local="s(x)(1-s(x))", kind="elementwise")
-def sigmoid(x):
-    """1 / (1 + e^-x), elementwise, without overflow: (1 + tanh(x/2)) / 2."""
-    return namespace(x).tanh(x * 0.5) * 0.5 + 0.5
-
-
-sigmoid.defvjp(x=lambda g, out: g * (out * (1 - out)))
-
-
-@primitive(local="s(beta x)", kind="elementwise")
-def softplus(x, *, beta=1.0):
-    """log(1 + e^(beta x)) / beta, elementwise, without overflow."""
-    return namespace(x).logaddexp(x * beta, 0) / beta
-
-
-softplus.defvjp(x=lambda g, x, beta: g * sigmoid(x * beta))
-
-
-@composite
-def leaky_relu(x, negative_slope=0.01):
-    """x where positive, negative_slope * x elsewhere."""
-    return where(x > 0, x, x * negative_slope)
-
-
-@composite
-def elu(x, alpha=1.0):
-    """x where positive, alpha * (e^x - 1) elsewhere (Clevert et al. 2015)."""
-    return where(x > 0, x, alpha * expm1(where(x > 0, 0, x)))  # exp of a large x may be inf, and inf * 0 NaN
-
-
-@composite
-def gelu(x, approximate="none"):
-    """x times the normal distribution function (Hendrycks & Gimpel 2016); `approximate="tanh"` for their formula."""
-    if approximate == "tanh":
-        return 0.5 * x * (1 + tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    if approximate != "none":
-        raise ValueError(f"gelu: approximate={approximate!r}; expected 'none' or 'tanh'.")
-    return 0.5 * x * (1 + erf(x * math.sqrt(0.5)))
-
-
-@composite
-def silu(x):
-    """x * sigmoid(x), also called swish."""
-    return x * sigmoid(x)
-
-
-from minigrad.ops.arithmetic import where  # noqa: E402  (activations choose between branches)

@@ -11,6 +11,7 @@ import numpy as np
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor, array_of
+from minigrad.autograd.types import DTypeLike, Index, Indices, Operand, TensorLike
 from minigrad.backend import (
     BatchedArray,
     bare,
@@ -30,13 +31,13 @@ from minigrad.ops.shapes import broadcast_to, check_axis, flip
 
 
 @primitive(symbol="[ ]", local="1 where read", kind="linear", view=True)
-def _getitem(x, *, index):
+def _getitem(x: TensorLike, index: tuple) -> Tensor:
     return read(x, index)
 
 
 @primitive(symbol="[ ]=", local="1 where written", kind="linear")
-def _put(g, *, index, shape):
-    """Zeros of `shape` with g added at `index`; what is written to twice gets the sum."""
+def _put(g: TensorLike, index: tuple, shape: tuple[int, ...]) -> Tensor:
+    """Zeros of `shape` with g added at `index`; an element named twice gets the sum."""
     return kernels(g, *arrays_in(index)).put(g, index, shape)
 
 
@@ -55,7 +56,7 @@ _put.defvjp(g=lambda g, index: _getitem(g, index=index))
 
 
 @composite
-def getitem(x, index):
+def getitem(x: TensorLike, index: Index) -> Tensor:
     """x[index], with everything NumPy takes: ints, slices, ..., None, bool and integer arrays, and mixtures."""
     return _getitem(x, index=prepare_index(x, index))
 
@@ -90,7 +91,7 @@ def _index_part(x, part):
 
 
 @primitive(symbol="[ ]=", local="1 where kept, 1 where written")
-def _index_update(x, value, *, index):
+def _index_update(x: TensorLike, value: Operand, index: tuple) -> Tensor:
     return kernels(x, value, *arrays_in(index)).update(x, value, index)
 
 
@@ -110,7 +111,7 @@ def _zeros(like, shape):
 
 
 @composite
-def index_update(x, index, value):
+def index_update(x: TensorLike, index: Index, value: Operand) -> Tensor:
     """A new tensor: x with x[index] = value. Each element may be named once only; use index_add where they repeat."""
     index = prepare_index(x, index)
     if x.dtype.kind != "f" and getattr(value, "requires_grad", False):
@@ -124,11 +125,11 @@ def index_update(x, index, value):
 
 
 @composite
-def index_add(x, index, value):
+def index_add(x: TensorLike, index: Index, value: Operand) -> Tensor:
     """A new tensor: x with x[index] += value, an element named several times being added to several times."""
     index = prepare_index(x, index)
-    value = _value_like(x, value)
-    return x + _put(broadcast_to(value, index_shape(x.shape, index)), index=index, shape=x.shape)
+    values = broadcast_to(_value_like(x, value), shape=index_shape(x.shape, index))
+    return x + _put(values, index=index, shape=x.shape)
 
 
 def _value_like(x, value):
@@ -150,7 +151,7 @@ def _names_twice(x, index) -> bool:
 
 
 @composite
-def take(x, indices, axis=None):
+def take(x: TensorLike, indices: Indices, axis: int | None = None) -> Tensor:
     """The elements (or slices along `axis`) at the integers in `indices`; of the flattened x for axis None."""
     if axis is None:
         x, axis = x.reshape((-1,)), 0
@@ -159,32 +160,32 @@ def take(x, indices, axis=None):
 
 
 @composite
-def take_along_axis(x, indices, axis):
+def take_along_axis(x: TensorLike, indices: Indices, axis: int) -> Tensor:
     """out[..., j, ...] = x[..., indices[..., j, ...], ...] along `axis`; the other axes broadcast (as numpy)."""
-    indices = _integers("take_along_axis", indices)
-    if indices.ndim != x.ndim:
-        raise ShapeError(f"take_along_axis: indices of {indices.ndim} axes for a tensor of {x.ndim}; they must agree.")
+    places = _integers("take_along_axis", indices)
+    if places.ndim != x.ndim:
+        raise ShapeError(f"take_along_axis: indices of {places.ndim} axes for a tensor of {x.ndim}; they must agree.")
     axis = check_axis("take_along_axis", axis, x.ndim)
-    return getitem(x, _grid(x, indices, axis, x.shape))
+    return getitem(x, _grid(x, places, axis, x.shape))
 
 
 @composite
-def gather(x, dim, index):
+def gather(x: TensorLike, dim: int, index: Indices) -> Tensor:
     """PyTorch's gather: out[i][j] = x[index[i][j]][j] for dim 0; `index` may be smaller along the other axes."""
-    index = _integers("gather", index)
+    places = _integers("gather", index)
     axis = check_axis("gather", dim, x.ndim)
-    _check_gather("gather", x.shape, index.shape, axis)
-    return getitem(x, _grid(x, index, axis, index.shape))
+    _check_gather("gather", x.shape, places.shape, axis)
+    return getitem(x, _grid(x, places, axis, places.shape))
 
 
 @composite
-def scatter_add(x, dim, index, src):
+def scatter_add(x: TensorLike, dim: int, index: Indices, src: TensorLike) -> Tensor:
     """PyTorch's scatter_add, as a function: a new x with x[index[i][j]][j] += src[i][j] for dim 0."""
-    index = _integers("scatter_add", index)
+    places = _integers("scatter_add", index)
     axis = check_axis("scatter_add", dim, x.ndim)
-    _check_gather("scatter_add", x.shape, index.shape, axis)
-    src = src[tuple(slice(0, n) for n in index.shape)]
-    return index_add(x, _grid(x, index, axis, index.shape), src)
+    _check_gather("scatter_add", x.shape, places.shape, axis)
+    used = src[tuple(slice(0, n) for n in places.shape)]
+    return index_add(x, _grid(x, places, axis, places.shape), used)
 
 
 def _check_gather(op, shape, index_shape, axis):
@@ -217,12 +218,11 @@ def _integers(op: str, indices):
 
 
 @composite
-def embedding(indices, weight):
+def embedding(indices: Indices, weight: TensorLike) -> Tensor:
     """The rows of `weight` (vocabulary, features) that `indices` name; shape indices.shape + (features,)."""
-    indices = _integers("embedding", indices)
-    check_range("embedding", indices, weight.shape[0], "row of the weight")
-    rows = getitem(weight, indices.reshape((-1,)))
-    return rows.reshape((*indices.shape, *weight.shape[1:]))
+    rows = _integers("embedding", indices)
+    check_range("embedding", rows, weight.shape[0], "row of the weight")
+    return getitem(weight, rows.reshape((-1,))).reshape((*rows.shape, *weight.shape[1:]))
 
 
 def check_range(op: str, indices, limit: int, what: str) -> None:
@@ -235,7 +235,7 @@ def check_range(op: str, indices, limit: int, what: str) -> None:
 
 
 @primitive(differentiable=False)
-def one_hot(indices, *, num_classes=None, dtype=np.float32):
+def one_hot(indices: TensorLike, num_classes: int | None = None, dtype: DTypeLike = np.float32) -> Tensor:
     """Rows of zeros with a one where `indices` says: shape indices.shape + (num_classes,)."""
     xp = namespace(indices)
     if indices.dtype.kind not in "iu":
@@ -249,13 +249,13 @@ def one_hot(indices, *, num_classes=None, dtype=np.float32):
 
 
 @primitive(differentiable=False)
-def argsort(x, *, axis=-1):
+def argsort(x: TensorLike, axis: int = -1) -> Tensor:
     """The indices that put x in rising order along `axis`; equal values keep their order."""
     return namespace(x).argsort(x, axis=axis, kind="stable")
 
 
 @composite
-def sort(x, axis=-1):
+def sort(x: TensorLike, axis: int | None = -1) -> Tensor:
     """x in rising order along `axis` (of the flattened x for None)."""
     if axis is None:
         x, axis = x.reshape((-1,)), 0
@@ -268,7 +268,7 @@ def _falling(x, axis):
 
 
 @composite
-def topk(x, k, axis=-1, largest=True):
+def topk(x: TensorLike, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
     """The k largest (or smallest) values along `axis`, best first, and their indices, as (values, indices)."""
     axis = check_axis("topk", axis, x.ndim)
     if not 0 <= k <= x.shape[axis]:

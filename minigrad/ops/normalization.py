@@ -7,15 +7,23 @@ Source: Ioffe & Szegedy 2015, algorithm 1; the gradient of all three arguments f
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
-from minigrad.backend import kernels
+from minigrad.autograd.tensor import Tensor
+from minigrad.autograd.types import TensorLike
+from minigrad.backend import Array, kernels
 from minigrad.ops.elementary import rsqrt
 from minigrad.ops.reductions import mean
 
+Observer: TypeAlias = Callable[[Array, Array], object]
+"""Called with a batch's mean and biased variance."""
+
 
 def batch_norm_composed(x, weight=None, bias=None, *, eps, observe=None):
-    """The same from single ops: what the fused op computes, and what stands in for it when Tensors flow."""
+    """The composite reference: the same from single ops, differentiated when Tensors flow through the rule."""
     axes = (0, *range(2, x.ndim))
     centred = x - mean(x, axis=axes, keepdims=True)
     variance = mean(centred * centred, axis=axes, keepdims=True)
@@ -37,7 +45,14 @@ def scale_and_shift(x, weight, bias):
     residuals=("mean", "inv_std"),
     reference=batch_norm_composed,
 )
-def _batch_norm(x, weight=None, bias=None, *, eps, observe=None):
+def _batch_norm(
+    x: TensorLike,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    *,
+    eps: float,
+    observe: Observer | None = None,
+):
     y, mean, variance, inv_std = kernels(x, weight, bias).batch_norm(x, weight, bias, eps)
     if observe is not None:
         observe(mean, variance)
@@ -50,7 +65,13 @@ _batch_norm.defvjp_fused(
 
 
 @composite
-def batch_norm(x, weight=None, bias=None, eps=1e-5, observe=None):
+def batch_norm(
+    x: TensorLike,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    eps: float = 1e-5,
+    observe: Observer | None = None,
+) -> Tensor:
     """x (N, C, ...) with each channel at mean 0 and (biased) variance 1 over the batch, times weight, plus bias (C,).
 
     `observe`, if given, is called with the batch's mean and biased variance, arrays (C,): for running averages.
@@ -58,15 +79,22 @@ def batch_norm(x, weight=None, bias=None, eps=1e-5, observe=None):
     check_channels(x, weight, bias)
     if x.shape[1] and x.size // x.shape[1] < 2:
         raise ShapeError(
-            f"batch_norm: input {x.shape} has a single value per channel, whose variance says nothing. "
+            f"batch_norm: input {x.shape} has a single value per channel, whose variance is zero. "
             "Train with larger batches, or call model.eval() first."
         )
     return _batch_norm(x, weight, bias, eps=eps, observe=observe)
 
 
 @composite
-def batch_norm_inference(x, mean, variance, weight=None, bias=None, eps=1e-5):
-    """The same with given statistics (C,): for a trained network."""
+def batch_norm_inference(
+    x: TensorLike,
+    mean: TensorLike,
+    variance: TensorLike,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Batch normalisation by given statistics (C,), as a trained network uses it."""
     check_channels(x, weight, bias)
     scale = rsqrt(variance + eps)
     scale = scale if weight is None else scale * weight

@@ -2,7 +2,7 @@
 
 After this file you know that max pooling, once the winners are known, is only a reading of their places, so that its
 derivative, and the derivative of that, move gradients to the winners and back. Windows are those of PyTorch with
-`ceil_mode=False`: a rest at the border that no full window covers is left out.
+`ceil_mode=False`: pixels at the border that no full window covers are left out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import numpy as np
 
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
-from minigrad.autograd.tensor import array_of
+from minigrad.autograd.tensor import Tensor, array_of
+from minigrad.autograd.types import Pair, TensorLike
 from minigrad.backend import kernels, namespace
 from minigrad.ops.convolution import pair
 from minigrad.ops.shapes import expand_dims, squeeze
@@ -29,13 +30,13 @@ def _max_pool2d(x, *, kernel, stride, padding):
 
 @primitive(symbol="max pool'", local="1 at the winners", kind="linear")
 def _max_pool2d_scatter(g, *, index, x_shape, kernel, stride, padding):
-    """Each number of g put where the winner of its window stood."""
+    """Each element of g moved to the place of its window's winner."""
     return kernels(g, index).max_pool2d_scatter(g, index, x_shape, kernel, stride, padding)
 
 
 @primitive(symbol="max pool", local="1 at the winners", kind="linear")
 def _max_pool2d_gather(t, *, index, kernel, stride, padding):
-    """The number of t where the winner of each window stood."""
+    """The element of t at the place of each window's winner."""
     return kernels(t, index).max_pool2d_gather(t, index, kernel, stride, padding)
 
 
@@ -88,7 +89,7 @@ _avg_pool2d_input_grad.defvjp(
 
 
 @composite
-def max_pool2d(x, kernel_size, stride=None, padding=0):
+def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """The largest value of each window of x (N, C, H, W); stride None is the kernel's size, padding counts as -inf."""
     if x.ndim == 3:
         return squeeze(max_pool2d(expand_dims(x, 0), kernel_size, stride, padding), 0)
@@ -97,7 +98,9 @@ def max_pool2d(x, kernel_size, stride=None, padding=0):
 
 
 @composite
-def avg_pool2d(x, kernel_size, stride=None, padding=0, count_include_pad=True):
+def avg_pool2d(
+    x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
+) -> Tensor:
     """The mean of each window of x (N, C, H, W); with count_include_pad the zeros of the padding are counted too."""
     if x.ndim == 3:
         return squeeze(avg_pool2d(expand_dims(x, 0), kernel_size, stride, padding, count_include_pad), 0)
@@ -106,7 +109,7 @@ def avg_pool2d(x, kernel_size, stride=None, padding=0, count_include_pad=True):
 
 
 @composite
-def adaptive_avg_pool2d(x, output_size):
+def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None] | None) -> Tensor:
     """Means of x (..., H, W) over output_size windows that cover it, whatever its size (as PyTorch).
 
     Window i of n over H pixels reaches from floor(i H / n) to ceil((i + 1) H / n). An entry None keeps that size.

@@ -1,4 +1,4 @@
-"""Matrix products: matmul with all of NumPy's shapes, linear layers, einsum, and what is made of them.
+"""Matrix products: matmul with all of NumPy's shapes, linear layers, einsum, and products composed of them.
 
 After this file you know the two lines behind every neural network, dA = G B' and dB = A' G, and that einsum's
 derivative is an einsum with the letters exchanged.
@@ -7,6 +7,7 @@ derivative is an einsum with the letters exchanged.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 
@@ -15,6 +16,7 @@ import numpy as np
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
+from minigrad.autograd.types import TensorLike
 from minigrad.backend import kernels, namespace
 from minigrad.ops.shapes import broadcast_to, check_axis, diagonal, transpose
 
@@ -22,7 +24,7 @@ from minigrad.ops.shapes import broadcast_to, check_axis, diagonal, transpose
 
 
 @primitive(symbol="@", local="b', a'", kind="linear")
-def matmul(a, b):
+def matmul(a: TensorLike, b: TensorLike) -> Tensor:
     """a @ b: the last axis of a against the second last of b (a vector's only one); batch axes broadcast."""
     if not (getattr(a, "ndim", 0) and getattr(b, "ndim", 0)):
         raise ShapeError("matmul: expected tensors with at least one axis each; multiply by numbers with *.")
@@ -38,7 +40,7 @@ def matmul(a, b):
 
 
 def product(a, b):
-    """a @ b of what a rule is given: Tensors, or arrays, whose large products are shared among our own threads."""
+    """a @ b for use in rules: of Tensors, or of arrays, whose large products go to our own threads."""
     if type(a) is np.ndarray and a.size < 8192 and type(b) is np.ndarray and a.ndim <= 2 and b.ndim <= 2:
         return a.dot(b)  # too small for threads, and dot starts 0.5 us sooner than @
     if isinstance(a, Tensor) or isinstance(b, Tensor):
@@ -70,7 +72,7 @@ matmul.defvjp(a=_matmul_left, b=_matmul_right)
 
 
 @primitive(symbol="linear", local="w', x', 1")
-def linear(x, weight, bias=None):
+def linear(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:
     """x @ weight.T + bias: x (..., in), weight (out, in), bias (out,) or None; result (..., out)."""
     if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
         raise ShapeError(
@@ -116,7 +118,7 @@ def _ones(count: int, dtype: np.dtype) -> np.ndarray:
 
 
 @composite
-def dot(a, b):
+def dot(a: TensorLike, b: TensorLike) -> Tensor:
     """numpy.dot: the product of numbers, inner product of vectors, matrix product (last by second last axis)."""
     if a.ndim == 0 or b.ndim == 0:
         return a * b
@@ -126,14 +128,16 @@ def dot(a, b):
 
 
 @composite
-def outer(a, b):
+def outer(a: TensorLike, b: TensorLike) -> Tensor:
     """out[i, j] = a[i] b[j] of the flattened a and b."""
     return a.reshape((-1, 1)) * b.reshape((1, -1))
 
 
 @composite
-def tensordot(a, b, axes=2):
+def tensordot(a: TensorLike, b: TensorLike, axes: int | tuple[int | Sequence[int], int | Sequence[int]] = 2) -> Tensor:
     """The sum of products over `axes`: so many last of a with first of b, or a pair of lists of axes (as NumPy)."""
+    left: Sequence[int]
+    right: Sequence[int]
     if isinstance(axes, int):
         left, right = range(a.ndim - axes, a.ndim), range(axes)
     else:
@@ -154,8 +158,8 @@ def tensordot(a, b, axes=2):
 
 
 @primitive(symbol="einsum", local="einsum of the others", view=True)
-def _einsum(*operands, terms, result):
-    """einsum of explicit terms, in each of which every letter stands once."""
+def _einsum(*operands: TensorLike, terms: tuple[str, ...], result: str) -> Tensor:
+    """einsum of explicit terms, each of which names a letter at most once."""
     return namespace(*operands).einsum(f"{','.join(terms)}->{result}", *operands)
 
 
@@ -182,7 +186,7 @@ _einsum.defjvp(operands=_einsum_push)
 
 
 @composite
-def einsum(subscripts, *operands):
+def einsum(subscripts: str, *operands: TensorLike) -> Tensor:
     """Einstein summation as `numpy.einsum`, with explicit or implicit result, repeated letters and '...'."""
     left, arrow, result = subscripts.replace(" ", "").partition("->")
     terms = left.split(",")
@@ -210,13 +214,13 @@ def _spell_out_dots(subscripts, terms, operands, letters):
 
 
 def _take_diagonals(term, x):
-    """An operand with a letter standing twice, such as 'iij', as its diagonal with each letter once."""
+    """An operand whose term repeats a letter, such as 'iij', as its diagonal with each letter once."""
     while len(set(term)) < len(term):
         letter = next(c for c in term if term.count(c) > 1)
         first = term.index(letter)
         second = term.index(letter, first + 1)
         if x.shape[first] != x.shape[second]:
-            raise ShapeError(f"einsum: letter {letter!r} stands for sizes {x.shape[first]} and {x.shape[second]}.")
+            raise ShapeError(f"einsum: letter {letter!r} names axes of sizes {x.shape[first]} and {x.shape[second]}.")
         x = diagonal(x, 0, first, second)
         term = "".join(c for i, c in enumerate(term) if i not in (first, second)) + letter
     return term, x

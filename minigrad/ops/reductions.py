@@ -14,11 +14,12 @@ import numpy as np
 
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
-from minigrad.autograd.tensor import array_of
+from minigrad.autograd.tensor import Tensor, array_of
+from minigrad.autograd.types import Axis, TensorLike
 from minigrad.backend import bare, namespace
 from minigrad.ops.arithmetic import abs as absolute
 from minigrad.ops.arithmetic import square, where
-from minigrad.ops.shapes import concatenate, flip
+from minigrad.ops.shapes import broadcast_to, concatenate, flip
 
 # --- axes ---
 
@@ -41,11 +42,11 @@ def spread(value, axis, shape: tuple[int, ...]):
     """A reduced value repeated over the axes it was reduced along."""
     if value.ndim == 0 and isinstance(value, (np.generic, np.ndarray)):
         return np.full(shape, value)  # the usual end of a loss, and four times faster than broadcast_to
-    return broadcast_to(keep_axes(value, axis, shape), shape)
+    return broadcast_to(keep_axes(value, axis, shape), shape=shape)
 
 
 def count(shape: tuple[int, ...], axis) -> int:
-    """How many elements a reduction over `axis` puts into one: of a 0-d array its own, whichever axis is given."""
+    """How many elements a reduction over `axis` puts into one: for a 0-d array 1, whichever axis is given."""
     return math.prod([shape[a] for a in normal_axes(axis, len(shape))] if shape else ())
 
 
@@ -53,7 +54,7 @@ def count(shape: tuple[int, ...], axis) -> int:
 
 
 @primitive(local="1", kind="linear")
-def sum(x, *, axis=None, keepdims=False):
+def sum(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The sum over `axis` (an int, a tuple, or None for all)."""
     return x.sum(axis=axis, keepdims=keepdims)
 
@@ -62,8 +63,8 @@ sum.defvjp(x=lambda g, x_shape, axis: spread(g, axis, x_shape))
 
 
 @primitive(local="1/n", kind="linear")
-def mean(x, *, axis=None, keepdims=False):
-    """The mean over `axis`. Of nothing it is NaN, as in NumPy."""
+def mean(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The mean over `axis`. The mean of no values is NaN, as in NumPy."""
     if x.ndim and (x.dtype.kind != "f" or x.dtype.itemsize < 4 or not x.size):
         return x.mean(axis=axis, keepdims=keepdims)  # NumPy's care for integers and float16
     return x.sum(axis=axis, keepdims=keepdims) / count(x.shape, axis)
@@ -73,7 +74,7 @@ mean.defvjp(x=lambda g, x_shape, axis: spread(g / (count(x_shape, axis) or 1), a
 
 
 @composite
-def var(x, axis=None, *, correction=0, keepdims=False):
+def var(x: TensorLike, axis: Axis = None, *, correction: int = 0, keepdims: bool = False) -> Tensor:
     """The variance over `axis`: squared distances from the mean, over n - correction (0 as NumPy, 1 as PyTorch)."""
     n = count(x.shape, axis)
     if n <= correction:
@@ -83,7 +84,7 @@ def var(x, axis=None, *, correction=0, keepdims=False):
 
 
 @composite
-def std(x, axis=None, *, correction=0, keepdims=False):
+def std(x: TensorLike, axis: Axis = None, *, correction: int = 0, keepdims: bool = False) -> Tensor:
     """The standard deviation over `axis`: the square root of `var`. Its gradient where all are equal is zero."""
     n = count(x.shape, axis)
     if n <= correction:
@@ -93,7 +94,7 @@ def std(x, axis=None, *, correction=0, keepdims=False):
 
 
 @primitive(symbol="norm", local="x/norm")
-def _norm2(x, *, axis=None, keepdims=False):
+def _norm2(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     xp = namespace(x)
     return xp.sqrt(xp.square(x).sum(axis=axis, keepdims=keepdims))
 
@@ -109,7 +110,7 @@ _norm2.defjvp(x=lambda t, x, out, axis, keepdims: sum(t * _direction(x, out, axi
 
 
 @composite
-def norm(x, ord=2, axis=None, keepdims=False):
+def norm(x: TensorLike, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The vector norm over `axis` (None: all): ord 1, 2, inf or any p > 0. The gradient at zero is zero."""
     if ord == 2:
         return _norm2(x, axis=axis, keepdims=keepdims)
@@ -127,7 +128,7 @@ def norm(x, ord=2, axis=None, keepdims=False):
 
 
 @primitive(local="product of the others")
-def prod(x, *, axis=None, keepdims=False):
+def prod(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The product over `axis`. The gradient is right where factors are zero."""
     return x.prod(axis=axis, keepdims=keepdims)
 
@@ -153,7 +154,7 @@ prod.defjvp(x=lambda t, x, axis, keepdims: sum(t * _product_of_others(x, axis), 
 
 
 @primitive(local="1 up to here", kind="linear")
-def cumsum(x, *, axis):
+def cumsum(x: TensorLike, axis: int) -> Tensor:
     """Running sums along `axis`."""
     _need_axis("cumsum", axis)
     return namespace(x).cumsum(x, axis=axis)
@@ -161,14 +162,14 @@ def cumsum(x, *, axis):
 
 def _need_axis(op: str, axis) -> None:
     if axis is None:
-        raise TypeError(f"{op}: axis=None; give the axis to run along, and flatten first if all is meant: x.ravel().")
+        raise TypeError(f"{op}: axis=None; give the axis to run along; for all elements flatten first: x.ravel().")
 
 
 cumsum.defvjp(x=lambda g, axis: flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis))
 
 
 @primitive(local="product of the others up to here")
-def cumprod(x, *, axis):
+def cumprod(x: TensorLike, axis: int) -> Tensor:
     """Running products along `axis`. The gradient is right where factors are zero."""
     _need_axis("cumprod", axis)
     return namespace(x).cumprod(x, axis=axis)
@@ -209,19 +210,19 @@ cumprod.defjvp(x=_cumprod_jvp)
 
 
 @primitive(local="1 at the largest")
-def max(x, *, axis=None, keepdims=False):
+def max(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest value over `axis`. Equal largest values share the gradient."""
     return x.max(axis=axis, keepdims=keepdims)
 
 
 @primitive(local="1 at the smallest")
-def min(x, *, axis=None, keepdims=False):
+def min(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest value over `axis`. Equal smallest values share the gradient."""
     return x.min(axis=axis, keepdims=keepdims)
 
 
 def _winners(g, x, out, axis):
-    """g's kind of numbers: each winner's share, 1 / number of winners."""
+    """In the dtype of g, each winner's share of the gradient: 1 / number of winners."""
     won = x == keep_axes(out, axis, x.shape)
     return won / won.sum(axis=axis, keepdims=True).astype(g.dtype)
 
@@ -232,27 +233,24 @@ for _op in (max, min):
 
 
 @composite
-def amax(x, axis=None, keepdims=False):
+def amax(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """`max` under NumPy's and PyTorch's other name."""
     return max(x, axis=axis, keepdims=keepdims)
 
 
 @composite
-def amin(x, axis=None, keepdims=False):
+def amin(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """`min` under NumPy's and PyTorch's other name."""
     return min(x, axis=axis, keepdims=keepdims)
 
 
 @primitive(differentiable=False)
-def argmax(x, *, axis=None, keepdims=False):
-    """Where the largest value stands along `axis` (in the flattened tensor for None); the first of equals."""
+def argmax(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The index of the largest value along `axis` (in the flattened tensor for None); the first of equal ones."""
     return namespace(x).asarray(x).argmax(axis=axis, keepdims=keepdims)
 
 
 @primitive(differentiable=False)
-def argmin(x, *, axis=None, keepdims=False):
-    """Where the smallest value stands along `axis` (in the flattened tensor for None); the first of equals."""
+def argmin(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """The index of the smallest value along `axis` (in the flattened tensor for None); the first of equal ones."""
     return namespace(x).asarray(x).argmin(axis=axis, keepdims=keepdims)
-
-
-from minigrad.ops.shapes import broadcast_to  # noqa: E402  (its gradient is a sum)

@@ -1,7 +1,7 @@
-"""Shapes: the same numbers arranged otherwise, repeated, padded, joined and split.
+"""Shapes: the same numbers in another arrangement, repeated, padded, joined and split.
 
-After this file you know that all of these are linear, that the vjp of each is the arrangement undone (of a repetition:
-a sum), and that most of them are compositions of a few.
+After this file you know that all of these are linear, that the vjp of each undoes the arrangement (a sum undoes
+a repetition), and that most of them are compositions of a few.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import numpy as np
 
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
-from minigrad.autograd.tensor import array_of
+from minigrad.autograd.tensor import Tensor, array_of
+from minigrad.autograd.types import Axis, Shape, TensorLike
 from minigrad.backend import namespace
 
 # --- rearranging ---
 
 
 @primitive(local="1", kind="linear", view=True)
-def reshape(x, *, shape):
+def reshape(x: TensorLike, shape: Shape) -> Tensor:
     """x in another shape of the same size; one entry may be -1, to be worked out."""
     try:
         return x.reshape(shape)
@@ -33,11 +34,11 @@ reshape.defvjp(x=lambda g, x_shape: g.reshape(x_shape))
 
 
 @primitive(local="1", kind="linear", view=True)
-def transpose(x, *, axes=None):
+def transpose(x: TensorLike, axes: Sequence[int] | None = None) -> Tensor:
     """x with its axes in the order `axes`, or reversed for None (NumPy's meaning)."""
     if axes is not None and sorted(a % x.ndim if x.ndim else a for a in axes) != list(range(x.ndim)):
         raise ShapeError(f"transpose: axes {tuple(axes)} for shape {x.shape}; expected each of 0..{x.ndim - 1} once.")
-    return x.transpose(axes)
+    return x.transpose() if axes is None else x.transpose(axes)
 
 
 def _transpose_back(g, axes):
@@ -48,13 +49,13 @@ transpose.defvjp(x=lambda g, axes: g.transpose() if axes is None else _transpose
 
 
 @composite
-def permute(x, dims):
+def permute(x: TensorLike, dims: Sequence[int]) -> Tensor:
     """`transpose` under PyTorch's name: x with its axes in the order `dims`."""
     return transpose(x, axes=tuple(dims))
 
 
 @composite
-def moveaxis(x, source, destination):
+def moveaxis(x: TensorLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """x with the axes `source` moved to the places `destination`; the others keep their order."""
     sources = [check_axis("moveaxis", a, x.ndim) for a in _tuple(source)]
     places = [check_axis("moveaxis", a, x.ndim) for a in _tuple(destination)]
@@ -69,7 +70,7 @@ def moveaxis(x, source, destination):
 
 
 @composite
-def swapaxes(x, axis1, axis2):
+def swapaxes(x: TensorLike, axis1: int, axis2: int) -> Tensor:
     """x with two axes exchanged."""
     order = list(range(x.ndim))
     a, b = check_axis("swapaxes", axis1, x.ndim), check_axis("swapaxes", axis2, x.ndim)
@@ -78,18 +79,18 @@ def swapaxes(x, axis1, axis2):
 
 
 @composite
-def squeeze(x, axis=None):
+def squeeze(x: TensorLike, axis: Axis = None) -> Tensor:
     """x without its axes of size 1, or without those named in `axis`, which must have size 1."""
     if axis is None:
         return reshape(x, shape=tuple(size for size in x.shape if size != 1))
     axes = {check_axis("squeeze", a, x.ndim) for a in _tuple(axis)}
     if any(x.shape[a] != 1 for a in axes):
-        raise ShapeError(f"squeeze: axis {axis} of shape {x.shape} does not have size 1, so it cannot go.")
+        raise ShapeError(f"squeeze: axis {axis} of shape {x.shape} does not have size 1, so it cannot be removed.")
     return reshape(x, shape=tuple(size for i, size in enumerate(x.shape) if i not in axes))
 
 
 @composite
-def expand_dims(x, axis):
+def expand_dims(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
     """x with new axes of size 1 at the places `axis` of the result."""
     ndim = x.ndim + len(_tuple(axis))
     axes = {check_axis("expand_dims", a, ndim) for a in _tuple(axis)}
@@ -100,7 +101,7 @@ def expand_dims(x, axis):
 
 
 @composite
-def flatten(x, start_dim=0, end_dim=-1):
+def flatten(x: TensorLike, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """x with the axes start_dim to end_dim, both included, joined into one."""
     if x.ndim == 0:
         return reshape(x, shape=(1,))
@@ -112,13 +113,13 @@ def flatten(x, start_dim=0, end_dim=-1):
 
 
 @composite
-def ravel(x):
+def ravel(x: TensorLike) -> Tensor:
     """x as one line, row by row."""
     return reshape(x, shape=(-1,))
 
 
 @primitive(local="1", kind="linear", view=True)
-def flip(x, *, axis=None):
+def flip(x: TensorLike, axis: Axis = None) -> Tensor:
     """x in reverse order along `axis` (an int, a tuple, or None for all)."""
     return namespace(x).flip(x, axis)
 
@@ -127,8 +128,8 @@ flip.defvjp(x=lambda g, axis: flip(g, axis=axis))
 
 
 @primitive(local="1", kind="linear")
-def roll(x, *, shift, axis=None):
-    """x shifted along `axis`, what leaves at one end entering at the other; of the flattened x for None."""
+def roll(x: TensorLike, shift: int | tuple[int, ...], axis: Axis = None) -> Tensor:
+    """x shifted along `axis`; elements that leave at one end enter at the other. None shifts the flattened x."""
     return namespace(x).roll(x, shift, axis)
 
 
@@ -142,7 +143,7 @@ roll.defvjp(
 
 
 @primitive(local="1", kind="linear", view=True)
-def broadcast_to(x, *, shape):
+def broadcast_to(x: TensorLike, shape: Shape) -> Tensor:
     """x repeated to `shape`, by NumPy's broadcasting."""
     return namespace(x).broadcast_to(x, shape)
 
@@ -151,7 +152,7 @@ broadcast_to.defvjp(x=lambda g: g)  # the engine sums it back, as it does for ev
 
 
 @composite
-def tile(x, reps):
+def tile(x: TensorLike, reps: int | Sequence[int]) -> Tensor:
     """x laid out side by side `reps` times along each axis."""
     reps = _tuple(reps)
     ndim = max(x.ndim, len(reps))
@@ -164,7 +165,7 @@ def tile(x, reps):
 
 
 @composite
-def repeat(x, repeats, axis=None):
+def repeat(x: TensorLike, repeats: int | Sequence[int], axis: int | None = None) -> Tensor:
     """Each element of x `repeats` times (an int, or one for each) along `axis`; of the flattened x for None."""
     if axis is None:
         x, axis = ravel(x), 0
@@ -177,8 +178,8 @@ def repeat(x, repeats, axis=None):
 
 
 @primitive(local="1 inside")
-def _pad_constant(x, *, widths, value=0):
-    return namespace(x).pad(x, widths, constant_values=value) if widths else x.copy()
+def _pad_constant(x: TensorLike, *, widths: tuple[tuple[int, int], ...], value: float = 0) -> Tensor:
+    return namespace(x).pad(x, widths, constant_values=value) if widths else namespace(x).copy(x)
 
 
 _pad_constant.defvjp(x=lambda g, x_shape, widths: g[_inside(widths, x_shape)])
@@ -190,31 +191,31 @@ def _inside(widths, shape):
 
 
 @composite
-def pad(x, pad_width, mode="constant", constant_values=0):
+def pad(x: TensorLike, pad_width: int | Sequence, mode: str = "constant", constant_values: float = 0) -> Tensor:
     """x with values added at the ends of its axes, as `numpy.pad`; modes constant, edge, reflect, symmetric and wrap.
 
     `pad_width` is an int, a pair (before, after), or one pair for each axis.
     """
     try:
-        widths = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2))
+        pairs = np.broadcast_to(np.asarray(pad_width), (x.ndim, 2))
     except ValueError:
         raise ShapeError(
             f"pad: pad_width {pad_width} for shape {x.shape}; expected an int, a pair, or {x.ndim} pairs."
         ) from None
-    if (widths < 0).any():
+    if (pairs < 0).any():
         raise ShapeError(f"pad: pad_width {pad_width} has negative entries; cut with slices, as in x[1:].")
-    widths = tuple((int(before), int(after)) for before, after in widths)
+    widths = tuple((int(before), int(after)) for before, after in pairs)
     if mode == "constant":
         return _pad_constant(x, widths=widths, value=constant_values)
     for axis, (before, after) in enumerate(widths):
         if before or after:
-            which = np.pad(np.arange(x.shape[axis]), (before, after), mode=mode)
+            which = np.pad(np.arange(x.shape[axis]), (before, after), mode=mode)  # type: ignore[call-overload]
             x = x[(slice(None),) * axis + (which,)]
-    return x
+    return x  # type: ignore[return-value]
 
 
 @primitive(local="1")
-def _concatenate(*arrays, axis):
+def _concatenate(*arrays: TensorLike, axis: int) -> Tensor:
     return namespace(*arrays).concatenate(arrays, axis=axis)
 
 
@@ -236,7 +237,7 @@ _concatenate.defjvp(arrays=_place)
 
 
 @composite
-def concatenate(tensors: Sequence, axis=0):
+def concatenate(tensors: Sequence[TensorLike], axis: int | None = 0) -> Tensor:
     """Tensors joined along an axis they have; all other sizes must agree."""
     tensors = list(tensors)
     if not tensors:
@@ -255,7 +256,7 @@ cat = concatenate
 
 
 @composite
-def stack(tensors: Sequence, axis=0):
+def stack(tensors: Sequence[TensorLike], axis: int = 0) -> Tensor:
     """Tensors of one shape joined along a new axis."""
     tensors = list(tensors)
     if not tensors or len({x.shape for x in tensors}) != 1:
@@ -265,7 +266,7 @@ def stack(tensors: Sequence, axis=0):
 
 
 @composite
-def split(x, indices_or_sections, axis=0):
+def split(x: TensorLike, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """x cut along `axis` into a list: so many equal parts, or before each of the given indices (as numpy.split)."""
     axis = check_axis("split", axis, x.ndim)
     size = x.shape[axis]
@@ -284,7 +285,7 @@ def split(x, indices_or_sections, axis=0):
 
 
 @primitive(local="1 below", kind="linear")
-def tril(x, *, k=0):
+def tril(x: TensorLike, k: int = 0) -> Tensor:
     """x with zeros above its k-th diagonal, over the last two axes."""
     return namespace(x).tril(x, k)
 
@@ -293,7 +294,7 @@ tril.defvjp(x=lambda g, k: tril(g, k=k))
 
 
 @primitive(local="1 above", kind="linear")
-def triu(x, *, k=0):
+def triu(x: TensorLike, k: int = 0) -> Tensor:
     """x with zeros below its k-th diagonal, over the last two axes."""
     return namespace(x).triu(x, k)
 
@@ -302,7 +303,7 @@ triu.defvjp(x=lambda g, k: triu(g, k=k))
 
 
 @composite
-def diagonal(x, offset=0, axis1=0, axis2=1):
+def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The diagonal over two axes, as the last axis of the result (NumPy's meaning)."""
     a, b = check_axis("diagonal", axis1, x.ndim), check_axis("diagonal", axis2, x.ndim)
     if a == b:
@@ -316,7 +317,7 @@ def diagonal(x, offset=0, axis1=0, axis2=1):
 
 
 @composite
-def trace(x, offset=0, axis1=0, axis2=1):
+def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The sum of the diagonal over two axes."""
     return diagonal(x, offset, axis1, axis2).sum(axis=-1)
 

@@ -162,7 +162,7 @@ class Recipe:
                 continue
             node.saved, _ = copy.saved, recipes.pop(node, None)  # backward then frees them, as without checkpoint
             if copy.saved is None and (recipe := recipes.get(copy)):  # from a checkpoint inside
-                inner = recipe.func.__self__
+                inner = recipe.func.__self__  # type: ignore[attr-defined]  # the partial of `answer_for`
                 inner.nodes = [originals.get(other(), other) for other in inner.nodes]  # it restores the originals now
                 inner.answer_for(node)
 

@@ -110,8 +110,8 @@ def gauss_seidel(
 
     def sweep(matrix: Array, backward: bool) -> Solver:
         def solve(apply: Apply, r: Array, allowed: Array) -> Array:
-            options = {"backward": backward, "rtol": 0.0, "atol": allowed, "maxiter": maxiter}
-            return _solved("gauss_seidel", iterative.gauss_seidel(matrix, r, **options))
+            found = iterative.gauss_seidel(matrix, r, backward=backward, rtol=0.0, atol=allowed, maxiter=maxiter)
+            return _solved("gauss_seidel", found)
 
         return solve
 
@@ -158,7 +158,7 @@ def lsmr(
         return concatenate([r + image, q + weight * x, pull(r / scale)[0] + weight * q])
 
     def down(x: Array) -> Array:
-        return concatenate([array_of(function(Tensor(x / scale))), weight * x])
+        return array_of(concatenate([array_of(function(Tensor(x / scale))), weight * x]))
 
     def back(s: Array) -> Array:
         return array_of(pull(Tensor(s[:rows] / scale))[0]) + weight * s[rows:]
@@ -167,12 +167,13 @@ def lsmr(
         """First some s with A's = h, the last part of the right-hand side; then x for the rest minus s."""
         tolerance = 0.1 * float(allowed) / float(column_norm(right))
         run = partial(iterative.lsmr, atol=tolerance, btol=tolerance, maxiter=maxiter or 4 * min(rows, size))
-        h, particular = right[rows + size :], 0.0
+        h = right[rows + size :]
+        particular: Array | float = 0.0
         if h.any():
             particular = _solved("lsmr", run(back, h, adjoint=down))
         rest = right[: rows + size] - particular
         x = _solved("lsmr", run(down, rest, adjoint=back))
-        return concatenate([rest - down(x) + particular, x])
+        return array_of(concatenate([rest - down(x) + particular, x]))
 
     system = System(normal_equations, solve, normal_equations, solve, rtol, 0.0, "lsmr")
     right = concatenate([b, Tensor(namespace(b.data).zeros(2 * size, b.dtype))])

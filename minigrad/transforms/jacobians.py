@@ -101,20 +101,21 @@ def columns_of(graph: Graph, chunk_size: int | None) -> list[list[Tensor]]:
 
 
 def jacobian_matrix(graph: Graph) -> Array:
-    """The Jacobian as one matrix (output elements, input elements), by the cheaper mode, without a graph of its own."""
+    """The Jacobian as one matrix (output elements, input elements), by the cheaper mode; it has no graph."""
     columns, rows = (sum(x.size for x in leaves) for leaves in (graph.inputs, graph.outputs))
     xp = namespace(graph.inputs[0].data)
     if columns > rows:
         lines = [
-            [x.data.reshape(y.size, -1) for x in xs] for xs, y in zip(rows_of(graph, None), graph.outputs, strict=True)
+            [x.data.reshape((y.size, -1)) for x in xs]
+            for xs, y in zip(rows_of(graph, None), graph.outputs, strict=True)
         ]
         return _joined(xp, [_joined(xp, line, 1) for line in lines], 0)
     blocks = []
     for x in graph.inputs:
         units = xp.eye(x.size, dtype=x.dtype).reshape((x.size, *x.shape))
         pushed = zip(push_together(graph.outputs, x, units), graph.outputs, strict=True)
-        lines = [xp.zeros((x.size, y.size), y.dtype) if t is None else t.reshape(x.size, -1) for t, y in pushed]
-        blocks.append(_joined(xp, lines, 1))
+        parts = [xp.zeros((x.size, y.size), y.dtype) if t is None else t.reshape((x.size, -1)) for t, y in pushed]
+        blocks.append(_joined(xp, parts, 1))
     return _joined(xp, blocks, 0).T
 
 

@@ -250,7 +250,7 @@ def solution_of(system: System, b: Tensor) -> Tensor:
 
 
 @primitive(symbol="A^-1", local="A^-1 (.)")
-def _linear_solve(packed: Array, *, system: System) -> Array:
+def _linear_solve(packed: Any, system: System) -> Array:
     """The solution for the right-hand side in front in `packed`.
 
     Behind it stand placeholders for what A is made of: their values are in A already, but their gradients arrive here.

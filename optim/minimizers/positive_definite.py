@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import Array, namespace
 from minigrad.linalg import cholesky, eigh, solve
 
@@ -62,7 +63,7 @@ def modified_cholesky(H: Array) -> Array:
 
 def _by_cholesky(H: Array, b: Array) -> Array:
     """H + diag(e), of `modified_cholesky`."""
-    return solve(H + namespace(H).diag(modified_cholesky(H)), b)
+    return array_of(solve(H + namespace(H).diag(modified_cholesky(H)), b))
 
 
 def _by_shift(H: Array, b: Array) -> Array:

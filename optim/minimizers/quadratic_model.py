@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import Array, namespace
 from minigrad.linalg import eigh
 
@@ -25,7 +26,7 @@ class Spectrum:
     """
 
     def __init__(self, H: Array, g: Array):
-        self.values, self.vectors = eigh(H)
+        self.values, self.vectors = map(array_of, eigh(H))
         self.slopes = g @ self.vectors
         self.lowest = float(self.values[0])
 

@@ -26,7 +26,7 @@ class Box:
 
     def clip(self, x: Array) -> Array:
         """The point of the box nearest to x."""
-        return x.clip(self.lower, self.upper)
+        return self.xp.clip(x, self.lower, self.upper)
 
     def active(self, x: Array) -> Array:
         """-1 where x lies on its lower bound, 1 on its upper one, else 0, as in SciPy's active_mask."""
@@ -97,7 +97,7 @@ def _ends_of_dict(pairs: dict, variables: Variables, owner: str) -> list[Array]:
     """The lowest and the highest x, where a pair for an entry of a dict x0 holds for all numbers of that entry."""
     if not isinstance(variables.tree, dict) or set(pairs) - set(variables.tree):
         raise ValueError(f"{owner}: bounds are a dict with {', '.join(map(str, pairs))}; expected keys of a dict x0.")
-    ends = []
+    ends: list[Array] = []
     for side, without in ((0, -math.inf), (1, math.inf)):
         filled = {}
         for name, tree in variables.tree.items():

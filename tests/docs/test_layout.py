@@ -51,7 +51,17 @@ CIRCLES = {"minigrad.backend.batched": (1, 4)}
 """For each package that may have circles of files: how many, and of how many files. This one is vmap's array, which is
 an array library in itself."""
 
-ONE_MEANING = {"convolution", "dropout", "indexing", "linalg", "linear", "normalization", "pooling", "products"}
+ONE_MEANING = {
+    "activations",
+    "convolution",
+    "dropout",
+    "indexing",
+    "linalg",
+    "linear",
+    "normalization",
+    "pooling",
+    "products",
+}
 """Module names that stand in several packages: ops, their kernels and their layers are called alike on purpose."""
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import DeviceError, graph
-from minigrad.backend import device
+from minigrad.backend import libraries
 from tests.support import strict_backend
 from tests.support.device_agreement import (
     LAYERS,
@@ -252,10 +252,10 @@ def test_the_list_of_names_is_cupys():
 
 @pytest.fixture
 def no_cupy(monkeypatch):
-    device._cuda_backend.cache_clear()
+    libraries.cupy_backend.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", None)
     yield
-    device._cuda_backend.cache_clear()
+    libraries.cupy_backend.cache_clear()
 
 
 @pytest.fixture
@@ -266,10 +266,10 @@ def cupy_without_gpu(monkeypatch):
         raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient for CUDA runtime version")
 
     runtime = SimpleNamespace(getDeviceCount=fail)
-    device._cuda_backend.cache_clear()
+    libraries.cupy_backend.cache_clear()
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
     yield
-    device._cuda_backend.cache_clear()
+    libraries.cupy_backend.cache_clear()
 
 
 ASKING = {

@@ -370,12 +370,12 @@ register(STRICT)
 @contextlib.contextmanager
 def installed():
     """`device="cuda"` means the stand-in while this lasts."""
-    theirs, generators = device._cuda_backend, dict(creation._generators)
-    device._cuda_backend = lambda: STRICT
+    theirs, generators = device._BY_DEVICE["cuda"], dict(creation._generators)
+    device._BY_DEVICE["cuda"] = lambda: STRICT
     creation._generators.clear()
     try:
         yield
     finally:
-        device._cuda_backend = theirs
+        device._BY_DEVICE["cuda"] = theirs
         creation._generators.clear()
         creation._generators.update(generators)

@@ -15,8 +15,8 @@ from minigrad.backend.batched.array import (
     newest_level,
     sum_examples,
 )
-from minigrad.backend.batched.functions import batched_namespace
 from minigrad.backend.batched.indexing import index_shape, read
+from minigrad.backend.batched.numpy_functions import batched_namespace
 from minigrad.backend.device import Backend, device_of, register, to_device
 
 __all__ = [
@@ -50,3 +50,7 @@ register(
         inside=lambda x: x.array,
     )
 )
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -2,7 +2,7 @@
 
 After this file you know how `vmap` works: a function is run once, on arrays that hide a leading axis, the examples.
 Shape, axes and indices are those of one example; every operation shifts them by one and works on all examples at once.
-What is the same for all examples stays an ordinary array, or hides an axis of size 1, and broadcasts. Inside a second
+A value shared by all examples stays an ordinary array, or hides an axis of size 1, and broadcasts. Inside a second
 `vmap` the hidden array is itself a BatchedArray; the newest level lies outermost.
 """
 
@@ -42,7 +42,7 @@ class _NumPysUfuncs:
 
 
 class BatchedShape(tuple):
-    """The shape of one example, which remembers the levels whose examples differ. Otherwise like any shape."""
+    """The shape of one example: a tuple that also remembers the levels whose examples differ."""
 
     levels: tuple[Level, ...] = ()
 
@@ -146,7 +146,7 @@ class BatchedArray:
     __array_ufunc__ = _NumPysUfuncs()
 
     def __array_function__(self, function, types, args, options):
-        xp = functions.BatchedNamespace(np)
+        xp = numpy_functions.BatchedNamespace(np)
         home = xp.linalg if function.__module__ == "numpy.linalg" else xp
         return getattr(home, function.__name__)(*args, **options)
 
@@ -213,7 +213,7 @@ def enter(x: Any, axis: int, level: Level) -> BatchedArray:
     """x with its `axis` hidden: the examples of `level` stand along it."""
     if x.__class__ is BatchedArray and x.level.order > level.order:  # a newer level stays outermost
         return BatchedArray(enter(x.array, 1 + axis % x.ndim, level), x.level)
-    return BatchedArray(x if axis == 0 else functions.move(x, axis, 0), level)
+    return BatchedArray(x if axis == 0 else numpy_functions.move(x, axis, 0), level)
 
 
 def leave(x: Any, axis: int, level: Level) -> Any:
@@ -223,7 +223,7 @@ def leave(x: Any, axis: int, level: Level) -> Any:
     array = x.array if is_at(x, level) else x[None]
     if array.shape[0] != level.size:
         array = namespace(array).broadcast_to(array, (level.size, *array.shape[1:]))
-    return array if axis == 0 else functions.move(array, 0, axis)
+    return array if axis == 0 else numpy_functions.move(array, 0, axis)
 
 
 def sum_examples(x: Any, level: Level) -> Any:
@@ -270,5 +270,5 @@ def _spread(values: tuple) -> tuple:
     return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
 
 
-from minigrad.backend.batched import functions, indexing, kernels  # noqa: E402  (they work on BatchedArray)
+from minigrad.backend.batched import indexing, kernels, numpy_functions  # noqa: E402  (they work on BatchedArray)
 from minigrad.backend.device import namespace  # noqa: E402

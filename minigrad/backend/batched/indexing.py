@@ -64,7 +64,7 @@ def index_shape(shape: tuple[int, ...], index: tuple) -> tuple[int, ...]:
 def spelled_out(index: tuple, ndim: int) -> tuple:
     """The index with `...` as slices and masks as the places where they are true.
 
-    A `...` that stands for no axis stays: to NumPy it still parts the arrays to its left from those to its right.
+    A `...` that covers no axis is kept: NumPy still separates the arrays to its left from those to its right.
     """
     ends = index if any(part is Ellipsis for part in index) else (*index, Ellipsis)
     used = sum(
@@ -141,7 +141,7 @@ def _places(shape: tuple[int, ...], index: tuple, level: Level) -> tuple[tuple, 
 
 
 def _written(value: Any, level: Level, shape: tuple[int, ...], move: Move) -> Any:
-    """A value broadcast to the shape of what is written, with its axes where the index has them."""
+    """The value broadcast to the shape of the part to be written, its axes in the order of the index."""
     value = physical(value, level, len(shape) - 1)
     start, stop, count = move
     return _moved(namespace(value).broadcast_to(value, shape), stop, start, count)

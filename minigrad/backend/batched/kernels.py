@@ -12,8 +12,8 @@ from functools import wraps
 from typing import Any
 
 from minigrad.backend.batched.array import BatchedArray, Level, elementwise, is_at, newest_level, physical
-from minigrad.backend.batched.functions import move
 from minigrad.backend.batched.indexing import put, update
+from minigrad.backend.batched.numpy_functions import move
 from minigrad.backend.device import kernels, namespace
 
 __all__ = [
@@ -62,8 +62,8 @@ def _repeated(value: Any, level: Level, examples: int) -> BatchedArray:
     return BatchedArray(array, level)
 
 
-def of_none_too(kernel: Callable) -> Callable:
-    """A kernel that folds, where there are no examples: it works on one of zeros, which is dropped again."""
+def or_no_examples(kernel: Callable) -> Callable:
+    """A folding kernel that also takes zero examples: it runs on one example of zeros and drops its result."""
 
     @wraps(kernel)
     def run(*args):
@@ -112,7 +112,7 @@ def _product(a: Any, b: Any) -> Any:
 # --- convolution ---
 
 
-@of_none_too
+@or_no_examples
 def conv2d(x, weight, bias, stride, padding, dilation, groups):
     """Images and weights of one example each; either may be shared by all."""
     level = newest_level(x, weight, bias)
@@ -134,7 +134,7 @@ def conv2d(x, weight, bias, stride, padding, dilation, groups):
     return y if bias is None else y + bias.reshape((1, -1, 1, 1))
 
 
-@of_none_too
+@or_no_examples
 def conv2d_input_grad(g, weight, x_shape, stride, padding, dilation, groups):
     level = newest_level(g, weight)
     if not is_at(weight, level):
@@ -150,7 +150,7 @@ def conv2d_input_grad(g, weight, x_shape, stride, padding, dilation, groups):
     return unfold(dx, 1, n, level)
 
 
-@of_none_too
+@or_no_examples
 def conv2d_weight_grad(x, g, weight_shape, stride, padding, dilation, groups):
     level = newest_level(x, g)
     if not is_at(x, level) and groups == 1:
@@ -173,14 +173,14 @@ def channel_sum(x):
 # --- pooling and normalisation ---
 
 
-@of_none_too
+@or_no_examples
 def max_pool2d(x, kernel, stride, padding):
     n, level = len(x.array), x.level
     y, index = kernels(x.array).max_pool2d(fold(x, 0), kernel, stride, padding)
     return unfold(y, 0, n, level), unfold(index, 0, n, level)
 
 
-@of_none_too
+@or_no_examples
 def max_pool2d_scatter(g, index, x_shape, kernel, stride, padding):
     n, (g, index) = spread(newest_level(g, index), g, index)
     shape = (n * x_shape[0], *x_shape[1:])
@@ -188,20 +188,20 @@ def max_pool2d_scatter(g, index, x_shape, kernel, stride, padding):
     return unfold(dx, 0, n, g.level)
 
 
-@of_none_too
+@or_no_examples
 def max_pool2d_gather(t, index, kernel, stride, padding):
     n, (t, index) = spread(newest_level(t, index), t, index)
     y = kernels(t.array, index.array).max_pool2d_gather(fold(t, 0), fold(index, 0), kernel, stride, padding)
     return unfold(y, 0, n, t.level)
 
 
-@of_none_too
+@or_no_examples
 def avg_pool2d(x, kernel, stride, padding, count_include_pad):
     y = kernels(x.array).avg_pool2d(fold(x, 0), kernel, stride, padding, count_include_pad)
     return unfold(y, 0, len(x.array), x.level)
 
 
-@of_none_too
+@or_no_examples
 def avg_pool2d_input_grad(g, x_shape, kernel, stride, padding, count_include_pad):
     n = len(g.array)
     shape = (n * x_shape[0], *x_shape[1:])
@@ -209,7 +209,7 @@ def avg_pool2d_input_grad(g, x_shape, kernel, stride, padding, count_include_pad
     return unfold(dx, 0, n, g.level)
 
 
-@of_none_too
+@or_no_examples
 def batch_norm(x, weight, bias, eps):
     """Every example's channels are channels of their own, so each example has its own statistics."""
     level = newest_level(x, weight, bias)

@@ -14,3 +14,24 @@ from minigrad.backend.scatter import put, update
 from minigrad.backend.threads import matmul
 
 keep_freed_memory()
+
+__all__ = [
+    "avg_pool2d",
+    "avg_pool2d_input_grad",
+    "batch_norm",
+    "batch_norm_backward",
+    "channel_sum",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "matmul",
+    "max_pool2d",
+    "max_pool2d_gather",
+    "max_pool2d_scatter",
+    "put",
+    "update",
+]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

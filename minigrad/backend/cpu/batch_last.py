@@ -1,12 +1,12 @@
 """Convolution of many small images with few channels: the batch innermost in memory.
 
-Channels-last images give im2col pieces of kw * C numbers. With one or six channels, as in LeNet, that is a handful
-of numbers a piece, and NumPy spends its time on starting pieces. Here arrays are stored (C, H, W, N): a piece is then a
-whole output row of all images, ow * N numbers, whatever the number of channels. To the caller they are NCHW all the
-same: strides carry the layout, elementwise ops keep it, and pooling follows it.
+Channels-last images give im2col runs of kw * C contiguous numbers. With one or six channels, as in LeNet, a run is a
+handful of numbers, and NumPy spends its time on starting runs. Here arrays are stored (C, H, W, N): a run is then a
+whole output row of all images, ow * N numbers, whatever the number of channels. The caller still sees NCHW: strides
+carry the layout, elementwise ops keep it, and pooling follows it.
 
 After this file you know the second classical order for convolutions on small images (Krizhevsky's cuda-convnet, 2012),
-in which the weight matrix stands on the left: y = w @ windows, dw = g @ windows.T, windows' gradient = w.T @ g.
+in which the weight matrix is the left factor: y = w @ windows, dw = g @ windows.T, windows' gradient = w.T @ g.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from minigrad.backend.threads import cut, parallel, scratch
 
 __all__ = ["conv2d", "conv2d_input_grad", "conv2d_weight_grad", "is_batch_last", "pays"]
 
-FEW = 16  # channels on either side; with more, the pieces of the other layout are long enough
+FEW = 16  # channels on either side; with more, the runs of the other layout are long enough
 BLOCK_BYTES = 1024 * 1024  # of windows in one block of output rows
 
 
@@ -36,7 +36,7 @@ def conv2d(x, weight, bias, slide) -> np.ndarray:
     y = np.empty((len(weight), *slide.out, slide.batch), x.dtype)
 
     def block(rows: slice) -> None:
-        out = y[:, rows].reshape(len(weight), -1)  # a view: rows of one channel are one piece
+        out = y[:, rows].reshape(len(weight), -1)  # a view: the rows of one channel are contiguous
         np.matmul(matrix, _windows(source, rows, slide), out=out)
         if bias is not None:
             np.add(out, bias[:, None], out=out)
@@ -66,7 +66,7 @@ def conv2d_weight_grad(x, g, weight_shape, slide) -> np.ndarray:
 def conv2d_input_grad(g, weight, x_shape, slide) -> np.ndarray:
     """As `convolution.conv2d_input_grad`: windows' gradients, added back to where the windows came from (col2im).
 
-    The threads share the input channels: what is added to one channel comes from its own windows only.
+    Each thread takes some of the input channels: only a channel's own windows are added to it.
     """
     gradient = _dense(g).reshape(len(weight), -1)
     (sh, sw), (dh, dw), (oh, ow) = slide.stride, slide.dilation, slide.out
@@ -104,7 +104,7 @@ def _windows(source, rows: slice, slide) -> np.ndarray:
 
 
 def _padded(x, slide) -> np.ndarray:
-    """The images as (C, H, W, N) in one piece, zeros around them."""
+    """The images as a contiguous (C, H, W, N), with zeros around them."""
     if slide.padding == (0, 0):
         return _dense(x)
     padded = np.zeros((slide.channels, *slide.padded, slide.batch), x.dtype)
@@ -114,7 +114,7 @@ def _padded(x, slide) -> np.ndarray:
 
 
 def _dense(x) -> np.ndarray:
-    """x (N, C, H, W) as (C, H, W, N) in one piece: x itself if it lies so."""
+    """x (N, C, H, W) as a contiguous (C, H, W, N): x itself if it has that layout."""
     return np.ascontiguousarray(x.transpose(1, 2, 3, 0))
 
 

@@ -5,7 +5,7 @@ A convolution is a matrix product once every window of the image is a row of a m
 kh*kw times the images and lives in main memory, and moving it costs more than the product. Here it exists for one
 block of images at a time, is written and read while still in the core's cache, and blocks go to a pool of threads.
 
-After this file you know why channels-last images suit this (a window's row is then kw*C numbers in one piece), and why
+After this file you know why channels-last images suit this (a window's row is then kw*C contiguous numbers), and why
 a convolution's three functions are one linear map seen from three sides:
 
     y  = conv2d(x, w)                 windows(x) @ w
@@ -224,7 +224,7 @@ class _Slide(NamedTuple):
 
     @property
     def planes(self) -> bool:
-        """Whether windows are gathered plane by plane: with few channels an output row is a longer piece than kw*C."""
+        """Whether windows are gathered plane by plane: with few channels an output row is a longer run than kw*C."""
         return self.kernel[1] * self.depth * self.groups < min(self.out[1], 32)
 
     def row_bytes(self, itemsize: int) -> int:
@@ -254,8 +254,8 @@ class _Slide(NamedTuple):
         return [_Block(block.images, r) for r in cut(self.out[0], rows)]
 
 
-def _length(piece: slice) -> int:
-    return piece.stop - piece.start
+def _length(part: slice) -> int:
+    return part.stop - part.start
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def _window_matrix(images, block: _Block, slide: _Slide) -> np.ndarray:
 
 
 def _gather_rows(images, block: _Block, slide: _Slide) -> np.ndarray:
-    """Windows as (n, rows, ow, groups, kh, kw, depth): pieces of kw*C numbers when nothing is dilated or grouped."""
+    """Windows as (n, rows, ow, groups, kh, kw, depth): runs of kw*C numbers without dilation and groups."""
     source = _padded_rows(images, block, slide)
     n, h, w, c = source.strides
     (sh, sw), (dh, dw) = slide.stride, slide.dilation
@@ -286,7 +286,7 @@ def _gather_rows(images, block: _Block, slide: _Slide) -> np.ndarray:
 
 
 def _gather_planes(images, block: _Block, slide: _Slide) -> np.ndarray:
-    """Windows as (C, kh, kw, n, rows, ow), each piece a row of an image's plane."""
+    """Windows as (C, kh, kw, n, rows, ow), each run a row of an image's plane."""
     source = _padded_rows(images, block, slide, planes=True)
     n, h, w, c = source.strides
     (sh, sw), (dh, dw) = slide.stride, slide.dilation
@@ -322,7 +322,7 @@ def _padded_rows(images, block: _Block, slide: _Slide, planes: bool = False) -> 
 
 
 def _add_windows(windows, padded, slide: _Slide) -> None:
-    """Add windows (n, rows, ow, groups, kh, kw, depth) to the pixels of padded images they stand for (col2im)."""
+    """Add windows (n, rows, ow, groups, kh, kw, depth) to their pixels in the padded images (col2im)."""
     n, rows, columns = windows.shape[:3]
     for i, j, pixels in _shifted(padded, rows, slide):
         target = pixels.reshape(n, rows, columns, slide.groups, slide.depth)
@@ -335,7 +335,7 @@ def _by_group(pixels, groups: int) -> np.ndarray:
 
 
 def _dense(block, name: str) -> np.ndarray:
-    """The block itself if its memory is in one piece, else a copy in this thread's scratch of that name."""
+    """The block itself if it is contiguous, else a copy in this thread's scratch of that name."""
     if block.flags.c_contiguous:
         return block
     copy = scratch(name, block.shape, block.dtype)
@@ -369,6 +369,6 @@ def _turned(weight, groups: int) -> np.ndarray:
 
 
 def _in_float32(kernel, *arguments) -> np.ndarray:
-    """BLAS knows no float16: compute in float32, round once at the end."""
+    """BLAS has no float16: compute in float32 and round once at the end."""
     wide = [a.astype(np.float32) if isinstance(a, np.ndarray) else a for a in arguments]
     return kernel(*wide).astype(np.float16)

@@ -1,7 +1,7 @@
 """Pooling on the CPU: separable passes over blocks of images that stay in cache.
 
 The maximum (or sum) over a window is taken along its rows first and then along its columns: kw + kh steps, each a
-whole-array operation on long pieces of memory, in place of kh * kw. The position of the maximum travels along as a
+whole-array operation on long runs of memory, instead of kh * kw. The position of the maximum travels along as a
 small integer. After this file you know how a max pool finds, keeps and uses its winners, and why its backward (scatter)
 and the derivative of that (gather) are a linear map and its adjoint.
 """
@@ -140,7 +140,7 @@ def avg_pool2d_input_grad(g, x_shape, kernel: Pair, stride: Pair, padding: Pair,
 def _maxima(images, y, index, kernel: Pair, stride: Pair, padding: Pair, careful: bool = False) -> None:
     """Fill y and index for a block of channels-last images: along the rows, then along the columns.
 
-    `careful` also gets NaN right, and windows of nothing but -inf.
+    `careful` also handles NaN, and windows that hold only -inf.
     """
     shape = (*images.shape[:2], *y.shape[2:])
     rows, column = scratch("rows", shape, images.dtype), scratch("column", shape, index.dtype)
@@ -184,7 +184,7 @@ def _race(source, column, best, index, axis, kernel: Pair, stride: Pair, padding
 
 
 def _enter_first_pixels(source, column, best, index, axis, kernel: Pair, stride: Pair, padding: Pair) -> None:
-    """Start each window with its first pixel that is no padding, so that even -inf wins where there is nothing else."""
+    """Start each window with its first pixel outside the padding, so that -inf wins in a window of -inf alone."""
     corner = np.arange(best.shape[axis]) * stride[axis - 1] - padding[axis - 1]
     first = np.maximum(corner, 0)
     best[...] = source.take(first, axis)
@@ -268,7 +268,7 @@ def _layout(x) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _dense(block, name: str) -> np.ndarray:
-    """The block itself if its pixels are in one piece each, else a copy in this thread's scratch."""
+    """The block itself if each pixel is contiguous, else a copy in this thread's scratch."""
     if block.strides[-1] == block.itemsize:
         return block
     copy = scratch(name, block.shape, block.dtype)

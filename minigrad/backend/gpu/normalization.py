@@ -1,7 +1,7 @@
 """Batch normalisation as whole-batch array code (Ioffe and Szegedy, "Batch Normalization", 2015).
 
-After this file you have seen its forward and backward in their shortest form; backend/cpu/normalization.py is the same
-mathematics arranged for a cache.
+These are its forward and backward in their shortest form; backend/cpu/normalization.py is the same mathematics,
+arranged for a cache.
 """
 
 from minigrad.backend.device import namespace
@@ -52,6 +52,6 @@ def channel_sum(x):
 
 
 def _channels_last(xp, x):
-    """x (N, C, ...) as (N, ..., C) in one piece of memory; float16 is computed in float32."""
+    """x (N, C, ...) as a contiguous (N, ..., C); float16 is computed in float32."""
     wide = xp.float32 if x.dtype == xp.float16 else x.dtype
     return xp.ascontiguousarray(xp.moveaxis(x, 1, -1), dtype=wide)

@@ -1,9 +1,10 @@
 """Factors of a matrix: Cholesky, QR, eigenvalues of symmetric matrices, singular values.
 
 After this file you know how a decomposition is differentiated: write its defining equations, differentiate them, and
-multiply by the factors until what is unknown stands alone, a triangular or an antisymmetric matrix. And you know where
-that fails: an antisymmetric matrix of rotations among eigenvectors has 1 / (w_j - w_i) in it. Where two eigenvalues are
-equal the vectors are not unique and have no derivative; it is refused. Their values alone keep theirs.
+multiply by the factors until the unknown, a triangular or an antisymmetric matrix, is alone on its side. And you know
+where that fails: the antisymmetric matrix of rotations among eigenvectors contains 1 / (w_j - w_i). Where two
+eigenvalues are equal the vectors are not unique and have no derivative, so asking for it raises. The eigenvalues alone
+still have theirs.
 
 Signs, which the equations leave open, are chosen here, so that every device and library gives the same factors: the
 diagonal of R is positive; in an eigenvector, and a left singular vector, the first entry of at least half the largest
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 from minigrad.autograd.errors import GradientError
 from minigrad.autograd.primitive import composite, primitive
-from minigrad.autograd.tensor import array_of
+from minigrad.autograd.tensor import Tensor, array_of
+from minigrad.autograd.types import TensorLike
 from minigrad.backend import namespace
 from minigrad.ops.linalg.matrices import (
     LinAlgError,
@@ -40,7 +42,7 @@ SVDVALS = "svdvals. (At or close to a singular matrix, third and higher derivati
 
 
 @primitive(symbol="chol", local="L tril(L^-1 (.) L^-T)")
-def cholesky(a):
+def cholesky(a: TensorLike) -> Tensor:
     """The lower triangular L, of positive diagonal, with L L' = a, for symmetric positive definite a (..., n, n).
 
     A function of the symmetric part (a + a') / 2: the gradient is symmetric, as PyTorch's, and right along every
@@ -53,7 +55,7 @@ def cholesky(a):
 
     def compute():
         factor = xp.linalg.cholesky(symmetric_part(a))
-        if some((factor <= 0) & (identity(factor, a.shape[-1]) > 0)):  # where LAPACK stopped, and CuPy said nothing
+        if some((factor <= 0) & (identity(factor, a.shape[-1]) > 0)):  # where LAPACK stopped; CuPy does not report it
             raise LinAlgError("a pivot is not positive")
         return factor
 
@@ -83,7 +85,7 @@ cholesky.defjvp(a=_cholesky_push)
 
 
 @primitive(symbol="qr", local="dR = (M - W) R, dQ = (.) R^-1 - Q (M - W)")
-def _qr(a):
+def _qr(a: TensorLike) -> Tensor:
     """Q (..., m, n) and R (..., n, n), packed, of a (..., m, n) that is not wide."""
     q, r = attempt("qr", lambda: tuple(namespace(a).linalg.qr(a)), a, NO_CONVERGENCE)
     xp, signs = namespace(a), (r * identity(r, r.shape[-1])).sum(axis=-1)[..., None]
@@ -134,7 +136,7 @@ def rank_is_short(r) -> bool:
 
 
 @composite
-def qr(a):
+def qr(a: TensorLike) -> tuple[Tensor, Tensor]:
     """(Q, R) with Q @ R = a: Q (..., m, k) of orthonormal columns, R (..., k, n) upper triangular, k = min(m, n).
 
     The diagonal of R is positive, other than in LAPACK, which makes this a smooth function of a. Derivatives: Walter
@@ -163,7 +165,7 @@ def _leading(v):
 
 
 @primitive(symbol="eigh", local="dw_i = v_i'(.)v_i, dv_i = sum v_j v_j'(.)v_i / (w_i - w_j)")
-def _eigh(a):
+def _eigh(a: TensorLike) -> Tensor:
     """The eigenvalues (..., n) and eigenvectors (..., n, n), packed."""
     xp = namespace(a)
     w, v = attempt("eigh", lambda: tuple(xp.linalg.eigh(symmetric_part(a))), a, NO_CONVERGENCE)
@@ -222,7 +224,7 @@ _eigh.defjvp(a=_eigh_push)
 
 
 @composite
-def eigh(a):
+def eigh(a: TensorLike) -> tuple[Tensor, Tensor]:
     """(w, v): eigenvalues in rising order (..., n) and eigenvectors, the columns of v (..., n, n), of symmetric a.
 
     A function of the symmetric part (a + a') / 2; gradients are symmetric, as PyTorch's. The sign of each vector is
@@ -236,7 +238,7 @@ def eigh(a):
 
 
 @primitive(symbol="eigvalsh", local="v_i'(.)v_i")
-def eigvalsh(a):
+def eigvalsh(a: TensorLike) -> Tensor:
     """The eigenvalues of symmetric a, of its symmetric part, in rising order: (..., n). dw_i = v_i' da v_i.
 
     Where eigenvalues are equal the derivative is that for one choice of vectors: right for functions that treat
@@ -263,7 +265,7 @@ eigvalsh.defjvp(a=_eigvalsh_push)
 
 
 @primitive(symbol="svd", local="ds_i = u_i'(.)v_i, du and dv as in eigh")
-def _svd(a):
+def _svd(a: TensorLike) -> Tensor:
     """U (..., m, k), S (..., k) and V' (..., k, n), packed; k = min(m, n)."""
     xp = namespace(a)
     u, s, vh = attempt("svd", lambda: tuple(xp.linalg.svd(a, full_matrices=False)), a, NO_CONVERGENCE)
@@ -322,7 +324,7 @@ _svd.defjvp(a=_svd_push)
 
 
 @composite
-def svd(a, full_matrices=False):
+def svd(a: TensorLike, full_matrices: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """(U, S, Vh), reduced: a = U @ diag(S) @ Vh, U (..., m, k), S (..., k) falling, Vh (..., k, n), k = min(m, n).
 
     The signs of each pair of vectors are chosen as this module says. Derivatives: Townsend 2016, "Differentiating the
@@ -340,7 +342,7 @@ def svd(a, full_matrices=False):
 
 
 @primitive(symbol="svdvals", local="u_i'(.)v_i")
-def svdvals(a):
+def svdvals(a: TensorLike) -> Tensor:
     """The singular values of a (..., m, n) in falling order: (..., min(m, n)). ds_i = u_i' da v_i.
 
     The first is the spectral norm, their sum the nuclear norm. Equal values: as in `eigvalsh`. At a singular value

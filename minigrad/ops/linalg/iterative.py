@@ -1,8 +1,8 @@
 """Iterative solvers on plain arrays: cg, jacobi, gauss_seidel, and lsmr. Public as `minigrad.linalg.iterative`.
 
 After this file you know what an iterative solver needs of a matrix, its product with a vector, and how it ends: it says
-whether it converged and, if not, why. Nothing is recorded here and nothing raised for a failure to converge; that is
-for `minigrad.linalg.cg` and its kin, which are the same solvers as differentiable functions.
+whether it converged and, if not, why. These functions build no graph, and report a failure to converge without
+raising; `minigrad.linalg.cg` and its kin are the same solvers as differentiable functions, which raise.
 
 The matrix A is an array (n, n) or a function v -> A v. A right-hand side is a vector (n,) or columns (n, k), each
 solved as if it were alone; a function is then given (n, k). The host looks at the device once an iteration.
@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.tensor import array_of
 from minigrad.backend import Array, bare, namespace
 from minigrad.ops.linalg.lsmr import LeastSquaresSolution, lsmr
 from minigrad.ops.linalg.matrices import LinAlgError, finite, identity, some
@@ -37,7 +38,7 @@ __all__ = ["ConvergenceError", "LeastSquaresSolution", "Solution", "cg", "gauss_
 
 
 class Solution(NamedTuple):
-    """What an iterative solver came to.
+    """The result of an iterative solver.
 
     x : the last iterate, of b's shape
     converged : whether every column reached its tolerance
@@ -230,7 +231,7 @@ def _broken(x, iterations, norm, bent, p, curvature, product) -> Solution:
     return Solution(x, False, iterations, norm, reason, p * bent)
 
 
-# --- what is given ---
+# --- checking the arguments ---
 
 
 def _preconditioner(op: str, M: Operator | None, b: Array) -> Callable[[Array], Array]:
@@ -241,7 +242,7 @@ def _diagonal(A: Operator, b: Array) -> Array:
     if callable(A):
         raise TypeError("jacobi: A is a function, so its diagonal cannot be read; give it as diagonal=, an array (n,).")
     as_function("jacobi", A, b)
-    return diagonal_of(A)
+    return array_of(diagonal_of(A))
 
 
 def _start(op: str, apply: Callable, b: Array, x0: Array | None) -> tuple[Array, Array]:

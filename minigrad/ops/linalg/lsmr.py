@@ -1,7 +1,7 @@
 """LSMR: least squares by products with A and its transpose alone, on plain arrays. In `minigrad.linalg.iterative`.
 
 After this file you know how Golub and Kahan's bidiagonalisation turns |b - A x| into a small problem that grows by one
-row an iteration, and how plane rotations keep that solved: only three vectors and a dozen numbers are carried along.
+row an iteration, and how plane rotations keep that solved: the state is three vectors and a dozen numbers.
 The products A'A, whose condition is the square of A's, are never formed.
 """
 
@@ -19,7 +19,7 @@ from minigrad.ops.products import matmul
 
 
 class LeastSquaresSolution(NamedTuple):
-    """What `lsmr` came to; s stands for b - A x and, below it, damp (x0 - x): what is to become short.
+    """The result of `lsmr`. Its s is the vector to be made short: b - A x and, below it, damp (x0 - x).
 
     x : the last iterate (n,)
     converged : whether one of the two tolerances was reached
@@ -58,7 +58,7 @@ def lsmr(
     adjoint : for a function A, the function u -> A'u
     damp : weight of |x|; for Levenberg-Marquardt the square root of lambda
     atol, btol : done when |A's| <= atol |A| |s|, a least-squares solution, or |s| <= btol |b| + atol |A| |x|, a
-        solution of A x = b; relative errors in A and b that would explain what is left
+        solution of A x = b; relative errors in A and b that would explain the residual
     x0 : where to start; zero by default. Where A lacks full rank the x nearest to x0 is found
     maxiter : the most iterations, by default twice the smaller of m and n (rounding costs more than one round)
     callback : called with x after each iteration
@@ -140,7 +140,7 @@ def _rotation(a: float, b: float, length: float) -> tuple[float, float]:
 
 
 def _ending(residual, gradient, size, length_of_x, length_of_b, atol, btol) -> str:
-    """Why this is an end; nothing if it is none."""
+    """Why the iteration ends here; '' if it goes on."""
     if not isfinite(residual) or not isfinite(gradient):
         return "A or b holds NaN or infinity"
     if residual <= btol * length_of_b + atol * size * length_of_x:
@@ -160,7 +160,7 @@ def _unit(x: Array) -> tuple[float, Array]:
     return length, x / length if 0 < length < inf else x
 
 
-# --- what is given ---
+# --- checking the arguments ---
 
 
 def _pair(A: Operator, adjoint: Callable | None, b: Array) -> tuple[Callable, Callable, Array]:

@@ -1,4 +1,4 @@
-"""What all of linear algebra shares here: checks of shapes and of results, and several factors in one array.
+"""Shared by all of linear algebra: checks of shapes and of results, and several factors in one array.
 
 After this file you know that a failed decomposition is found by looking at its result, since CuPy, unlike NumPy,
 returns NaN or what was computed so far; and how an op of one result, as all ops are, can yet give two factors.
@@ -33,17 +33,17 @@ def symmetric_part(x):
 
 
 def some(mask) -> bool:
-    """Whether any element is true, of all examples where there are many at once."""
+    """Whether any element is true, in any example of a vmap."""
     return bool(bare(mask).any())
 
 
 def finite(x) -> bool:
-    """Whether all elements are numbers, of all examples likewise."""
+    """Whether no element is NaN or infinite, in any example."""
     x = array_of(x)
     return not some(~namespace(x).isfinite(x))
 
 
-# --- what is given ---
+# --- checking the arguments ---
 
 
 def _check_array(op: str, x) -> None:
@@ -81,11 +81,11 @@ def check_system(op: str, a, b) -> tuple[int, ...]:
         raise ShapeError(f"{op}: the batch axes of {a.shape} and {b.shape} do not broadcast.") from None
 
 
-# --- what comes out ---
+# --- checking the result ---
 
 
 def attempt(op: str, compute: Callable[[], Any], a, failure: str, given=None) -> Any:
-    """The array, or tuple of arrays, that `compute()` makes of the matrices `a`; LinAlgError if it is no result.
+    """The array, or tuple of arrays, that `compute()` makes of the matrices `a`; LinAlgError if it is not finite.
 
     `failure` says why there is none. A right-hand side `given` may hold NaN and infinity: they go through.
     """

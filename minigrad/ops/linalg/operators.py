@@ -1,7 +1,7 @@
-"""What iterative solvers share: a matrix as a function of vectors, lengths of columns, and the checks of both.
+"""Shared by the iterative solvers: a matrix as a function of vectors, lengths of columns, and the checks of both.
 
-After this file you know what an operator may be, an array (n, n) or a function v -> A v, and that columns are solved
-for as if each were alone, so that what is one number for a vector is one for each column.
+An operator is an array (n, n) or a function v -> A v. Each column of a right-hand side is solved for as if it were
+alone: a quantity that is one number for a vector is one number for each column.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.autograd.errors import ShapeError
-from minigrad.autograd.tensor import Tensor
+from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.backend import Array, is_array, namespace
 from minigrad.ops.linalg.matrices import check_matrix, check_system
 from minigrad.ops.products import matmul
@@ -39,7 +39,7 @@ def threshold(b: Array, rtol: float, atol: float | Array) -> Array:
     return namespace(norm).maximum(rtol * norm, atol)
 
 
-# --- what is given ---
+# --- checking the arguments ---
 
 
 def as_function(op: str, A: Operator, b: Array) -> Callable[[Array], Array]:
@@ -56,7 +56,7 @@ def as_function(op: str, A: Operator, b: Array) -> Callable[[Array], Array]:
             f"{op}: expected one matrix (n, n), got {A.shape}; for a batch of matrices see vmap and solve."
         )
     check_system(op, A, b)
-    return lambda v: matmul(A, v)
+    return lambda v: array_of(matmul(A, v))
 
 
 def check_plain(op: str, x: Any) -> None:

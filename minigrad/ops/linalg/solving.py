@@ -8,6 +8,8 @@ adjoint one of the transposed matrix.
 from __future__ import annotations
 
 from minigrad.autograd.primitive import composite, primitive
+from minigrad.autograd.tensor import Tensor
+from minigrad.autograd.types import TensorLike
 from minigrad.backend import namespace
 from minigrad.ops.linalg.matrices import attempt, check_matrix, check_system, identity, t
 from minigrad.ops.shapes import tril, triu
@@ -19,7 +21,7 @@ SINGULAR = (
 
 
 @primitive(symbol="inv", local="-y (.) y")
-def inv(a):
+def inv(a: TensorLike) -> Tensor:
     """The inverse of square matrices (..., n, n). d(a^-1) = -a^-1 da a^-1 (Giles 2008, 2.2.3).
 
     Raises LinAlgError where a matrix is singular. To solve a system, `solve` is faster and more accurate.
@@ -33,7 +35,7 @@ inv.defjvp(a=lambda da, out: -(out @ da @ out))
 
 
 @primitive(symbol="solve", local="-a^-1 (.) x, a^-1")
-def _solve(a, b):
+def _solve(a: TensorLike, b: TensorLike) -> Tensor:
     """x with a @ x = b for a (..., n, n) and b (..., n, k), whose batch axes broadcast."""
     check_matrix("solve", a, square=True)
     a_full, b_full = _same_batch("solve", a, b)
@@ -51,7 +53,7 @@ _solve.defjvp(a=lambda da, a, out: -_solve(a, da @ out), b=lambda db, a: _solve(
 
 
 @composite
-def solve(a, b):
+def solve(a: TensorLike, b: TensorLike) -> Tensor:
     """x with a @ x = b, for square a (..., n, n), b (n,) or (..., n, k); the batch axes broadcast, as in NumPy 2.
 
     Only a b of one axis is a vector. dx = a^-1 (db - da x) (Giles 2008, 2.3.1). Raises LinAlgError where a is singular.
@@ -61,7 +63,7 @@ def solve(a, b):
 
 
 def with_columns(op, a, b, function):
-    """function(a, b) for a b that may be a vector, which stands as one column meanwhile."""
+    """function(a, b), where b may be a vector, which is passed on as one column."""
     check_system(op, a, b)
     return function(a, b[:, None])[..., 0] if b.ndim == 1 else function(a, b)
 
@@ -70,10 +72,10 @@ def with_columns(op, a, b, function):
 
 
 @primitive(symbol="solve tri", local="-a^-1 (.) x, a^-1")
-def _solve_triangular(a, b, *, lower, unit_diagonal):
-    """`solve` for what stands in one triangle of a.
+def _solve_triangular(a: TensorLike, b: TensorLike, lower: bool, unit_diagonal: bool) -> Tensor:
+    """`solve` for the matrix in one triangle of a.
 
-    NumPy has no solver of its own for triangles: the general one, which does the same in more time, does it.
+    NumPy has no solver for triangles. The general one is used, which gives the same in more time.
     """
     a, b = _same_batch("solve_triangular", a, b)
     matrix = _of_triangle(a, lower, unit_diagonal)
@@ -107,7 +109,7 @@ _solve_triangular.defjvp(
 
 
 @composite
-def solve_triangular(a, b, *, lower=False, unit_diagonal=False):
+def solve_triangular(a: TensorLike, b: TensorLike, *, lower: bool = False, unit_diagonal: bool = False) -> Tensor:
     """x with a @ x = b, reading only one triangle of a: SciPy's `scipy.linalg.solve_triangular`, batched as `solve`.
 
     Parameters
@@ -117,7 +119,7 @@ def solve_triangular(a, b, *, lower=False, unit_diagonal=False):
     unit_diagonal : bool
         Whether a's diagonal is taken to be ones, and not read.
 
-    What is not read has the gradient zero. Raises LinAlgError where the diagonal holds a zero.
+    Entries that are not read have gradient zero. Raises LinAlgError where the diagonal holds a zero.
     """
     check_matrix("solve_triangular", a, square=True)
 

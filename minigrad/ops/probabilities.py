@@ -12,6 +12,8 @@ import numpy as np
 
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import primitive
+from minigrad.autograd.tensor import Tensor
+from minigrad.autograd.types import Axis, TensorLike
 from minigrad.backend import namespace, read
 from minigrad.ops.arithmetic import where
 from minigrad.ops.elementary import exp
@@ -20,7 +22,7 @@ from minigrad.ops.reductions import keep_axes, sum
 
 
 @primitive(local="softmax(x)")
-def logsumexp(x, *, axis=None, keepdims=False):
+def logsumexp(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over `axis`, without overflow: the largest value is taken out first."""
     xp = namespace(x)
     largest = x.max(axis=axis, keepdims=True)
@@ -39,7 +41,7 @@ logsumexp.defjvp(x=lambda t, x, out, axis, keepdims: sum(t * _share_of_sum(x, ou
 
 
 @primitive(local="s (g - g.s)")
-def softmax(x, *, axis=-1):
+def softmax(x: TensorLike, axis: int | tuple[int, ...] = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along `axis`."""
     powers = namespace(x).exp(x - x.max(axis=axis, keepdims=True))
     return powers / powers.sum(axis=axis, keepdims=True)
@@ -54,7 +56,7 @@ softmax.defjvp(x=_softmax_rule)
 
 
 @primitive(local="g - softmax(x) sum(g)")
-def log_softmax(x, *, axis=-1):
+def log_softmax(x: TensorLike, axis: int | tuple[int, ...] = -1) -> Tensor:
     """log(softmax(x)) along `axis`, without overflow or underflow."""
     xp = namespace(x)
     shifted = x - x.max(axis=axis, keepdims=True)
@@ -66,14 +68,14 @@ log_softmax.defjvp(x=lambda t, out, axis: t - sum(exp(out) * t, axis=axis, keepd
 
 
 def _cross_entropy_composed(scores, target):
-    """The same from single ops; stands in for the fused op when Tensors flow."""
+    """The composite reference: the same from single ops, differentiated when Tensors flow through the rule."""
     return -log_softmax(scores, axis=1)[np.arange(target.shape[0]), target]
 
 
 @primitive(
     symbol="cross-entropy", local="softmax(x) - truth", residuals=("probabilities",), reference=_cross_entropy_composed
 )
-def softmax_cross_entropy(scores, target):
+def softmax_cross_entropy(scores: TensorLike, target: TensorLike) -> Tensor:
     """-log softmax(scores)[target], row by row: scores (N, C), target (N,) integers; result (N,)."""
     if scores.ndim != 2 or target.shape != scores.shape[:1] or target.dtype.kind not in "iu":
         raise ShapeError(
@@ -87,7 +89,7 @@ def softmax_cross_entropy(scores, target):
     powers = xp.exp(shifted)
     total = powers.sum(axis=1, keepdims=True)
     chosen = read(shifted, (xp.arange(target.shape[0]), target))
-    return xp.log(total[:, 0]) - chosen, powers / total
+    return xp.log(total[:, 0]) - chosen, powers / total  # type: ignore[return-value]  # the second is a residual
 
 
 def _softmax_minus_truth(g, probabilities, target):

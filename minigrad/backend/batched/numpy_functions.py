@@ -1,6 +1,6 @@
 """The array library of batched arrays: NumPy's functions by name, working on every example at once.
 
-After this file you know which functions can stand inside `vmap`: those of one element by nature, linear algebra, which
+After this file you know which functions work inside `vmap`: elementwise ones, linear algebra, which
 takes leading axes anyway, and the table here, in each of which an axis is shifted past the hidden one.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.backend.batched.array import BatchedArray, elementwise, is_at, newest_level, physical, shifted
 from minigrad.backend.device import namespace
 
-# Names that make new arrays, or are no functions: they are the library's own, as they are.
+# Names of constants, types, and functions that make new arrays: the library's own are used unchanged.
 PLAIN = frozenset(
     "zeros ones full empty eye arange linspace float16 float32 float64 int8 int16 int32 int64 uint8 uint64 intp bool_ "
     "inf nan pi e newaxis finfo ndarray dtype".split()
@@ -153,7 +153,7 @@ def _like(name: str):
 
 
 def _made_array(function, x, dtype=None):
-    """array, asarray and ascontiguousarray: of what is batched a copy, with the dtype asked for."""
+    """array, asarray and ascontiguousarray: a batched array is copied, in the dtype asked for."""
     if x.__class__ is not BatchedArray:
         return function(x, dtype=dtype)
     return x.copy() if dtype is None else x.astype(dtype)

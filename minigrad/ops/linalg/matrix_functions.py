@@ -1,4 +1,4 @@
-"""What is made of solutions and factors: determinants, least squares, powers and the exponential of a matrix.
+"""Functions composed of solutions and factors: determinants, least squares, powers and the exponential of a matrix.
 
 After this file you know that most of these need no rule of their own, and that the determinant, a polynomial, has a
 derivative at every matrix, though the formula with the inverse in it fails at singular ones.
@@ -10,7 +10,8 @@ import numpy as np
 
 from minigrad.autograd.errors import GradientError
 from minigrad.autograd.primitive import composite, primitive
-from minigrad.autograd.tensor import array_of
+from minigrad.autograd.tensor import Tensor, array_of
+from minigrad.autograd.types import TensorLike
 from minigrad.backend import bare, namespace
 from minigrad.ops.arithmetic import where, zeros_like
 from minigrad.ops.linalg.factors import NO_CONVERGENCE, qr, rank_is_short, svd
@@ -32,7 +33,7 @@ from minigrad.ops.shapes import concatenate
 
 
 @primitive(symbol="det", local="cofactors")
-def det(a):
+def det(a: TensorLike) -> Tensor:
     """The determinant of square matrices (..., n, n): shape (...). Its gradient is the matrix of cofactors.
 
     Where a is regular that is det(a) a^-T (Jacobi's formula). The first and the second derivative are right at singular
@@ -44,12 +45,8 @@ def det(a):
     return namespace(a).linalg.det(a)
 
 
-det.defvjp(a=lambda g, a: g[..., None, None] * _cofactors(a))
-det.defjvp(a=lambda da, a: (da * _cofactors(a)).sum(axis=(-2, -1)))
-
-
 @primitive(symbol="cofactors", local="second minors")
-def _cofactors(a):
+def _cofactors(a: TensorLike) -> Tensor:
     """The matrix of cofactors. Of U S V', as every matrix is, it is the product of those of U, S and V'.
 
     For the orthogonal U it is det(U) U; for the diagonal S each entry becomes the product of all others.
@@ -57,6 +54,10 @@ def _cofactors(a):
     u, s, vh = svd(a)
     others = _products_but(s, identity(a, a.shape[-1]) > 0)
     return _orientation(u, vh)[..., None, None] * ((u * others[..., None, :]) @ vh)
+
+
+det.defvjp(a=lambda g, a: g[..., None, None] * _cofactors(a))
+det.defjvp(a=lambda da, a: (da * _cofactors(a)).sum(axis=(-2, -1)))
 
 
 def _products_but(s, left_out):
@@ -101,7 +102,7 @@ _cofactors.defjvp(a=_cofactors_along)
 
 
 @primitive(symbol="slogdet", local="a^-T")
-def _slogdet(a):
+def _slogdet(a: TensorLike) -> Tensor:
     """sign and log|det|, side by side along a new last axis."""
     parts = namespace(a).linalg.slogdet(a)
     return namespace(a).concatenate([part[..., None] for part in parts], axis=-1)
@@ -126,7 +127,7 @@ _slogdet.defjvp(a=_slogdet_push)
 
 
 @composite
-def slogdet(a):
+def slogdet(a: TensorLike) -> tuple[Tensor, Tensor]:
     """(sign, logabsdet) of square matrices (..., n, n), each (...): the determinant is sign * exp(logabsdet).
 
     The gradient of logabsdet is a^-T (from Giles 2008, 2.2.4), that of sign is zero. For a singular a they are 0 and
@@ -141,13 +142,13 @@ def slogdet(a):
 
 
 @composite
-def lstsq(a, b):
+def lstsq(a: TensorLike, b: TensorLike) -> Tensor:
     """The x that makes a @ x - b smallest, and of those the smallest: (..., n), or (..., n, k), for a (..., m, n).
 
     b is (m,) or (..., m, k), as in `solve`. Returns x alone, other than NumPy and PyTorch: the residual is b - a @ x,
     the rank is min(m, n), and the singular values are svdvals(a). By QR: of a for m >= n (x = R^-1 Q'b), of a' for
-    m < n (x = Q R^-T b). Raises LinAlgError where a has not full rank, since x is no continuous function of a there;
-    pinv(a) @ b gives a value all the same.
+    m < n (x = Q R^-T b). Raises LinAlgError where a does not have full rank, since there x is not a continuous function
+    of a; pinv(a) @ b still gives a value.
     """
     check_matrix("lstsq", a)
     return with_columns("lstsq", a, b, _lstsq)
@@ -167,7 +168,7 @@ def _lstsq(a, b):
 
 
 @primitive(symbol="pinv", local="-y (.) y + ...")
-def pinv(a, *, rcond=None):
+def pinv(a: TensorLike, *, rcond: float | None = None) -> Tensor:
     """The pseudoinverse (..., n, m) of a (..., m, n) (Moore-Penrose), by its SVD.
 
     Singular values up to rcond times the largest count as zero; rcond is max(m, n) eps by default, as in PyTorch.
@@ -224,7 +225,7 @@ pinv.defjvp(a=_pinv_push)
 
 
 @composite
-def matrix_power(a, n):
+def matrix_power(a: TensorLike, n: int) -> Tensor:
     """a @ a @ ... @ a, n times, by repeated squaring; the identity for n = 0, powers of the inverse for negative n."""
     check_matrix("matrix_power", a, square=True)
     if not isinstance(n, (int, np.integer)):
@@ -237,7 +238,7 @@ def matrix_power(a, n):
             result = square if result is None else matmul(result, square)
         rest //= 2
         if not rest:
-            return result
+            return result  # type: ignore[return-value]
         square = matmul(square, square)
 
 
@@ -248,7 +249,7 @@ FAR = 4.74
 
 
 @composite
-def expm(a):
+def expm(a: TensorLike) -> Tensor:
     """e^a = 1 + a + a @ a / 2 + ..., the exponential of square matrices (..., n, n).
 
     Scaling and squaring (Higham 2005, "The scaling and squaring method for the matrix exponential revisited"): halve a

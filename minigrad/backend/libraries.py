@@ -1,0 +1,68 @@
+"""NumPy and CuPy, entered in the table of `device.py` with their kernels. CuPy is imported on first use of a GPU."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from minigrad.backend.device import Backend, DeviceError, register, register_on_demand
+
+INSTALL_CUDA = (
+    'Install the CuPy build for your CUDA version, `pip install "minigrad[cuda12]"` or '
+    '`pip install "minigrad[cuda13]"`, or stay on device="cpu".'
+)
+NUMPY_SCALARS = (
+    np.bool_,
+    *(np.dtype(code).type for code in "bhilqBHILQ"),
+    *(np.float16, np.float32, np.float64),
+)
+
+
+@cache
+def cupy_backend() -> Backend:
+    """CuPy's backend. Raises DeviceError where CuPy is not installed or finds no GPU."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise DeviceError(f"device 'cuda' needs CuPy, which is not installed. {INSTALL_CUDA}") from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:
+        raise DeviceError(f"device 'cuda': CuPy is installed but finds no GPU ({error}). {INSTALL_CUDA}") from error
+
+    def to_device(array: Any, device: str) -> Any:
+        index = int(device.partition(":")[2] or cupy.cuda.runtime.getDevice())
+        if index >= count:
+            raise DeviceError(f"no device {device!r}: this machine has {count} GPU(s), numbered from 0.")
+        with cupy.cuda.Device(index):
+            return cupy.asarray(array)
+
+    backend = Backend(
+        name="cuda",
+        array_type=cupy.ndarray,
+        namespace=cupy,
+        kernels=cache(lambda: importlib.import_module("minigrad.backend.gpu")),
+        to_device=to_device,
+        to_numpy=cupy.asnumpy,
+        device_of=lambda array: f"cuda:{array.device.id}",
+    )
+    register(backend)
+    return backend
+
+
+register(
+    Backend(
+        name="cpu",
+        array_type=np.ndarray,
+        namespace=np,
+        kernels=cache(lambda: importlib.import_module("minigrad.backend.cpu")),
+        to_device=lambda array, device: array,
+        to_numpy=np.asarray,
+        device_of=lambda array: "cpu",
+    ),
+    *NUMPY_SCALARS,
+)
+register_on_demand(cupy_backend, module="cupy", device="cuda")
