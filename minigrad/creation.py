@@ -8,12 +8,13 @@ shape are float32 unless `dtype` is given. And you know that random numbers come
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.tensor import Tensor, array_of
@@ -22,7 +23,7 @@ from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_
 # --- from data ---
 
 
-def tensor(data: Any, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
+def tensor(data: Any, dtype: DTypeLike | None = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
     """A new leaf holding a copy of `data`: numbers, nested lists, an array, or another tensor's values.
 
     Python floats become float32, ints int64, bools bool; arrays keep their dtype unless `dtype` is given.
@@ -65,17 +66,27 @@ def _shape(sizes: tuple | list) -> tuple[int, ...]:
     return tuple(int(n) for n in sizes)
 
 
-def zeros(*shape, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False) -> Tensor:
+def zeros(
+    *shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
     """Zeros of a shape, given as numbers or as a tuple."""
     return _made(np.zeros(_shape(shape), check_dtype(dtype)), device, requires_grad)
 
 
-def ones(*shape, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False) -> Tensor:
+def ones(
+    *shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
     """Ones of a shape, given as numbers or as a tuple."""
     return _made(np.ones(_shape(shape), check_dtype(dtype)), device, requires_grad)
 
 
-def full(shape, value, dtype: Any = None, device: str | None = None, requires_grad: bool = False) -> Tensor:
+def full(
+    shape: int | Sequence[int],
+    value: float,
+    dtype: DTypeLike | None = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """One value in a shape; its dtype follows the value, floats being float32."""
     dtype = as_array(value).dtype if dtype is None else check_dtype(dtype)
     return _made(
@@ -84,7 +95,12 @@ def full(shape, value, dtype: Any = None, device: str | None = None, requires_gr
 
 
 def arange(
-    start, stop=None, step=1, dtype: Any = None, device: str | None = None, requires_grad: bool = False
+    start: float,
+    stop: float | None = None,
+    step: float = 1,
+    dtype: DTypeLike | None = None,
+    device: str | None = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Numbers from start (0 if left out) up to, not including, stop; integers of integers, else float32."""
     start, stop = (0, start) if stop is None else (start, stop)
@@ -94,31 +110,36 @@ def arange(
 
 
 def linspace(
-    start, stop, num=50, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
+    start: float,
+    stop: float,
+    num: int = 50,
+    dtype: DTypeLike = np.float32,
+    device: str | None = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """`num` numbers from start to stop, both included, at equal distances."""
     return _made(np.linspace(start, stop, num, dtype=check_dtype(dtype)), device, requires_grad)
 
 
 def eye(
-    n: int, m: int | None = None, dtype: Any = np.float32, device: str | None = None, requires_grad: bool = False
+    n: int, m: int | None = None, dtype: DTypeLike = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Ones on the diagonal of an n by m (or n by n) matrix of zeros."""
     return _made(np.eye(n, m, dtype=check_dtype(dtype)), device, requires_grad)
 
 
-def full_like(x: Tensor, value, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def full_like(x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """One value in the shape, dtype and device of x."""
     dtype = x.dtype if dtype is None else check_dtype(dtype)
     return _made(namespace(array_of(x)).full(x.shape, value, dtype), None, requires_grad)
 
 
-def zeros_like(x: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros_like(x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Zeros in the shape, dtype and device of x."""
     return full_like(x, 0, dtype, requires_grad)
 
 
-def ones_like(x: Tensor, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def ones_like(x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """Ones in the shape, dtype and device of x."""
     return full_like(x, 1, dtype, requires_grad)
 
@@ -183,12 +204,16 @@ def remember_generators(devices: Iterable[str]) -> Callable[[], AbstractContextM
     return repeated
 
 
-def rand(*shape, dtype: Any = np.float32, device: str = "cpu", requires_grad: bool = False) -> Tensor:
+def rand(
+    *shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: str = "cpu", requires_grad: bool = False
+) -> Tensor:
     """Uniform random numbers from [0, 1)."""
     return _random("random", shape, dtype, device, requires_grad)
 
 
-def randn(*shape, dtype: Any = np.float32, device: str = "cpu", requires_grad: bool = False) -> Tensor:
+def randn(
+    *shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: str = "cpu", requires_grad: bool = False
+) -> Tensor:
     """Normal random numbers of mean 0 and standard deviation 1."""
     return _random("standard_normal", shape, dtype, device, requires_grad)
 
@@ -202,7 +227,7 @@ def _random(kind: str, shape, dtype, device, requires_grad) -> Tensor:
     return _made(namespace(array).asarray(array, dtype=dtype), None, requires_grad)
 
 
-def randint(low: int, high: int, shape, device: str = "cpu") -> Tensor:
+def randint(low: int, high: int, shape: int | Sequence[int], device: str = "cpu") -> Tensor:
     """Random int64 from low to high - 1."""
     return Tensor(
         generator(device).integers(low, high, size=_shape(shape if isinstance(shape, (tuple, list)) else (shape,)))

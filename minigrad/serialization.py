@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
 from minigrad.autograd.tensor import Tensor, array_of
-from minigrad.backend import check_dtype, is_array, to_device
+from minigrad.backend import Array, check_dtype, is_array, to_device
 
 __all__ = ["CheckpointError", "load", "load_metadata", "load_state", "save", "save_state"]
 
@@ -36,7 +36,7 @@ class CheckpointError(ValueError):
 # --- public ---
 
 
-def save(path: PathLike, state: Any, metadata: Mapping[str, str] | None = None) -> Path:
+def save(path: PathLike, state: object, metadata: Mapping[str, str] | None = None) -> Path:
     """Write a Tensor, a state dict, or nested state to a safetensors file; returns the file's path.
 
     Examples: `save("net.safetensors", model.state_dict())`, `save("x.safetensors", x)`,
@@ -93,7 +93,7 @@ def load_metadata(path: PathLike) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
-def save_state(path: PathLike, state: Any, metadata: Mapping[str, str] | None = None) -> Path:
+def save_state(path: PathLike, state: object, metadata: Mapping[str, str] | None = None) -> Path:
     """`save` that stores the structure of a flat dict of tensors too. Raises what `save` raises."""
     path = _checked_path(path, state)
     tensors: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def load_state(path: PathLike, device: str = "cpu") -> Any:
     return load(path, device)
 
 
-def _checked_path(path: Any, state: Any) -> Path:
+def _checked_path(path: object, state: object) -> Path:
     if isinstance(path, (str, os.PathLike)):
         return Path(path)
     swapped = isinstance(state, (str, os.PathLike))
@@ -131,14 +131,14 @@ def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     return dict(metadata or {})
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_tensor(value: object) -> bool:
     return isinstance(value, Tensor) or is_array(value)
 
 
 # --- nested state in flat names ---
 
 
-def _take_apart(value: Any, place: str, tensors: dict[str, Any]) -> Any:
+def _take_apart(value: object, place: str, tensors: dict[str, Any]) -> Any:
     """`value` with each tensor moved to `tensors` and its name left in its place; all that remains is JSON."""
     if isinstance(value, Tensor) or (is_array(value) and not isinstance(value, np.generic)):
         name = place or "value"
@@ -190,7 +190,7 @@ def _write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> 
     return path
 
 
-def _on_host(name: str, value: Any) -> np.ndarray:
+def _on_host(name: str, value: Tensor | Array) -> np.ndarray:
     array = np.asarray(to_device(array_of(value), "cpu"))
     try:
         check_dtype(array.dtype.newbyteorder("="))

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from minigrad.backend.device import Array, backend_of, is_array, to_device
 
 DTYPES = tuple(np.dtype(t) for t in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"))
 
 
-def check_dtype(dtype: Any) -> np.dtype:
+def check_dtype(dtype: DTypeLike) -> np.dtype:
     """A dtype as NumPy's; TypeError, with the list of supported ones, for any other. `float` means float32."""
     try:
         found = None if dtype is None else np.dtype(np.float32 if dtype is float else dtype)
@@ -25,7 +26,7 @@ def check_dtype(dtype: Any) -> np.dtype:
     return found
 
 
-def as_array(data: Any, dtype: Any = None, device: str | None = None) -> Array:
+def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = None) -> Array:
     """An array of `data`: arrays keep their dtype and memory, Python floats become float32, ints int64, bools bool."""
     dtype = None if dtype is None else check_dtype(dtype)
     if not is_array(data):

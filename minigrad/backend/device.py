@@ -105,12 +105,12 @@ def backend_of(*arrays: Operand | None) -> Backend:
     return _BY_TYPE[np.ndarray]
 
 
-def is_array(value: Any) -> TypeGuard[Array]:
+def is_array(value: object) -> TypeGuard[Array]:
     """Whether some backend holds this value (NumPy scalars count; Python numbers and lists do not)."""
     return type(value) in _BY_TYPE or (_top_module(value) in _BY_MODULE and hasattr(value, "dtype"))
 
 
-def _top_module(value: Any) -> str:
+def _top_module(value: object) -> str:
     return type(value).__module__.partition(".")[0]
 
 

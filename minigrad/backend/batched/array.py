@@ -179,7 +179,7 @@ for _name in "add sub mul truediv floordiv mod pow and_ or_ xor lt le gt ge eq n
 # --- levels ---
 
 
-def newest_level(*values: Any) -> Any:
+def newest_level(*values: object) -> Any:
     """The Level that began last among those of the values; None where none is batched."""
     newest: Level | None = None
     for value in values:
@@ -188,7 +188,7 @@ def newest_level(*values: Any) -> Any:
     return newest
 
 
-def is_at(value: Any, level: Level) -> bool:
+def is_at(value: object, level: Level) -> bool:
     return value.__class__ is BatchedArray and value.level is level
 
 

@@ -103,11 +103,11 @@ def _no_single_truths(index: tuple, shape: tuple[int, ...], x: Any = None) -> tu
     return tuple(parts), tuple(sizes)
 
 
-def _is_truth(part: Any) -> bool:
+def _is_truth(part: object) -> bool:
     return isinstance(part, bool) or (is_array(part) and part.ndim == 0 and part.dtype == bool)
 
 
-def _is_mask(part: Any) -> bool:
+def _is_mask(part: object) -> bool:
     if part.__class__ is BatchedArray and part.dtype == bool:
         raise TypeError(
             "inside vmap a mask that differs from example to example would give results of different sizes; "

@@ -11,7 +11,7 @@ solved as if it were alone; a function is then given (n, k). The host looks at t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,7 +69,7 @@ def cg(
     atol: float | Array = 0.0,
     maxiter: int | None = None,
     M: Operator | None = None,
-    callback: Callable[[Array], Any] | None = None,
+    callback: Callable[[Array], object] | None = None,
 ) -> Solution:
     """Conjugate gradients for a symmetric positive definite A (Hestenes & Stiefel 1952), preconditioned by M.
 
@@ -127,7 +127,7 @@ def jacobi(
     rtol: float = 1e-5,
     atol: float | Array = 0.0,
     maxiter: int = 1000,
-    callback: Callable[[Array], Any] | None = None,
+    callback: Callable[[Array], object] | None = None,
 ) -> Solution:
     """Jacobi's iteration x <- x + (b - A x) / D, D the diagonal of A, which a function A is given beside.
 
@@ -152,7 +152,7 @@ def gauss_seidel(
     rtol: float = 1e-5,
     atol: float | Array = 0.0,
     maxiter: int = 1000,
-    callback: Callable[[Array], Any] | None = None,
+    callback: Callable[[Array], object] | None = None,
 ) -> Solution:
     """Gauss-Seidel iteration x <- x + (D + L)^-1 (b - A x), D + L the lower triangle of A, which must be an array.
 

@@ -47,7 +47,7 @@ def lsmr(
     btol: float = 1e-6,
     x0: Array | None = None,
     maxiter: int | None = None,
-    callback: Callable[[Array], Any] | None = None,
+    callback: Callable[[Array], object] | None = None,
 ) -> LeastSquaresSolution:
     """The x that minimises |b - A x|^2 + damp^2 |x - x0|^2, for A of any shape and rank (Fong & Saunders 2011).
 

@@ -7,7 +7,7 @@ alone: a quantity that is one number for a vector is one number for each column.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from minigrad.backend import Array, is_array, namespace
 from minigrad.ops.linalg.matrices import check_matrix, check_system
 from minigrad.ops.products import matmul
 
-Operator = Any  # an array (n, n), or a function v -> A v
+Operator: TypeAlias = Array | Callable[[Array], Array]
+"""An array (n, n), or a function v -> A v."""
 
 
 # --- columns ---
@@ -59,7 +60,7 @@ def as_function(op: str, A: Operator, b: Array) -> Callable[[Array], Array]:
     return lambda v: array_of(matmul(A, v))
 
 
-def check_plain(op: str, x: Any) -> None:
+def check_plain(op: str, x: object) -> None:
     if isinstance(x, Tensor):
         raise TypeError(f"iterative.{op} is for plain arrays, and got a Tensor; minigrad.linalg.{op} takes Tensors.")
     if not is_array(x):
