@@ -7,7 +7,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import optim
-from minigrad.optim import pieces
+from minigrad.optim import optimizer as walk
 
 OPTIMIZERS = {
     "SGD": {
@@ -65,7 +65,7 @@ def assert_close(found, expected, rtol):
 
 # --- however the parameters lie in memory ---
 
-SHAPES = [(), (1,), (0,), (7,), (3, 5), (2, 3, 4), (pieces.SMALL + 1,), (70, 90)]
+SHAPES = [(), (1,), (0,), (7,), (3, 5), (2, 3, 4), (walk.SMALL + 1,), (70, 90)]
 LAYOUTS = {
     "C": lambda a: a,
     "Fortran": lambda a: np.array(a, order="F"),

@@ -26,7 +26,7 @@ from optim_makers import (
 import minigrad as mg
 from minigrad import optim
 from minigrad.backend import threads
-from minigrad.optim import pieces
+from minigrad.optim import optimizer as walk
 
 # --- equal to PyTorch ---
 
@@ -178,16 +178,16 @@ def test_steps_follow_the_formulas_for_any_mix_of_shapes_dtypes_layouts_and_miss
 
 def test_threads_and_blocks_leave_no_trace_in_the_result(monkeypatch):
     rng = np.random.default_rng(0)
-    start = [rng.standard_normal(shape).astype("f4") for shape in [(700, 300), (40,), (pieces.BLOCK + 1,)]]
+    start = [rng.standard_normal(shape).astype("f4") for shape in [(700, 300), (40,), (walk.CHUNK + 1,)]]
     gradients = [[rng.standard_normal(a.shape).astype("f4") for a in start] for _ in range(3)]
     results = []
     before = threads.get_num_threads()
     try:
-        monkeypatch.setattr(pieces, "LARGE", 4000)
-        for count, block, threaded in [(1, pieces.BLOCK, 1), (4, pieces.BLOCK, 1), (3, 5000, 1), (3, 10**9, 10**9)]:
+        monkeypatch.setattr(walk, "LARGE", 4000)
+        for count, block, threaded in [(1, walk.CHUNK, 1), (4, walk.CHUNK, 1), (3, 5000, 1), (3, 10**9, 10**9)]:
             threads.set_num_threads(count)
-            monkeypatch.setattr(pieces, "BLOCK", block)
-            monkeypatch.setattr(pieces, "THREADED", threaded)
+            monkeypatch.setattr(walk, "CHUNK", block)
+            monkeypatch.setattr(walk, "THREADED", threaded)
             params = leaves(*start)
             run(optim.Adam(params, weight_decay=0.1), params, gradients)
             results.append(values(params))

@@ -18,7 +18,7 @@ from optim_zoo import CASES, ELEMENTWISE, ZOO, by_formula, combinations, shapes_
 import minigrad as mg
 from minigrad import optim
 from minigrad.backend import threads
-from minigrad.optim import pieces
+from minigrad.optim import optimizer as walk
 from minigrad.serialization import load_state, save_state
 
 
@@ -76,11 +76,11 @@ def test_threads_and_blocks_leave_no_trace_in_the_result(name, monkeypatch):
     results = []
     before = threads.get_num_threads()
     try:
-        monkeypatch.setattr(pieces, "LARGE", 4000)
-        for count, block, threaded in [(1, pieces.BLOCK, 1), (3, 5000, 1), (3, 10**9, 10**9)]:
+        monkeypatch.setattr(walk, "LARGE", 4000)
+        for count, block, threaded in [(1, walk.CHUNK, 1), (3, 5000, 1), (3, 10**9, 10**9)]:
             threads.set_num_threads(count)
-            monkeypatch.setattr(pieces, "BLOCK", block)
-            monkeypatch.setattr(pieces, "THREADED", threaded)
+            monkeypatch.setattr(walk, "CHUNK", block)
+            monkeypatch.setattr(walk, "THREADED", threaded)
             params = leaves(*start)
             run(getattr(optim, name)(params, **options), params, gradients)
             results.append(values(params))
