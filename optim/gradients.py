@@ -6,7 +6,7 @@
 
 All of these give each parameter a new gradient; whoever kept the old Tensor keeps its numbers. Each reads a gradient
 once and writes it once, the norm reads it once more. On a GPU the host waits for nothing: what depends on a norm is
-computed there. After this file you know how a branch ("scale if the norm is too large") becomes arithmetic.
+computed there, with arithmetic in the place of branches ("scale if the norm is too large").
 """
 
 from __future__ import annotations

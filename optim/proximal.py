@@ -2,11 +2,10 @@
 
 >>> optimizer = optim.Regularized(optim.SGD(model.parameters(), lr=0.1), model, optim.ProximalL1(1e-3, where=is_weight))
 
-A penalty that has a kink where it matters, or a constraint, is no good as part of the loss: its gradient says
-nothing about where to stop. The proximal step does: after the optimizer's step to w it solves
+A penalty with a kink at its minimum, or a constraint, does not work as part of the loss: its gradient does not say
+where to stop. The proximal step does: after the optimizer's step to w it solves
 `min over u of penalty(u) + ||u - w||^2 / (2 lr)`, which for L1 is a soft threshold and for a constraint the projection
-(Parikh & Boyd 2014, "Proximal algorithms", sections 4.2 and 6). After this file you know why L1 by this way gives
-weights that are zero, to the bit.
+(Parikh & Boyd 2014, "Proximal algorithms", sections 4.2 and 6). So L1 gives weights that are exactly zero.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The tape: a formula run once on symbols, which write down every operation that is done to them.
 
-This is how `minigrad` records Tensors to differentiate them. Here the operations are kept to be run again by other
-means: as passes over NumPy arrays (`passes.py`), or as a CUDA kernel (`cuda_kernel.py`).
+So `minigrad` makes the graph of a computation with Tensors, to differentiate it. Here the operations are run again by
+other means: as passes over NumPy arrays (`passes.py`), or as a CUDA kernel (`cuda_kernel.py`).
 """
 
 from __future__ import annotations
