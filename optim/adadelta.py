@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
-from .adaptive_updates import ADADELTA
+from numpy import sqrt
+
+from ._update import Formula
 from .optimizer import Optimizer
-from .options import check_number
-from .updates import Rule
+from .options import number, options_of
+
+
+def adadelta(p, g, v, u, *, lr, rho, eps):  # Zeiler 2012, algorithm 1
+    v = rho * v + (1 - rho) * g**2
+    delta = sqrt((u + eps) / (v + eps)) * g
+    u = rho * u + (1 - rho) * delta**2
+    return p - lr * delta, v, u
 
 
 class Adadelta(Optimizer):
     """Adadelta (Zeiler 2012, "ADADELTA: an adaptive learning rate method", algorithm 1).
 
-    With the gradient g (`g + weight_decay * p` where there is weight decay, `-g` to maximize), a step does::
+    With the gradient g, a step does::
 
         v <- rho * v + (1 - rho) * g^2
         delta = sqrt(u + eps) / sqrt(v + eps) * g
@@ -26,20 +34,12 @@ class Adadelta(Optimizer):
 
     Parameters
     ----------
-    params : iterable of Tensor, or of dict
-        What to optimize, see `Optimizer`.
+    params, weight_decay, eps, maximize, nonfinite
+        See `Optimizer`.
     lr : float
         0 or more; 1 is the method as published.
     rho : float
         How slowly both means forget, from 0 to 1.
-    eps : float
-        0 or more.
-    weight_decay : float
-        0 or more; the gradient of `weight_decay / 2 * ||p||^2` is added to g.
-    maximize : bool
-        Go uphill.
-    nonfinite : {"pass", "skip", "raise"}
-        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
 
     Raises
     ------
@@ -48,6 +48,8 @@ class Adadelta(Optimizer):
     """
 
     counts_steps = True
+    checks: ClassVar = {"rho": number(0, 1)}
+    buffer_names: ClassVar = {"v": "square_avg", "u": "acc_delta"}
 
     def __init__(
         self,
@@ -60,16 +62,7 @@ class Adadelta(Optimizer):
         maximize: bool = False,
         nonfinite: str = "pass",
     ):
-        defaults = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
-        super().__init__(params, defaults, nonfinite=nonfinite)
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
-    def check(self, group: dict[str, Any]) -> None:
-        for name in ("lr", "eps", "weight_decay"):
-            check_number("Adadelta", name, group[name], 0)
-        check_number("Adadelta", "rho", group["rho"], 0, 1)
-
-    def rule(self, group: dict[str, Any]) -> Rule:
-        return ADADELTA
-
-    def numbers(self, group: dict[str, Any], step: int) -> tuple[float, ...]:
-        return group["lr"], group["rho"], 1 - group["rho"], group["eps"]
+    def formula(self, group: dict[str, Any]) -> Formula:
+        return adadelta

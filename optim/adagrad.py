@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
-from .adaptive_updates import adagrad
+from ._update import Formula, root
 from .optimizer import Optimizer
-from .options import check_flag, check_number
-from .updates import Rule
+from .options import number, options_of
+
+
+def adagrad(p, g, s, *, lr, eps, eps_inside_sqrt=False):  # Duchi, Hazan & Singer 2011, with the diagonal matrix
+    s = s + g**2
+    return p - lr * (g / root(s, eps, eps_inside_sqrt)), s
 
 
 class Adagrad(Optimizer):
     """Adagrad (Duchi, Hazan & Singer 2011, "Adaptive subgradient methods for online learning and stochastic
     optimization", with the diagonal matrix).
 
-    With the gradient g (`g + weight_decay * p` where there is weight decay, `-g` to maximize), step t does::
+    With the gradient g, step t does::
 
         s <- s + g^2
         p <- p - lr / (1 + (t - 1) * lr_decay) * g / (sqrt(s) + eps)
@@ -24,24 +28,14 @@ class Adagrad(Optimizer):
 
     Parameters
     ----------
-    params : iterable of Tensor, or of dict
-        What to optimize, see `Optimizer`.
+    params, weight_decay, eps, maximize, eps_inside_sqrt, nonfinite
+        See `Optimizer`.
     lr : float
         The learning rate, 0 or more: how far each number moves in the first step.
     lr_decay : float
         0 or more; 1 / (1 + lr_decay * k) cooling of the rate on top.
-    weight_decay : float
-        0 or more; the gradient of `weight_decay / 2 * ||p||^2` is added to g.
     initial_accumulator_value : float
         What s begins with, 0 or more; above 0 it keeps the first steps small.
-    eps : float
-        0 or more.
-    maximize : bool
-        Go uphill.
-    eps_inside_sqrt : bool
-        Add epsilon to s under the root.
-    nonfinite : {"pass", "skip", "raise"}
-        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
 
     Raises
     ------
@@ -51,6 +45,8 @@ class Adagrad(Optimizer):
 
     counts_steps = True
     own_options = ("eps_inside_sqrt",)
+    checks: ClassVar = {"lr_decay": number(0), "initial_accumulator_value": number(0)}
+    buffer_names: ClassVar = {"s": "sum"}
 
     def __init__(
         self,
@@ -65,31 +61,15 @@ class Adagrad(Optimizer):
         eps_inside_sqrt: bool = False,
         nonfinite: str = "pass",
     ):
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "lr_decay": lr_decay,
-                "weight_decay": weight_decay,
-                "initial_accumulator_value": initial_accumulator_value,
-                "eps": eps,
-                "maximize": maximize,
-                "eps_inside_sqrt": eps_inside_sqrt,
-            },
-            nonfinite=nonfinite,
-        )
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
-    def check(self, group: dict[str, Any]) -> None:
-        for name in ("lr", "lr_decay", "weight_decay", "initial_accumulator_value", "eps"):
-            check_number("Adagrad", name, group[name], 0)
-        check_flag("Adagrad", "eps_inside_sqrt", group["eps_inside_sqrt"])
-
-    def rule(self, group: dict[str, Any]) -> Rule:
-        return adagrad(bool(group["eps_inside_sqrt"]))
+    def formula(self, group: dict[str, Any]) -> Formula:
+        return adagrad
 
     def first_values(self, group: dict[str, Any]) -> dict[str, float]:
         value = group["initial_accumulator_value"]
         return {"sum": value} if value else {}
 
-    def numbers(self, group: dict[str, Any], step: int) -> tuple[float, ...]:
-        return group["lr"] / (1 + (step - 1) * group["lr_decay"]), group["eps"]
+    def coefficients(self, group: dict[str, Any], step: int) -> dict[str, Any]:
+        lr = group["lr"] / (1 + (step - 1) * group["lr_decay"])
+        return {"lr": lr, "eps": group["eps"], "eps_inside_sqrt": group["eps_inside_sqrt"]}

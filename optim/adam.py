@@ -1,25 +1,42 @@
 """Adam and AdamW: steps scaled for each number by running means of the gradient and of its square.
 
-After this file you know the forms in which Adam is written (with and without the correction of its bias, epsilon
-inside or outside of the root, decay coupled or not), and which option gives which; `adam_kin.py` has its descendants.
+The forms in which Adam is written (with and without the correction of its bias, epsilon inside or outside of the root,
+decay coupled or not) are options.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
-from .adaptive_updates import adam
+from numpy import maximum
+
+from ._update import Formula, root
 from .optimizer import Optimizer
-from .options import check_flag, check_number, check_pair
-from .updates import Rule
+from .options import check_flag, options_of
+
+
+def adam(p, g, m, v, *, lr, beta1, beta2, eps, eps_inside_sqrt=False):  # Kingma & Ba 2015, algorithm 1
+    m, v = moments(g, m, v, beta1, beta2)
+    return p - lr * (m / root(v, eps, eps_inside_sqrt)), m, v
+
+
+def amsgrad(p, g, m, v, largest, *, lr, beta1, beta2, eps, eps_inside_sqrt=False):  # Reddi et al. 2018, algorithm 2
+    m, v = moments(g, m, v, beta1, beta2)
+    largest = maximum(largest, v)
+    return p - lr * (m / root(largest, eps, eps_inside_sqrt)), m, v, largest
+
+
+def moments(g, m, v, beta1, beta2):
+    """The running means of g and of g^2."""
+    return m + (1 - beta1) * (g - m), beta2 * v + (1 - beta2) * g**2
 
 
 class Adam(Optimizer):
     """Adam (Kingma & Ba 2015, "Adam: a method for stochastic optimization", algorithm 1).
 
-    With the gradient g (`g + weight_decay * p` where there is weight decay, `-g` to maximize), step t does::
+    With the gradient g, step t does::
 
         m <- beta1 * m + (1 - beta1) * g                 v <- beta2 * v + (1 - beta2) * g^2
         p <- p - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
@@ -30,8 +47,8 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    params : iterable of Tensor, or of dict
-        What to optimize, see `Optimizer`.
+    params, maximize, nonfinite
+        See `Optimizer`.
     lr : float
         The learning rate, 0 or more: about the most that a number moves in one step.
     betas : (float, float)
@@ -45,8 +62,6 @@ class Adam(Optimizer):
         Divide by the root of the largest v so far (Reddi, Kale & Kumar 2018, "On the convergence of Adam and beyond").
         As in PyTorch the largest uncorrected v is kept, and its bias corrected when it is used; the paper corrects
         none: `bias_correction=False`.
-    maximize : bool
-        Go uphill.
     decoupled_weight_decay : bool
         Decay the parameters themselves, which makes this `AdamW`.
     bias_correction : bool
@@ -55,8 +70,6 @@ class Adam(Optimizer):
         1 / (1 - beta2) steps to be one.
     eps_inside_sqrt : bool
         Add epsilon to v under the root. It then is of the size of g^2: 1e-16 there does what 1e-8 does outside.
-    nonfinite : {"pass", "skip", "raise"}
-        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
 
     Raises
     ------
@@ -67,6 +80,8 @@ class Adam(Optimizer):
     counts_steps = True
     # The last is PyTorch's, but states of some age lack it.
     own_options = ("bias_correction", "eps_inside_sqrt", "decoupled_weight_decay")
+    checks: ClassVar = {"amsgrad": check_flag, "bias_correction": check_flag}
+    buffer_names: ClassVar = {"m": "exp_avg", "v": "exp_avg_sq", "largest": "max_exp_avg_sq"}
 
     def __init__(
         self,
@@ -83,41 +98,18 @@ class Adam(Optimizer):
         eps_inside_sqrt: bool = False,
         nonfinite: str = "pass",
     ):
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "amsgrad": amsgrad,
-                "maximize": maximize,
-                "decoupled_weight_decay": decoupled_weight_decay,
-                "bias_correction": bias_correction,
-                "eps_inside_sqrt": eps_inside_sqrt,
-            },
-            nonfinite=nonfinite,
-        )
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
-    def check(self, group: dict[str, Any]) -> None:
-        name = type(self).__name__
-        for option in ("lr", "eps", "weight_decay"):
-            check_number(name, option, group[option], 0)
-        check_pair(name, "betas", group["betas"])
-        for option in ("amsgrad", "decoupled_weight_decay", "bias_correction", "eps_inside_sqrt"):
-            check_flag(name, option, group[option])
+    def formula(self, group: dict[str, Any]) -> Formula:
+        return amsgrad if group["amsgrad"] else adam
 
-    def rule(self, group: dict[str, Any]) -> Rule:
-        return adam(bool(group["amsgrad"]), bool(group["eps_inside_sqrt"]))
-
-    def numbers(self, group: dict[str, Any], step: int) -> tuple[float, ...]:
-        (beta1, beta2), lr, eps = group["betas"], group["lr"], group["eps"]
-        if not group["bias_correction"]:
-            return lr, beta2, 1 - beta1, 1 - beta2, eps
-        # lr * m / c1 / (sqrt(v) / c2 + eps) = (lr * c2 / c1) * m / (sqrt(v) + c2 * eps): two passes fewer.
-        c2 = sqrt(1 - beta2**step)
-        share = c2 * c2 if group["eps_inside_sqrt"] else c2
-        return lr * c2 / (1 - beta1**step), beta2, 1 - beta1, 1 - beta2, share * eps
+    def coefficients(self, group: dict[str, Any], step: int) -> dict[str, Any]:
+        (beta1, beta2), lr, eps, inside = group["betas"], group["lr"], group["eps"], group["eps_inside_sqrt"]
+        if group["bias_correction"]:
+            # lr * m / c1 / (sqrt(v) / c2 + eps) = (lr * c2 / c1) * m / (sqrt(v) + c2 * eps): two passes fewer.
+            c2 = math.sqrt(1 - beta2**step)
+            lr, eps = lr * c2 / (1 - beta1**step), (c2 * c2 if inside else c2) * eps
+        return {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "eps_inside_sqrt": inside}
 
 
 class AdamW(Adam):
@@ -144,16 +136,4 @@ class AdamW(Adam):
         eps_inside_sqrt: bool = False,
         nonfinite: str = "pass",
     ):
-        super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad,
-            maximize=maximize,
-            decoupled_weight_decay=True,
-            bias_correction=bias_correction,
-            eps_inside_sqrt=eps_inside_sqrt,
-            nonfinite=nonfinite,
-        )
+        super().__init__(params, **options_of(locals()), decoupled_weight_decay=True, nonfinite=nonfinite)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
-from .adaptive_updates import ADAMAX
+from numpy import maximum
+
+from ._update import Formula
 from .optimizer import Optimizer
-from .options import check_number, check_pair
-from .updates import Rule
+from .options import options_of
+
+
+def adamax(p, g, m, u, *, lr, beta1, beta2, eps):  # Kingma & Ba 2015, algorithm 2
+    m = m + (1 - beta1) * (g - m)
+    u = maximum(beta2 * u, abs(g) + eps)
+    return p - lr * (m / u), m, u
 
 
 class Adamax(Optimizer):
     """AdaMax (Kingma & Ba 2015, "Adam: a method for stochastic optimization", algorithm 2): Adam by the largest.
 
-    With the gradient g (`g + weight_decay * p` where there is weight decay, `-g` to maximize), step t does::
+    With the gradient g, step t does::
 
         m <- beta1 * m + (1 - beta1) * g                 u <- max(beta2 * u, |g| + eps)
         p <- p - lr / (1 - beta1^t) * m / u
@@ -23,20 +30,10 @@ class Adamax(Optimizer):
 
     Parameters
     ----------
-    params : iterable of Tensor, or of dict
-        What to optimize, see `Optimizer`.
+    params, weight_decay, betas, eps, maximize, nonfinite
+        See `Optimizer`.
     lr : float
         The learning rate, 0 or more: the most that a number moves in one step.
-    betas : (float, float)
-        How slowly m and u forget, each from 0 to below 1.
-    eps : float
-        0 or more.
-    weight_decay : float
-        0 or more; the gradient of `weight_decay / 2 * ||p||^2` is added to g.
-    maximize : bool
-        Go uphill.
-    nonfinite : {"pass", "skip", "raise"}
-        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
 
     Raises
     ------
@@ -45,6 +42,7 @@ class Adamax(Optimizer):
     """
 
     counts_steps = True
+    buffer_names: ClassVar = {"m": "exp_avg", "u": "exp_inf"}
 
     def __init__(
         self,
@@ -57,17 +55,11 @@ class Adamax(Optimizer):
         maximize: bool = False,
         nonfinite: str = "pass",
     ):
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "maximize": maximize}
-        super().__init__(params, defaults, nonfinite=nonfinite)
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
-    def check(self, group: dict[str, Any]) -> None:
-        for option in ("lr", "eps", "weight_decay"):
-            check_number("Adamax", option, group[option], 0)
-        check_pair("Adamax", "betas", group["betas"])
+    def formula(self, group: dict[str, Any]) -> Formula:
+        return adamax
 
-    def rule(self, group: dict[str, Any]) -> Rule:
-        return ADAMAX
-
-    def numbers(self, group: dict[str, Any], step: int) -> tuple[float, ...]:
+    def coefficients(self, group: dict[str, Any], step: int) -> dict[str, float]:
         beta1, beta2 = group["betas"]
-        return group["lr"] / (1 - beta1**step), beta2, 1 - beta1, group["eps"]
+        return {"lr": group["lr"] / (1 - beta1**step), "beta1": beta1, "beta2": beta2, "eps": group["eps"]}

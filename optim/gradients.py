@@ -6,7 +6,7 @@
 
 All of these give each parameter a new gradient; whoever kept the old Tensor keeps its numbers. Each reads a gradient
 once and writes it once, the norm reads it once more. On a GPU the host waits for nothing: what depends on a norm is
-computed there. After this file you know how a branch ("scale if the norm is too large") becomes arithmetic.
+computed there, with arithmetic in the place of branches ("scale if the norm is too large").
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from minigrad import Tensor, as_tensor, clip, is_grad_enabled, randn
 from minigrad.backend import Array, device_of, namespace, to_device
 from minigrad.backend.threads import cut, parallel, single_threaded_blas
 
+from .optimizer import THREADED
 from .options import check_flag, check_number
 
-BLOCK = 131072  # elements whose norm is taken at a time; see pieces.py
-THREADED = 500_000  # from so many elements on, blocks are shared out among threads
+CHUNK = 131072  # elements whose norm is taken at a time, so that they stay in cache
 
 
 # --- clipping ---
@@ -92,7 +92,7 @@ def get_total_norm(tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0) -
     dtype = np.result_type(np.float32, *(array.dtype for array in arrays))
     p = float(norm_type)
     if all(namespace(array) is np for array in arrays):
-        return Tensor(dtype.type(_norm_on_host(_norms_of_blocks(arrays, p), p)))
+        return Tensor(dtype.type(_norm_on_host(_norms_of_chunks(arrays, p), p)))
     home = device_of(arrays[0])
     norms = [to_device(_norm(namespace(array), _at_least_32_bits(array.reshape(-1)), p), home) for array in arrays]
     xp = namespace(norms[0])
@@ -215,20 +215,20 @@ def _norm_on_host(x: np.ndarray, p: float) -> float:
         return float(largest) * float(_norm(np, x / largest, p)) if 0 < largest < inf else float(largest)
 
 
-def _norms_of_blocks(arrays: list[np.ndarray], p: float) -> np.ndarray:
-    """The norms of blocks that stay in cache; the blocks do not depend on the number of threads, so neither do sums."""
+def _norms_of_chunks(arrays: list[np.ndarray], p: float) -> np.ndarray:
+    """The norms of chunks that stay in cache; the chunks do not depend on the number of threads, so neither do sums."""
     flat = [np.ravel(array, order="K") for array in arrays]
-    blocks = [x[place] for x in flat for place in cut(x.size, BLOCK)]
-    norms = np.zeros(len(blocks))
+    chunks = [x[place] for x in flat for place in cut(x.size, CHUNK)]
+    norms = np.zeros(len(chunks))
 
     def take(i: int) -> None:
-        norms[i] = _norm_on_host(_at_least_32_bits(blocks[i]), p)
+        norms[i] = _norm_on_host(_at_least_32_bits(chunks[i]), p)
 
     if sum(x.size for x in flat) >= THREADED:
-        parallel(take, range(len(blocks)))
+        parallel(take, range(len(chunks)))
     else:
         with single_threaded_blas():
-            for i in range(len(blocks)):
+            for i in range(len(chunks)):
                 take(i)
     return norms
 
@@ -244,7 +244,7 @@ def _scaled(g: Any, factor: Any) -> Any:
     source, target = np.ravel(g, order="K"), np.ravel(out, order="K")
     if not np.shares_memory(target, out):
         return g * factor
-    parallel(lambda part: np.multiply(source[part], factor, out=target[part]), cut(g.size, BLOCK))
+    parallel(lambda part: np.multiply(source[part], factor, out=target[part]), cut(g.size, CHUNK))
     return out
 
 

@@ -4,42 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
+from ._update import Formula
 from .optimizer import Optimizer
-from .options import check_curvatures, check_number
-from .updates import MOMENTUM, Rule
+from .options import check_curvatures, options_of
+
+
+def heavy_ball(p, g, b, *, lr, momentum):  # Polyak 1964; b is the last step, backwards
+    b = momentum * b + lr * g
+    return p - b, b
 
 
 class HeavyBall(Optimizer):
     """Polyak's heavy ball (Polyak 1964, "Some methods of speeding up the convergence of iteration methods").
 
-    With the gradient g (`g + weight_decay * x` where there is weight decay, `-g` to maximize), a step does::
+    With the gradient g, a step does::
 
         x_next = x + momentum * (x - x_before) - lr * g
 
-    What is kept is `x_before - x`, the last step: this is `SGD` with `lr_in_velocity=True`.
+    The buffer is `x_before - x`, the last step: this is `SGD` with `lr_in_velocity=True`.
 
     Parameters
     ----------
-    params : iterable of Tensor, or of dict
-        What to optimize, see `Optimizer`.
-    lr : float
-        The learning rate, 0 or more.
+    params, lr, weight_decay, maximize, nonfinite
+        See `Optimizer`.
     momentum : float
         How much of the last step is repeated, 0 or more, below 1 to make sense.
-    weight_decay : float
-        0 or more; the gradient of `weight_decay / 2 * ||x||^2` is added to g.
-    maximize : bool
-        Go uphill.
-    nonfinite : {"pass", "skip", "raise"}
-        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
 
     Raises
     ------
     ValueError, TypeError
         An option out of range, or not a number.
     """
+
+    buffer_names: ClassVar = {"b": "momentum_buffer"}
 
     def __init__(
         self,
@@ -51,26 +50,18 @@ class HeavyBall(Optimizer):
         maximize: bool = False,
         nonfinite: str = "pass",
     ):
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "maximize": maximize}
-        super().__init__(params, defaults, nonfinite=nonfinite)
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
     @classmethod
     def from_curvature(cls, params: Iterable[Any], smallest: float, largest: float, **options: Any) -> HeavyBall:
-        """With Polyak's best numbers for a quadratic whose Hessian's eigenvalues lie from `smallest` to `largest`.
+        """With Polyak's best coefficients for a quadratic whose Hessian's eigenvalues lie from `smallest` to `largest`.
 
         With their roots a and b, `lr = 4 / (a + b)^2` and `momentum = ((b - a) / (b + a))^2`; the error then falls
         about by the factor (b - a) / (b + a) a step.
         """
-        low, high = check_curvatures("HeavyBall", smallest, largest)
-        lr, momentum = 4 / (sqrt(low) + sqrt(high)) ** 2, ((sqrt(high) - sqrt(low)) / (sqrt(high) + sqrt(low))) ** 2
-        return cls(params, lr, momentum, **options)
+        check_curvatures("HeavyBall", smallest, largest)
+        a, b = sqrt(smallest), sqrt(largest)
+        return cls(params, 4 / (a + b) ** 2, ((b - a) / (b + a)) ** 2, **options)
 
-    def check(self, group: dict[str, Any]) -> None:
-        for name in ("lr", "momentum", "weight_decay"):
-            check_number("HeavyBall", name, group[name], 0)
-
-    def rule(self, group: dict[str, Any]) -> Rule:
-        return MOMENTUM
-
-    def numbers(self, group: dict[str, Any], step: int) -> tuple[float, ...]:
-        return 1, group["momentum"], group["lr"]
+    def formula(self, group: dict[str, Any]) -> Formula:
+        return heavy_ball

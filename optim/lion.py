@@ -1,23 +1,30 @@
 """Lion: every number moves by the same amount, in the direction that a mean of gradients points to.
 
-After this file you know an optimizer found by a search over programs, that keeps one buffer and looks at signs alone.
+It was found by a search over programs, keeps one buffer and looks at signs alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
-from .adaptive_updates import LION
+from numpy import sign
+
+from ._update import Formula
 from .optimizer import Optimizer
-from .options import check_number, check_pair
-from .updates import Rule
+from .options import options_of
+
+
+def lion(p, g, m, *, lr, beta1, beta2):  # Chen et al. 2023, algorithm 2
+    c = beta1 / (1 - beta1) * m + g  # its sign is that of beta1 * m + (1 - beta1) * g
+    m = g + beta2 * (m - g)
+    return p - lr * sign(c), m
 
 
 class Lion(Optimizer):
     """Lion (Chen et al. 2023, "Symbolic discovery of optimization algorithms", algorithm 2): the sign of a mean.
 
-    With the gradient g (`-g` to maximize), a step does::
+    With the gradient g, a step does::
 
         p <- (1 - lr * weight_decay) * p - lr * sign(beta1 * m + (1 - beta1) * g)
         m <- beta2 * m + (1 - beta2) * g
@@ -27,18 +34,14 @@ class Lion(Optimizer):
 
     Parameters
     ----------
-    params : iterable of Tensor, or of dict
-        What to optimize, see `Optimizer`.
+    params, maximize, nonfinite
+        See `Optimizer`.
     lr : float
         The learning rate, 0 or more: how far every number moves.
     betas : (float, float)
         How much of m is in the sign, and how slowly m forgets, each from 0 to below 1.
     weight_decay : float
         0 or more, decoupled.
-    maximize : bool
-        Go uphill.
-    nonfinite : {"pass", "skip", "raise"}
-        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
 
     Raises
     ------
@@ -47,6 +50,7 @@ class Lion(Optimizer):
     """
 
     decoupled = True
+    buffer_names: ClassVar = {"m": "exp_avg"}
 
     def __init__(
         self,
@@ -58,17 +62,11 @@ class Lion(Optimizer):
         maximize: bool = False,
         nonfinite: str = "pass",
     ):
-        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize}
-        super().__init__(params, defaults, nonfinite=nonfinite)
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
-    def check(self, group: dict[str, Any]) -> None:
-        for option in ("lr", "weight_decay"):
-            check_number("Lion", option, group[option], 0)
-        check_pair("Lion", "betas", group["betas"])
+    def formula(self, group: dict[str, Any]) -> Formula:
+        return lion
 
-    def rule(self, group: dict[str, Any]) -> Rule:
-        return LION
-
-    def numbers(self, group: dict[str, Any], step: int) -> tuple[float, ...]:
+    def coefficients(self, group: dict[str, Any], step: int) -> dict[str, float]:
         beta1, beta2 = group["betas"]
-        return group["lr"], beta1 / (1 - beta1), beta2
+        return {"lr": group["lr"], "beta1": beta1, "beta2": beta2}

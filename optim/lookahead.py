@@ -1,8 +1,4 @@
-"""Lookahead: an optimizer around another, that now and then goes back part of the way it came.
-
-After this file you know how a wrapper can stand wherever an optimizer is expected, in schedules and training loops: it
-is one, with the groups and the state of the one inside.
-"""
+"""Lookahead: an optimizer around another, that now and then goes back part of the way it came."""
 
 from __future__ import annotations
 
@@ -13,9 +9,10 @@ from minigrad import Tensor, no_grad, tensor
 
 from .optimizer import Optimizer
 from .options import check_number
+from .wrapper import OptimizerWrapper
 
 
-class Lookahead(Optimizer):
+class Lookahead(OptimizerWrapper):
     """Lookahead (Zhang, Lucas, Hinton & Ba 2019, "Lookahead optimizer: k steps forward, 1 step back", algorithm 1).
 
     The optimizer inside moves the parameters, the fast weights. After every k of its steps::
@@ -53,14 +50,13 @@ class Lookahead(Optimizer):
     """
 
     def __init__(self, optimizer: Optimizer, k: int = 5, alpha: float = 0.5):
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"Lookahead: expected an Optimizer to wrap, got a {type(optimizer).__name__}.")
+        super().__init__(optimizer)
         if not isinstance(k, int) or isinstance(k, bool):
             raise TypeError(f"Lookahead: k must be an int, got {k!r}.")
         if k < 1:
             raise ValueError(f"Lookahead: k={k}; expected 1 or more.")
         check_number("Lookahead", "alpha", alpha, 0, 1)
-        self.optimizer, self.k, self.alpha, self.steps = optimizer, k, alpha, 0
+        self.k, self.alpha, self.steps = k, alpha, 0
         self._slow: dict[Tensor, Tensor] = {}
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -83,10 +79,6 @@ class Lookahead(Optimizer):
             for p, slow in self._slow.items():
                 self._slow[p] = slow + self.alpha * (p.detach() - slow)
                 p.copy_(self._slow[p])
-
-    def add_param_group(self, group: dict[str, Any]) -> None:
-        """Optimize more parameters, see `Optimizer.add_param_group`."""
-        self.optimizer.add_param_group(group)
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the optimizer inside, and under `lookahead` k, alpha, steps and the slow weights by index."""
@@ -114,28 +106,5 @@ class Lookahead(Optimizer):
         self.optimizer.load_state_dict({key: value for key, value in state_dict.items() if key != "lookahead"})
         self.k, self.alpha, self.steps, self._slow = own["k"], own["alpha"], own["steps"], slow
 
-    # --- the optimizer inside, for everyone who looks ---
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        return self.optimizer.param_groups
-
-    @property
-    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
-        return self.optimizer.defaults
-
-    @property
-    def state(self) -> dict[Tensor, dict[str, Any]]:
-        return self.optimizer.state
-
-    @property
-    def nonfinite(self) -> str:  # type: ignore[override]
-        return self.optimizer.nonfinite
-
-    @property
-    def skipped_steps(self) -> int:  # type: ignore[override]
-        return self.optimizer.skipped_steps
-
-    def __repr__(self) -> str:
-        inside = repr(self.optimizer).replace("\n", "\n  ")
-        return f"Lookahead(k={self.k}, alpha={self.alpha},\n  {inside}\n)"
+    def words(self) -> str:
+        return f"k={self.k}, alpha={self.alpha}"

@@ -1,35 +1,32 @@
-"""Muon: momentum whose step has all its singular values near 1.
-
-After this file you know how a matrix is orthogonalised by matrix products alone, and how a rule that is not elementwise
-is told to the optimizers: `kernel=None`.
-"""
+"""Muon: momentum whose step has all its singular values near 1, by matrix products alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
 from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
-from minigrad.backend import Array
+from minigrad.backend import Array, namespace
 
+from ._update import Formula
 from .optimizer import Optimizer
-from .options import check_flag, check_number
-from .updates import Rule
+from .options import check_number, number, options_of
 
-ADJUSTMENTS = {
+ADJUSTMENTS: dict[str | None, Callable[[int, int], float]] = {
+    None: lambda rows, columns: sqrt(max(1, rows / columns)),
     "original": lambda rows, columns: sqrt(max(1, rows / columns)),
     "match_rms_adamw": lambda rows, columns: 0.2 * sqrt(max(rows, columns)),
 }
 """By what the learning rate of a (rows, columns) matrix is multiplied."""
 
 
-def orthogonalized(xp: Any, g: Array, steps: int, a: Any, b: Any, c: Any, eps: Any) -> Array:
+def orthogonalized(g: Array, steps: int, coefficients: Sequence[float], eps: float) -> Array:
     """About U V^T of the singular value decomposition g = U S V^T, shape (m, n), by Newton-Schulz's iteration.
 
     Each step maps every singular value s to `a s + b s^3 + c s^5`. The coefficients of Muon are chosen for steepness at
     0 instead of convergence to 1: after five steps values from 0.01 of g's norm on are within about 0.7 and 1.2.
     """
+    xp, (a, b, c) = namespace(g), coefficients
     tall = g.shape[0] > g.shape[1]
     x = g.T if tall else g
     x = x / xp.maximum(xp.sqrt((x * x).sum()), eps)  # the norm is at least the largest singular value
@@ -39,34 +36,19 @@ def orthogonalized(xp: Any, g: Array, steps: int, a: Any, b: Any, c: Any, eps: A
     return x.T if tall else x
 
 
-@cache
-def rule_of(nesterov: bool, steps: int, adjustment: str) -> Rule:
-    """Muon's rule; what is no number at each step is part of it."""
-    scale = ADJUSTMENTS[adjustment]
-
-    def body(xp, d, g, lr, momentum, gain, a, b, c, eps, buffer):
-        xp.subtract(g, buffer, out=d)
-        d *= gain
-        buffer += d
-        if nesterov:
-            xp.subtract(buffer, g, out=d)
-            d *= momentum
-            d += g
-        else:
-            d[...] = buffer
-        if d.size:
-            d[...] = orthogonalized(xp, d, steps, a, b, c, eps)
-        d *= lr
-        d *= scale(*d.shape)
-
-    numbers = ("lr", "momentum", "gain", "a", "b", "c", "eps")
-    return Rule("muon", ("momentum_buffer",), numbers, body, kernel=None)
+def muon(p, g, b, *, lr, momentum, ns_coefficients, eps, nesterov=True, ns_steps=5, adjust_lr_fn=None):
+    """Jordan et al. 2024, on whole matrices."""
+    b = b + (1 - momentum) * (g - b)
+    u = momentum * (b - g) + g if nesterov else b
+    if u.size:
+        u = orthogonalized(u, ns_steps, ns_coefficients, eps)
+    return p - ADJUSTMENTS[adjust_lr_fn](*p.shape) * (lr * u), b
 
 
 class Muon(Optimizer):
     """Muon (Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks").
 
-    With the gradient g of a matrix p (`-g` to maximize), a step does::
+    With the gradient g of a matrix p, a step does::
 
         b <- momentum * b + (1 - momentum) * g
         u = momentum * b + (1 - momentum) * g            without nesterov, u = b
@@ -83,8 +65,8 @@ class Muon(Optimizer):
     ----------
     params : iterable of Tensor, or of dict
         What to optimize, matrices all: see `Optimizer`.
-    lr : float
-        The learning rate, 0 or more.
+    lr, maximize, nonfinite
+        See `Optimizer`.
     weight_decay : float
         0 or more, decoupled; scaled by `lr` without its adjustment.
     momentum : float
@@ -101,10 +83,6 @@ class Muon(Optimizer):
         What the rate of a matrix is multiplied by: sqrt(max(1, rows / columns)), as in the formula (None too), or
         0.2 sqrt(max(rows, columns)), with which a step is as large as AdamW's (Liu et al. 2025, "Muon is scalable for
         LLM training").
-    maximize : bool
-        Go uphill.
-    nonfinite : {"pass", "skip", "raise"}
-        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
 
     Raises
     ------
@@ -115,6 +93,9 @@ class Muon(Optimizer):
     """
 
     decoupled = True
+    elementwise = False
+    checks: ClassVar = {"momentum": number(0, 1)}
+    buffer_names: ClassVar = {"b": "momentum_buffer"}
     own_options = ("maximize",)
 
     def __init__(
@@ -132,21 +113,7 @@ class Muon(Optimizer):
         maximize: bool = False,
         nonfinite: str = "pass",
     ):
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "weight_decay": weight_decay,
-                "momentum": momentum,
-                "nesterov": nesterov,
-                "ns_coefficients": ns_coefficients,
-                "eps": eps,
-                "ns_steps": ns_steps,
-                "adjust_lr_fn": adjust_lr_fn,
-                "maximize": maximize,
-            },
-            nonfinite=nonfinite,
-        )
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
     def check(self, group: dict[str, Any]) -> None:
         for i, p in enumerate(group["params"]):
@@ -155,25 +122,19 @@ class Muon(Optimizer):
                     f"Muon: parameter {i} of a group has shape {p.shape}; expected matrices. Give biases, embeddings "
                     "and filters to another optimizer, such as AdamW."
                 )
-        for name in ("lr", "weight_decay", "eps"):
-            check_number("Muon", name, group[name], 0)
-        check_number("Muon", "momentum", group["momentum"], 0, 1)
-        check_flag("Muon", "nesterov", group["nesterov"])
+        super().check(group)
         coefficients, steps = group["ns_coefficients"], group["ns_steps"]
         if not isinstance(coefficients, (tuple, list)) or len(coefficients) != 3:
             raise TypeError(f"Muon: ns_coefficients must be three numbers, got {coefficients!r}.")
-        for i, number in enumerate(coefficients):
-            check_number("Muon", f"ns_coefficients[{i}]", number, float("-inf"))
+        for i, coefficient in enumerate(coefficients):
+            check_number("Muon", f"ns_coefficients[{i}]", coefficient, float("-inf"))
         if not isinstance(steps, int) or isinstance(steps, bool):
             raise TypeError(f"Muon: ns_steps must be an int, got {steps!r}.")
         if not 1 <= steps < 100:
             raise ValueError(f"Muon: ns_steps={steps}; expected from 1 to 99.")
-        if group["adjust_lr_fn"] not in (None, *ADJUSTMENTS):
+        if group["adjust_lr_fn"] not in ADJUSTMENTS:
             expected = ", ".join(map(repr, ADJUSTMENTS))
-            raise ValueError(f"Muon: adjust_lr_fn={group['adjust_lr_fn']!r}; expected None or one of {expected}.")
+            raise ValueError(f"Muon: adjust_lr_fn={group['adjust_lr_fn']!r}; expected one of {expected}.")
 
-    def rule(self, group: dict[str, Any]) -> Rule:
-        return rule_of(bool(group["nesterov"]), group["ns_steps"], group["adjust_lr_fn"] or "original")
-
-    def numbers(self, group: dict[str, Any], step: int) -> tuple[float, ...]:
-        return group["lr"], group["momentum"], 1 - group["momentum"], *group["ns_coefficients"], group["eps"]
+    def formula(self, group: dict[str, Any]) -> Formula:
+        return muon

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from math import sqrt
 from typing import Any, ClassVar
 
-from .adaptive_updates import NADAM
+from numpy import sqrt
+
+from ._update import Formula
+from .adam import moments
 from .optimizer import Optimizer
-from .options import check_flag, check_number, check_pair
-from .updates import Rule
+from .options import number, options_of
+
+
+def nadam(p, g, m, v, *, lr, ratio, beta1, beta2, eps):  # Dozat 2016, algorithm 2; with one g goes `ratio` of m
+    m, v = moments(g, m, v, beta1, beta2)
+    return p - lr * ((ratio * m + g) / (sqrt(v) + eps)), m, v
 
 
 class NAdam(Optimizer):
@@ -25,24 +32,10 @@ class NAdam(Optimizer):
 
     Parameters
     ----------
-    params : iterable of Tensor, or of dict
-        What to optimize, see `Optimizer`.
-    lr : float
-        The learning rate, 0 or more.
-    betas : (float, float)
-        How slowly the running means of g and of g^2 forget, each from 0 to below 1.
-    eps : float
-        0 or more, outside of the root.
-    weight_decay : float
-        0 or more; the gradient of `weight_decay / 2 * ||p||^2` is added to g.
+    params, lr, weight_decay, betas, eps, decoupled_weight_decay, maximize, nonfinite
+        See `Optimizer`.
     momentum_decay : float
         0 or more: how fast mu rises from half of beta1 to all of it.
-    decoupled_weight_decay : bool
-        Decay the parameters themselves instead, as `AdamW` does: `p <- (1 - lr * weight_decay) * p` first.
-    maximize : bool
-        Go uphill.
-    nonfinite : {"pass", "skip", "raise"}
-        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
 
     Raises
     ------
@@ -51,7 +44,9 @@ class NAdam(Optimizer):
     """
 
     counts_steps = True
-    carried: ClassVar = {"mu_product": 1.0}
+    checks: ClassVar = {"momentum_decay": number(0)}
+    buffer_names: ClassVar = {"m": "exp_avg", "v": "exp_avg_sq"}
+    scalar_state: ClassVar = {"mu_product": 1.0}
 
     def __init__(
         self,
@@ -66,33 +61,16 @@ class NAdam(Optimizer):
         maximize: bool = False,
         nonfinite: str = "pass",
     ):
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "momentum_decay": momentum_decay,
-                "decoupled_weight_decay": decoupled_weight_decay,
-                "maximize": maximize,
-            },
-            nonfinite=nonfinite,
-        )
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
-    def check(self, group: dict[str, Any]) -> None:
-        for option in ("lr", "eps", "weight_decay", "momentum_decay"):
-            check_number("NAdam", option, group[option], 0)
-        check_pair("NAdam", "betas", group["betas"])
-        check_flag("NAdam", "decoupled_weight_decay", group["decoupled_weight_decay"])
+    def formula(self, group: dict[str, Any]) -> Formula:
+        return nadam
 
-    def rule(self, group: dict[str, Any]) -> Rule:
-        return NADAM
-
-    def numbers_carrying(self, group: dict[str, Any], step: int, carried: dict[str, float]) -> tuple[float, ...]:
+    def next_coefficients(self, group: dict[str, Any], step: int, scalars: dict[str, float]) -> dict[str, float]:
         beta1, beta2 = group["betas"]
         mu, after = (beta1 * (1 - 0.5 * 0.96 ** (t * group["momentum_decay"])) for t in (step, step + 1))
-        product = carried["mu_product"] = carried["mu_product"] * mu
+        product = scalars["mu_product"] = scalars["mu_product"] * mu
         of_g, of_m = (1 - mu) / (1 - product), after / (1 - product * after)
-        c2 = sqrt(1 - beta2**step)
-        return group["lr"] * of_g * c2, of_m / of_g, beta2, 1 - beta1, 1 - beta2, c2 * group["eps"]
+        c2 = math.sqrt(1 - beta2**step)
+        lr, eps = group["lr"] * of_g * c2, c2 * group["eps"]
+        return {"lr": lr, "ratio": of_m / of_g, "beta1": beta1, "beta2": beta2, "eps": eps}

@@ -10,13 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
 from minigrad import Tensor, enable_grad, no_grad
 
+from ._update import Formula
 from .optimizer import Optimizer
-from .options import check_curvatures, check_flag, check_number
-from .updates import LOOKING_AHEAD, RUNNING_AHEAD, Rule
+from .options import check_curvatures, check_flag, number, options_of
+
+
+def running_ahead(p, g, ahead, *, lr, mu):  # at x: y moves to x - lr * g, and x to mu times that move further
+    move = lr * g
+    ahead = mu * (ahead - move)
+    return p - (move - ahead), ahead
+
+
+def looking_ahead(p, g, ahead, *, lr, mu):  # the same seen from y, with p at y + ahead: y moves to p - lr * g
+    move = lr * g
+    ahead = mu * (ahead - move)
+    return p - move, ahead
 
 
 class _Accelerated(Optimizer):
@@ -27,21 +39,17 @@ class _Accelerated(Optimizer):
     """
 
     counts_steps = True
+    checks: ClassVar = {"look_ahead": check_flag, "strong_convexity": number(0)}
 
     def momentum(self, group: dict[str, Any], step: int) -> float:
         """mu of this step, counted from 1."""
         raise NotImplementedError
 
-    def check(self, group: dict[str, Any]) -> None:
-        for name in {"lr", "momentum", "weight_decay", "strong_convexity"} & group.keys():
-            check_number(self._name, name, group[name], 0)
-        check_flag(self._name, "look_ahead", group["look_ahead"])
+    def formula(self, group: dict[str, Any]) -> Formula:
+        return looking_ahead if group["look_ahead"] else running_ahead
 
-    def rule(self, group: dict[str, Any]) -> Rule:
-        return LOOKING_AHEAD if group["look_ahead"] else RUNNING_AHEAD
-
-    def numbers(self, group: dict[str, Any], step: int) -> tuple[float, ...]:
-        return group["lr"], self.momentum(group, step)
+    def coefficients(self, group: dict[str, Any], step: int) -> dict[str, float]:
+        return {"lr": group["lr"], "mu": self.momentum(group, step)}
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Move every parameter that has a gradient by one step, see `Optimizer.step`.
@@ -88,7 +96,7 @@ class Nesterov(_Accelerated):
     """Nesterov's momentum with a constant mu (Nesterov 1983; in this form Sutskever et al. 2013, "On the importance of
     initialization and momentum in deep learning", equations 3 and 4).
 
-    With the gradient g (`g + weight_decay * p` where there is weight decay, `-g` to maximize), a step does::
+    With the gradient g, a step does::
 
         v <- momentum * v - lr * g(p + momentum * v)          the look-ahead form, look_ahead=True
         p <- p + v
@@ -102,21 +110,13 @@ class Nesterov(_Accelerated):
 
     Parameters
     ----------
-    params : iterable of Tensor, or of dict
-        What to optimize, see `Optimizer`.
-    lr : float
-        The learning rate, 0 or more.
+    params, lr, weight_decay, maximize, nonfinite
+        See `Optimizer`.
     momentum : float
         0 or more, below 1 to make sense.
-    weight_decay : float
-        0 or more; the gradient of `weight_decay / 2 * ||p||^2` is added to g.
-    maximize : bool
-        Go uphill.
     look_ahead : bool
         Which form. True: `step` needs a closure, and between steps the parameters are where the method has arrived.
         False: they are where the next gradient is needed.
-    nonfinite : {"pass", "skip", "raise"}
-        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
 
     Raises
     ------
@@ -135,17 +135,7 @@ class Nesterov(_Accelerated):
         look_ahead: bool = False,
         nonfinite: str = "pass",
     ):
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "momentum": momentum,
-                "weight_decay": weight_decay,
-                "maximize": maximize,
-                "look_ahead": look_ahead,
-            },
-            nonfinite=nonfinite,
-        )
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
     def momentum(self, group: dict[str, Any], step: int) -> float:
         return group["momentum"]
@@ -155,7 +145,7 @@ class NAGC(_Accelerated):
     """Nesterov's accelerated gradient for convex functions (Nesterov 1983; with k / (k + 3) as in Su, Boyd & Candes
     2016, "A differential equation for modeling Nesterov's accelerated gradient method", equation 1).
 
-    From x_0 = y_0, with the gradient g at x_k (see `Nesterov` for weight decay and maximize), step k = 0, 1, ... does::
+    From x_0 = y_0, with the gradient g at x_k, step k = 0, 1, ... does::
 
         y_(k+1) = x_k - lr * g                  x_(k+1) = y_(k+1) + k / (k + 3) * (y_(k+1) - y_k)
 
@@ -175,8 +165,7 @@ class NAGC(_Accelerated):
         look_ahead: bool = False,
         nonfinite: str = "pass",
     ):
-        defaults = {"lr": lr, "weight_decay": weight_decay, "maximize": maximize, "look_ahead": look_ahead}
-        super().__init__(params, defaults, nonfinite=nonfinite)
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
     def momentum(self, group: dict[str, Any], step: int) -> float:
         return (step - 1) / (step + 2)
@@ -187,7 +176,7 @@ class NAGSC(_Accelerated):
     optimization", 2.2.22; Shi, Du, Jordan & Su 2022, "Understanding the acceleration phenomenon via high-resolution
     differential equations", equation 1.3).
 
-    From x_0 = y_0, with the gradient g at x_k (see `Nesterov` for weight decay and maximize), a step does::
+    From x_0 = y_0, with the gradient g at x_k, a step does::
 
         y_(k+1) = x_k - lr * g                  x_(k+1) = y_(k+1) + (1 - r) / (1 + r) * (y_(k+1) - y_k)
         r = sqrt(strong_convexity * lr)
@@ -220,23 +209,13 @@ class NAGSC(_Accelerated):
         look_ahead: bool = False,
         nonfinite: str = "pass",
     ):
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "strong_convexity": strong_convexity,
-                "weight_decay": weight_decay,
-                "maximize": maximize,
-                "look_ahead": look_ahead,
-            },
-            nonfinite=nonfinite,
-        )
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
     @classmethod
     def from_curvature(cls, params: Iterable[Any], smallest: float, largest: float, **options: Any) -> NAGSC:
         """For a loss whose curvature lies from `smallest` to `largest`: lr = 1 / largest, r^2 = smallest / largest."""
-        low, high = check_curvatures("NAGSC", smallest, largest)
-        return cls(params, 1 / high, low, **options)
+        check_curvatures("NAGSC", smallest, largest)
+        return cls(params, 1 / largest, smallest, **options)
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)

@@ -1,8 +1,7 @@
-"""Gradients that are no numbers: NaN and infinities, found in one pass and without waiting more than once.
+"""NaN and infinities among gradients, found in one pass and with one wait for the device at most.
 
-After this file you know how all gradients are checked at the price of one dot product each: the sum of squares of
-numbers is no number if one of them is none. It may also overflow where all are fine, so what it accuses is looked at
-closely.
+A gradient is checked at the price of one dot product: its sum of squares is NaN or infinite if one of its numbers is.
+The sum may also overflow where all numbers are finite, so a gradient that fails this test is looked at closely.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def described_nonfinite(groups: list[dict[str, Any]]) -> str:
             name = f" ({p.name})" if p.name else ""
             found.append(f"parameter {j} of group {i}{name}, shape {p.shape}: {nans} NaN, {infinities} infinite")
     return (
-        f"gradients that are no finite numbers, of {len(found)} parameters; nothing was changed. "
+        f"gradients that are not finite, of {len(found)} parameters; nothing was changed. "
         + "; ".join(found[:5])
         + ("; ..." if len(found) > 5 else "")
         + '. Expected finite gradients: lower the learning rate, clip, or leave such steps out with nonfinite="skip".'

@@ -2,11 +2,10 @@
 
 >>> optimizer = optim.Regularized(optim.SGD(model.parameters(), lr=0.1), model, optim.ProximalL1(1e-3, where=is_weight))
 
-A penalty that has a kink where it matters, or a constraint, is no good as part of the loss: its gradient says
-nothing about where to stop. The proximal step does: after the optimizer's step to w it solves
+A penalty with a kink at its minimum, or a constraint, does not work as part of the loss: its gradient does not say
+where to stop. The proximal step does: after the optimizer's step to w it solves
 `min over u of penalty(u) + ||u - w||^2 / (2 lr)`, which for L1 is a soft threshold and for a constraint the projection
-(Parikh & Boyd 2014, "Proximal algorithms", sections 4.2 and 6). After this file you know why L1 by this way gives
-weights that are zero, to the bit.
+(Parikh & Boyd 2014, "Proximal algorithms", sections 4.2 and 6). So L1 gives weights that are exactly zero.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from minigrad.nn.regularization import Where, is_weight, select_parameters
 from .nonfinite import all_finite
 from .optimizer import Optimizer
 from .options import check_number
+from .wrapper import OptimizerWrapper
 
 
 class StepRegularizer:
@@ -113,7 +113,7 @@ class MaxNorm(StepRegularizer):
         _multiply(p, (self.limit / xp.maximum(norms, self.limit)).reshape(norms.shape if p.ndim else ()))
 
 
-class Regularized(Optimizer):
+class Regularized(OptimizerWrapper):
     """An optimizer with regularizers, of a model's chosen parameters, around each of its steps.
 
     Parameters
@@ -140,9 +140,8 @@ class Regularized(Optimizer):
     """
 
     def __init__(self, optimizer: Optimizer, model: Any, *regularizers: StepRegularizer | Callable[[Any], Tensor]):
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"Regularized: expected an Optimizer to wrap, got a {type(optimizer).__name__}.")
-        self.optimizer, self.model = optimizer, model
+        super().__init__(optimizer)
+        self.model = model
         self.regularizers = regularizers
         self._stepwise: list[tuple[StepRegularizer, set[int]]] = []
         self._penalties: list[Callable[[Any], Tensor]] = []
@@ -184,44 +183,8 @@ class Regularized(Optimizer):
                 if gradient is not None:
                     p.grad = p.grad + gradient
 
-    def add_param_group(self, group: dict[str, Any]) -> None:
-        """Optimize more parameters, see `Optimizer.add_param_group`."""
-        self.optimizer.add_param_group(group)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state of the optimizer inside: regularizers have none."""
-        return self.optimizer.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a `state_dict`, see `Optimizer.load_state_dict`."""
-        self.optimizer.load_state_dict(state_dict)
-
-    # --- the optimizer inside, for everyone who looks ---
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        return self.optimizer.param_groups
-
-    @property
-    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
-        return self.optimizer.defaults
-
-    @property
-    def state(self) -> dict[Tensor, dict[str, Any]]:
-        return self.optimizer.state
-
-    @property
-    def nonfinite(self) -> str:  # type: ignore[override]
-        return self.optimizer.nonfinite
-
-    @property
-    def skipped_steps(self) -> int:  # type: ignore[override]
-        return self.optimizer.skipped_steps
-
-    def __repr__(self) -> str:
-        kinds = ", ".join(type(one).__name__ for one in self.regularizers)
-        inside = repr(self.optimizer).replace("\n", "\n  ")
-        return f"Regularized({kinds},\n  {inside}\n)"
+    def words(self) -> str:
+        return ", ".join(type(one).__name__ for one in self.regularizers)
 
 
 def no_decay_groups(model: Any, weight_decay: float, no_decay: Where = None) -> list[dict[str, Any]]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from math import sqrt
-from typing import Any
+from typing import Any, ClassVar
 
-from .adaptive_updates import RADAM
+from numpy import sqrt
+
+from ._update import Formula
+from .adam import moments
 from .optimizer import Optimizer
-from .options import check_flag, check_number, check_pair
-from .updates import Rule
+from .options import options_of
+
+
+def radam(p, g, m, v, *, lr, beta1, beta2, eps, rectified=True):  # Liu et al. 2020, algorithm 2
+    m, v = moments(g, m, v, beta1, beta2)
+    return p - lr * (m / (sqrt(v) + eps) if rectified else m), m, v
 
 
 class RAdam(Optimizer):
@@ -26,22 +33,8 @@ class RAdam(Optimizer):
 
     Parameters
     ----------
-    params : iterable of Tensor, or of dict
-        What to optimize, see `Optimizer`.
-    lr : float
-        The learning rate, 0 or more.
-    betas : (float, float)
-        How slowly the running means of g and of g^2 forget, each from 0 to below 1.
-    eps : float
-        0 or more.
-    weight_decay : float
-        0 or more; the gradient of `weight_decay / 2 * ||p||^2` is added to g.
-    decoupled_weight_decay : bool
-        Decay the parameters themselves instead, as `AdamW` does: `p <- (1 - lr * weight_decay) * p` first.
-    maximize : bool
-        Go uphill.
-    nonfinite : {"pass", "skip", "raise"}
-        What to do about a NaN or an infinity among the gradients, see `Optimizer`.
+    params, lr, weight_decay, betas, eps, decoupled_weight_decay, maximize, nonfinite
+        See `Optimizer`.
 
     Raises
     ------
@@ -50,6 +43,7 @@ class RAdam(Optimizer):
     """
 
     counts_steps = True
+    buffer_names: ClassVar = {"m": "exp_avg", "v": "exp_avg_sq"}
 
     def __init__(
         self,
@@ -63,35 +57,17 @@ class RAdam(Optimizer):
         maximize: bool = False,
         nonfinite: str = "pass",
     ):
-        super().__init__(
-            params,
-            {
-                "lr": lr,
-                "betas": betas,
-                "eps": eps,
-                "weight_decay": weight_decay,
-                "decoupled_weight_decay": decoupled_weight_decay,
-                "maximize": maximize,
-            },
-            nonfinite=nonfinite,
-        )
+        super().__init__(params, options_of(locals()), nonfinite=nonfinite)
 
-    def check(self, group: dict[str, Any]) -> None:
-        for option in ("lr", "eps", "weight_decay"):
-            check_number("RAdam", option, group[option], 0)
-        check_pair("RAdam", "betas", group["betas"])
-        check_flag("RAdam", "decoupled_weight_decay", group["decoupled_weight_decay"])
+    def formula(self, group: dict[str, Any]) -> Formula:
+        return radam
 
-    def rule(self, group: dict[str, Any]) -> Rule:
-        return RADAM
-
-    def numbers(self, group: dict[str, Any], step: int) -> tuple[float | None, ...]:
+    def coefficients(self, group: dict[str, Any], step: int) -> dict[str, Any]:
         beta1, beta2 = group["betas"]
-        lr = group["lr"] / (1 - beta1**step)
-        left = beta2**step
-        most = 2 / (1 - beta2) - 1
+        lr, left, most = group["lr"] / (1 - beta1**step), beta2**step, 2 / (1 - beta2) - 1
         rho = most - 2 * step * left / (1 - left)
-        if rho <= 5:
-            return lr, beta2, 1 - beta1, 1 - beta2, group["eps"], None
-        rectified = sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
-        return lr * rectified * sqrt(1 - left), beta2, 1 - beta1, 1 - beta2, group["eps"], 0
+        rectified = rho > 5
+        if rectified:
+            r = math.sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho))
+            lr = lr * r * math.sqrt(1 - left)
+        return {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": group["eps"], "rectified": rectified}

@@ -1,8 +1,8 @@
 """Averages of weights: a second copy of a model that holds the mean of what the first one was, evenly or lately.
 
-After this file you know stochastic weight averaging (an even mean, taken at the end of epochs late in training) and
-exponential moving averages (taken at every step), why batch-norm's running statistics must be computed anew for the
-mean of weights, and the names that PyTorch has for it all.
+Stochastic weight averaging is an even mean, taken at the end of epochs late in training; an exponential moving average
+is taken at every step. Batch-norm's running statistics must then be computed anew, because those of none of the models
+fit the mean of their weights. The names are PyTorch's.
 
 >>> averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.999))
 >>> for images, labels in loader:

@@ -1,7 +1,7 @@
 """Schedules made of others: one after another, several at once, and a growing batch in the place of a falling rate.
 
-After this file you know how warm-up is put before any schedule, and that what matters to the noise of SGD is the rate
-divided by the size of the batch: a schedule of one is a schedule of the other.
+Warm-up is put before any schedule in this way. And what matters to the noise of SGD is the rate divided by the size of
+the batch, so a schedule of one is a schedule of the other.
 """
 
 from __future__ import annotations

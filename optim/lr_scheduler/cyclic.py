@@ -1,8 +1,7 @@
 """Schedules that rise and fall: cosine with warm restarts, cyclic rates, one cycle, and momentum the other way.
 
-After this file you know why these set rates of their own instead of multiplying: a cycle is given by its lowest and its
-highest rate. And that momentum, where it is cycled, is high while the rate is low, so that a step is about as long
-throughout.
+These set rates of their own instead of multiplying: a cycle is given by its lowest and its highest rate. Momentum,
+where it is cycled, is high while the rate is low, so that a step is about as long throughout.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""ReduceLROnPlateau: lower the rate when a figure stops getting better.
-
-After this file you know the one schedule that is not a function of time, and the counters it decides by.
-"""
+"""ReduceLROnPlateau: lower the rate when a metric stops improving. The one schedule that is not a function of time."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import minigrad as mg
 from minigrad import optim
-from minigrad.optim import pieces
+from minigrad.optim import optimizer as walk
 from tests.support import strict_backend
 from tests.support.optim_makers import (
     CASES,
@@ -181,9 +181,9 @@ def test_steps_follow_the_formulas_for_any_mix_of_shapes_dtypes_layouts_and_miss
 
 def test_threads_and_blocks_leave_no_trace_in_the_result(monkeypatch):
     rng = np.random.default_rng(0)
-    start = [rng.standard_normal(shape).astype("f4") for shape in [(700, 300), (40,), (pieces.BLOCK + 1,)]]
+    start = [rng.standard_normal(shape).astype("f4") for shape in [(700, 300), (40,), (walk.CHUNK + 1,)]]
     gradients = [[rng.standard_normal(a.shape).astype("f4") for a in start] for _ in range(3)]
-    divisions = [(1, pieces.BLOCK, 1), (4, pieces.BLOCK, 1), (3, 5000, 1), (3, 10**9, 10**9)]
+    divisions = [(1, walk.CHUNK, 1), (4, walk.CHUNK, 1), (3, 5000, 1), (3, 10**9, 10**9)]
     check_threads_and_blocks("Adam", {"weight_decay": 0.1}, start, gradients, divisions, monkeypatch)
 
 

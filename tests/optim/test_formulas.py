@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import optim
 from minigrad.backend import threads
-from minigrad.optim import pieces
+from minigrad.optim import optimizer as walk
 from tests.support import strict_backend
 from tests.support.optim_makers import (
     LAYOUTS,
@@ -84,7 +84,7 @@ def test_steps_follow_the_formulas_for_any_mix_of_shapes_dtypes_layouts_and_miss
 def test_threads_and_blocks_leave_no_trace_in_the_result(name, monkeypatch):
     options = list(combinations(name))[-1]
     start, gradients = random_arrays([(70, 300), (40,), (30000,)], 3)
-    divisions = [(1, pieces.BLOCK, 1), (3, 5000, 1), (3, 10**9, 10**9)]
+    divisions = [(1, walk.CHUNK, 1), (3, 5000, 1), (3, 10**9, 10**9)]
     check_threads_and_blocks(name, options, start, gradients, divisions, monkeypatch)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import optim
-from minigrad.optim import pieces
+from minigrad.optim import optimizer as walk
 from tests.support.optim_makers import CASES, check_restored_runs, leaves, run, values
 
 # --- what may happen between two steps ---
@@ -41,7 +41,7 @@ def test_a_parameter_without_a_gradient_is_left_alone_and_its_steps_are_not_coun
     assert (optimizer.state[p]["step"], optimizer.state[q]["step"]) == (3, 1)
 
 
-@pytest.mark.parametrize("size", [3, pieces.SMALL + 10])
+@pytest.mark.parametrize("size", [3, walk.SMALL + 10])
 def test_a_parameter_may_be_given_another_array_or_dtype_between_steps(size):
     g = np.linspace(0.1, 1, size)
     (p,), (q,) = leaves(np.ones(size)), leaves(np.ones(size))
@@ -77,7 +77,7 @@ def test_the_array_of_a_parameter_is_written_in_place_and_the_gradient_is_not():
 
 
 def test_backward_after_a_step_through_an_old_graph_is_refused():
-    for size in (2, pieces.SMALL + 1):
+    for size in (2, walk.SMALL + 1):
         (w,) = leaves(np.ones(size))
         optimizer = optim.SGD([w], lr=0.1)
         loss = (w * w).sum()
@@ -87,7 +87,7 @@ def test_backward_after_a_step_through_an_old_graph_is_refused():
             loss.backward()
 
 
-@pytest.mark.parametrize("size", [3, pieces.SMALL + 1])
+@pytest.mark.parametrize("size", [3, walk.SMALL + 1])
 def test_zero_grad_frees_the_gradient(size):
     (p,) = leaves(np.ones(size))
     optimizer = optim.Adam([p])
@@ -100,7 +100,7 @@ def test_zero_grad_frees_the_gradient(size):
 
 
 def test_an_optimizer_that_is_dropped_frees_its_buffers_at_once():
-    (p,) = leaves(np.ones(pieces.SMALL + 1))
+    (p,) = leaves(np.ones(walk.SMALL + 1))
     optimizer = optim.Adam([p])
     run(optimizer, [p], [[np.ones(p.shape)]])
     buffer = weakref.ref(optimizer.state[p]["exp_avg"])

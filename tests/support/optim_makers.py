@@ -8,7 +8,7 @@ import pytest
 import minigrad as mg
 from minigrad import optim
 from minigrad.backend import threads
-from minigrad.optim import pieces
+from minigrad.optim import optimizer as walk
 from minigrad.serialization import load_state, save_state
 from tests.support import strict_backend
 
@@ -68,7 +68,7 @@ def assert_close(found, expected, rtol):
 
 # --- however the parameters lie in memory ---
 
-SHAPES = [(), (1,), (0,), (7,), (3, 5), (2, 3, 4), (pieces.SMALL + 1,), (70, 90)]
+SHAPES = [(), (1,), (0,), (7,), (3, 5), (2, 3, 4), (walk.SMALL + 1,), (70, 90)]
 LAYOUTS = {
     "C": lambda a: a,
     "Fortran": lambda a: np.array(a, order="F"),
@@ -138,11 +138,11 @@ def check_threads_and_blocks(name, options, start, gradients, divisions, monkeyp
     results = []
     before = threads.get_num_threads()
     try:
-        monkeypatch.setattr(pieces, "LARGE", 4000)
+        monkeypatch.setattr(walk, "LARGE", 4000)
         for count, block, threaded in divisions:
             threads.set_num_threads(count)
-            monkeypatch.setattr(pieces, "BLOCK", block)
-            monkeypatch.setattr(pieces, "THREADED", threaded)
+            monkeypatch.setattr(walk, "CHUNK", block)
+            monkeypatch.setattr(walk, "THREADED", threaded)
             params = leaves(*start)
             run(getattr(optim, name)(params, **options), params, gradients)
             results.append(values(params))

@@ -1,0 +1,28 @@
+"""How the formula of an optimizer becomes passes over NumPy arrays, or one CUDA kernel.
+
+Read `formula` first: what a formula is, and the formulas around it (weight decay, `maximize`). Then `tape`, where it is
+run once on symbols; `passes`, which turns the tape into calls of NumPy that need hardly any memory; and `cuda_kernel`,
+which writes the same tape as one kernel. How an optimizer walks through its parameters with them stands in
+`optim/optimizer.py`.
+"""
+
+from .cuda_kernel import cuda_kernel, cuda_text
+from .formula import Formula, arguments, climbing, root, with_decoupled_decay, with_weight_decay
+from .passes import Passes, compiled, passes
+from .tape import Tape, trace
+
+__all__ = [
+    "Formula",
+    "Passes",
+    "Tape",
+    "arguments",
+    "climbing",
+    "compiled",
+    "cuda_kernel",
+    "cuda_text",
+    "passes",
+    "root",
+    "trace",
+    "with_decoupled_decay",
+    "with_weight_decay",
+]
