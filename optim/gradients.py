@@ -4,7 +4,7 @@
 >>> clip_grad_norm_(model.parameters(), max_norm=1.0)
 >>> optimizer.step()
 
-All of these give each parameter a new gradient; whoever kept the old Tensor keeps its numbers. Each reads a gradient
+All of these give each parameter a new gradient Tensor; the values of the old one do not change. Each reads a gradient
 once and writes it once, the norm reads it once more. On a GPU the host waits for nothing: what depends on a norm is
 computed there, with arithmetic in the place of branches ("scale if the norm is too large").
 """
@@ -82,7 +82,7 @@ def clip_grad_norm_(
 def get_total_norm(tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0) -> Tensor:
     """The norm of all tensors together, as if they were one vector: a single number, where the first one lies.
 
-    On a GPU it is computed there, and nobody waits. 0 for no tensors.
+    On a GPU it is computed there, without waiting for it. 0 for no tensors.
     """
     arrays: list[Any] = [tensor.data for tensor in ([tensors] if isinstance(tensors, Tensor) else tensors)]
     if not (isinstance(norm_type, (int, float)) and norm_type > 0):

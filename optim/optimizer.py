@@ -10,8 +10,8 @@ for each:
   parameters, if there are many, are shared out among threads.
 - A CuPy array takes one kernel.
 
-The work is elementwise, so the result does not depend on any of this. Parameters stay ordinary arrays, which anybody
-may exchange: the walk is a plan, checked at every step for a few dozen nanoseconds a parameter, and made anew when
+The work is elementwise, so the result does not depend on any of this. Parameters stay ordinary arrays, which the
+user may exchange: the walk is a plan, checked at every step for a few dozen nanoseconds a parameter, and made anew when
 something has changed.
 
 What an optimizer computes stands in its own file, as a formula; `_update` turns it into the calls that are made here.

@@ -1,8 +1,8 @@
 """Mistakes in the definition of an op, found and said in words.
 
-After this file you know what an op's author promises: a forward gives one array, and after it the residuals it names; a
-rule takes the gradient first and then names what it needs; it gives an array of its argument's shape; one rule for all
-arguments gives a tuple. What can be checked when an op is defined is checked then, the rest when it is first run.
+An op's author promises this. A forward returns one array, and after it the residuals that the op names. A rule takes
+the gradient first and then names what it needs; it returns an array of its argument's shape. A fused vjp returns a
+tuple. What can be checked when an op is defined is checked then, the rest when the op is first run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from minigrad.backend import Array, DeviceError, is_array
 
 
 def check_rules(op: Op, rules: Mapping[str, Callable[..., Any] | None], given: int = 1) -> None:
-    """Raise unless rules are for arguments, take the gradient first, and ask only for what there is.
+    """Raise if a rule is for no argument, does not take the gradient first, or asks for a value that does not exist.
 
     given : how many parameters stand before those that a rule asks for by name
     """
@@ -39,7 +39,7 @@ def check_rules(op: Op, rules: Mapping[str, Callable[..., Any] | None], given: i
 
 
 def missing_rule(op: Op, argument: str, form: str) -> GradientError:
-    """What to say where a rule is asked for that nobody wrote."""
+    """The error for a rule that is needed and was not defined."""
     given, hint = ("t", "") if form == "jvp" else ("g", "")
     if form == "jvp" and argument in op.vjp_rules:
         hint = " Where each number of the result depends on one number of each argument, kind='elementwise' is enough."

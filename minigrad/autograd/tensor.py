@@ -47,10 +47,12 @@ class Tensor(TensorMethods):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The size of each axis."""
         return self.data.shape
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self.data.ndim
 
     @property
@@ -156,12 +158,15 @@ class Tensor(TensorMethods):
 
     @property
     def grad_fn(self) -> Any:
-        """The record of the op that made it; None for a leaf."""
+        """The node of the op that computed it; None for a leaf."""
         return None if self.is_leaf else self.node
 
     @property
     def grad(self) -> Tensor | None:
-        """The gradient that `backward` collected here; None before. Kept by leaves, and after `retain_grad()`."""
+        """The gradient accumulated by `backward()`, or None.
+
+        Only leaves, and tensors on which `retain_grad()` was called, store it.
+        """
         return None if self.node is None else getattr(self, "_grad", None)
 
     @grad.setter
@@ -178,7 +183,7 @@ class Tensor(TensorMethods):
 
     @property
     def name(self) -> str | None:
-        """A name for pictures and messages. Kept on the record, so only tensors that need gradients have one."""
+        """A name for pictures and messages. It is stored on the node, so only tensors that need gradients have one."""
         return None if self.node is None else self.node.name
 
     @name.setter
@@ -187,7 +192,7 @@ class Tensor(TensorMethods):
             self.node.name = value
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
-        """Ask for gradients of this leaf, or no longer; returns the tensor itself."""
+        """Say whether this leaf takes gradients; returns the tensor itself."""
         if not self.is_leaf:
             if requires_grad:
                 return self
@@ -206,11 +211,11 @@ class Tensor(TensorMethods):
         return self
 
     def detach(self) -> Tensor:
-        """The same values, cut off from the record; shares memory."""
+        """The same values, cut off from the graph; the two share memory."""
         return Tensor(self.data)
 
     def retain_grad(self) -> Tensor:
-        """Keep the gradient of this computed tensor too, in `.grad`."""
+        """Store the gradient of this computed tensor in `.grad`, as that of a leaf is; returns the tensor itself."""
         if self.node is None:
             raise ValueError("retain_grad(): this tensor takes no gradient; call requires_grad_() first.")
         if self.node.grad_owner is None:
@@ -246,9 +251,11 @@ class Tensor(TensorMethods):
         return moved
 
     def cpu(self) -> Tensor:
+        """`to("cpu")`."""
         return self.to("cpu")
 
     def cuda(self) -> Tensor:
+        """`to("cuda")`."""
         return self.to("cuda")
 
     def astype(self, dtype: Any) -> Tensor:
@@ -257,9 +264,10 @@ class Tensor(TensorMethods):
         return self if dtype == self.dtype else methods.ops.astype(self, dtype=dtype)
 
     def copy_(self, value: Any) -> Tensor:
-        """Overwrite a leaf's values, as optimizers do. A graph that saved the old ones of a parameter will not go back.
+        """Overwrite a leaf's values in place, as optimizers do; returns the tensor itself.
 
-        A tensor that needs no gradient is given a new array; graphs and arrays that hold the old one keep it.
+        Backward through a graph that saved the old values then raises. A tensor that takes no gradient is given a new
+        array instead, so that a graph which saved the old array is not changed.
         """
         if not self.is_leaf:
             raise ValueError("copy_(): only leaves can be overwritten; this tensor was computed.")

@@ -1,4 +1,4 @@
-"""Passes: a tape as calls of NumPy that write into arrays nobody reads any more.
+"""Passes: a tape as calls of NumPy that write into arrays that are not read again.
 
 `m + gain * (g - m)` is three calls. The first result needs a scratch array, the second is written over the first, and
 the third over m itself:
