@@ -299,7 +299,7 @@ class Cohort:
         self.values: tuple[float, ...] = ()
         self.numbers: Sequence[Any] = ()
         self.ones: frozenset[str] = NO_ONES
-        self.ready: dict[bool, tuple[Callable[..., None], int]] = {}
+        self.ready: dict[bool, tuple[Callable[..., None], tuple[str, ...]]] = {}
         self.walkers = list(walkers_of(params, kept))
         self.alone = [(walker, chunk) for walker in self.walkers for chunk in walker.chunks]
         self.shared: list[tuple[Any, Any]] = []  # out among threads
@@ -358,11 +358,12 @@ class Cohort:
             for value, before, number in zip(values, self.values, self.numbers)  # noqa: B905
         ]
 
-    def passes(self, xp: Any, packed: bool = False) -> tuple[Callable[..., None], int]:
-        """The function that makes the step of one chunk, and how many scratch arrays it takes."""
+    def passes(self, xp: Any, packed: bool) -> tuple[Callable[..., None], tuple[str, ...]]:
+        """The function that makes the step of one chunk, and names for the scratch arrays that it takes."""
         if packed not in self.ready:
             calls = passes(self.tape, self.ones, gradient_is_ours=packed)
-            self.ready[packed] = compiled(calls, xp, packed), calls.scratch
+            names = tuple(f"optimizer {i}" for i in range(calls.scratch))
+            self.ready[packed] = compiled(calls, xp, packed), names
         return self.ready[packed]
 
 
@@ -439,8 +440,8 @@ class Packed:
 
     def update(self, chunk: None, cohort: Cohort) -> None:
         """Take the steps of all members."""
-        run, scratch_arrays = cohort.passes(np, packed=True)
-        while len(self.flat) < self.fixed + scratch_arrays:
+        run, names = cohort.passes(np, True)
+        while len(self.flat) < self.fixed + len(names):
             self._add_flat(np.empty(self.edges[-1], self.dtype))
         run(self.flat, self.parts, *cohort.numbers)
         for i, array in self.single:
@@ -481,8 +482,8 @@ class Whole:
 
     def update(self, chunk: Any, cohort: Cohort) -> None:
         """Take the step of one of the `chunks`; here there is one, everything."""
-        run, scratch_arrays = cohort.passes(self.xp)
-        free = [self.xp.empty_like(self.array) for _ in range(scratch_arrays)]
+        run, names = cohort.passes(self.xp, False)
+        free = [self.xp.empty_like(self.array) for _ in names]
         run(self.array, self.gradient, *self.buffers, *free, *cohort.numbers)
 
 
@@ -508,9 +509,9 @@ class Chunked(Whole):
         return ready
 
     def update(self, chunk: Any, cohort: Cohort) -> None:
-        run, scratch_arrays = cohort.passes(np)
+        run, names = cohort.passes(np, False)
         place, p, *buffers = chunk
-        free = [scratch(f"optimizer {i}", p.shape, p.dtype) for i in range(scratch_arrays)]
+        free = [scratch(name, p.shape, p.dtype) for name in names]
         run(p, self.gradient[place], *buffers, *free, *cohort.numbers)
 
 

@@ -47,7 +47,7 @@ class Passes:
     def text(self) -> str:
         """The calls as a Python function of the arrays and the numbers."""
         lines = [f"    {name}({', '.join(operands)}, out={out})" for out, name, operands in self.calls]
-        head = f"def {self.tape.name}({', '.join((*self.arrays, *self.tape.numbers))}):"
+        head = f"def {self.tape.name}_step({', '.join((*self.arrays, *self.tape.numbers))}):"
         return "\n".join([head, *(lines or ["    pass"]), ""])
 
     @cached_property
@@ -69,7 +69,7 @@ class Passes:
             over = lists[0] if len(lists) == 1 else f"zip({', '.join(lists)})"
             lines += [f"    for {each} in {over}:", f"        {call}"]
         body = "\n".join(lines or ["    pass"])
-        head = [f"def {self.tape.name}({', '.join(('flat', 'parts', *self.tape.numbers))}):"]
+        head = [f"def {self.tape.name}_step({', '.join(('flat', 'parts', *self.tape.numbers))}):"]
         for i, array in enumerate(self.arrays):
             head += [f"    {array} = flat[{i}]"] if array != "p" else []
             head += [f"    {array}_parts = parts[{i}]"] if f"{array}_parts" in body else []
@@ -80,8 +80,9 @@ class Passes:
 def compiled(calls: Passes, xp: Any, packed: bool = False) -> Callable[..., None]:
     """The text of the passes, or their `packed_text`, as a function that calls the array library `xp`."""
     namespace: dict[str, Any] = {call.name: getattr(xp, call.name) for call in calls.calls}
-    exec(calls.packed_text if packed else calls.text, namespace)
-    return namespace[calls.tape.name]
+    text = calls.packed_text if packed else calls.text
+    exec(compile(text, f"<passes of {calls.tape.name}>", "exec"), namespace)  # the name stands in warnings
+    return namespace[f"{calls.tape.name}_step"]
 
 
 @lru_cache(maxsize=1024)

@@ -23,6 +23,9 @@ OF_ARRAYS = """
 """.split()
 """What a formula may do to arrays: the names of NumPy's functions. `x**2` is `x * x`."""
 
+RESERVED = {*OF_ARRAYS, "flat", "parts", "i", "n", "T"}
+"""Names that an argument of a formula cannot have: the text of the passes or of the kernel uses them otherwise."""
+
 OF_COEFFICIENTS = {
     "add": "({} + {})",
     "subtract": "({} - {})",
@@ -78,11 +81,14 @@ def trace(formula: Formula, choices: tuple[tuple[str, Any], ...] = ()) -> Tape:
     Raises
     ------
     TypeError
-        The formula does to arrays what is not in `OF_ARRAYS`, branches on a value, or does not return p and every
-        buffer.
+        The formula does to arrays what is not in `OF_ARRAYS`, branches on a value, does not return p and every buffer,
+        or has an argument with a reserved name.
     """
     buffers, coefficients, _ = arguments(formula)
     name = formula.__name__ if formula.__name__.isidentifier() else "formula"  # that of a lambda is none
+    reserved = [a for a in (*buffers, *coefficients) if a in RESERVED or a.startswith(("scratch_", "number_"))]
+    if reserved:
+        raise TypeError(f"the formula {name} has an argument called {reserved[0]}, which is reserved; rename it.")
     arrays = {array: Symbol("", (), array) for array in ("p", "g", *buffers)}
     returned = formula(*arrays.values(), **{c: Scalar(c) for c in coefficients}, **dict(choices))
     becomes = list(returned) if isinstance(returned, tuple) else [returned]

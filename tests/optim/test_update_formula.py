@@ -245,6 +245,10 @@ def summing(p, g):
     return p - np.add.reduce(g)
 
 
+def with_a_reserved_name(p, g, flat):
+    return p - flat, g
+
+
 def comparing(p, g):
     return p if g > 0 else -p
 
@@ -260,6 +264,7 @@ def comparing(p, g):
         (with_an_array, "computes with a ndarray"),
         (summing, r"calls add.reduce.*plain call"),
         (comparing, "does greater to arrays"),
+        (with_a_reserved_name, "an argument called flat, which is reserved"),
     ],
 )
 def test_a_formula_that_cannot_be_traced_is_refused_in_words(formula, words):
