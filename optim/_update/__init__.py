@@ -1,14 +1,14 @@
 """How the formula of an optimizer becomes passes over NumPy arrays, or one CUDA kernel.
 
 Read `formula` first: what a formula is, and the formulas around it (weight decay, `maximize`). Then `tape`, where it is
-run once on symbols; `passes`, which turns the tape into calls of NumPy that need hardly any memory; and `cuda_kernel`,
-which writes the same tape as one kernel. How an optimizer walks through its parameters with them stands in
+run once on symbols; `numpy_passes`, which turns the tape into calls of NumPy that need hardly any memory; and
+`kernel_text`, which writes the same tape as one kernel. How an optimizer walks through its parameters with them stands in
 `optim/optimizer.py`.
 """
 
-from .cuda_kernel import cuda_kernel, cuda_text
 from .formula import Formula, arguments, climbing, root, with_decoupled_decay, with_weight_decay
-from .passes import Passes, compiled, passes
+from .kernel_text import cuda_kernel, cuda_text
+from .numpy_passes import Passes, compiled, passes
 from .tape import Tape, trace
 
 __all__ = [
@@ -26,3 +26,7 @@ __all__ = [
     "with_decoupled_decay",
     "with_weight_decay",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -14,7 +14,7 @@ import minigrad as mg
 from minigrad import optim
 from minigrad.optim import adadelta, adagrad, adam, adamax, heavy_ball, lion, nadam, nesterov, radam, rmsprop, sgd
 from minigrad.optim._update import arguments, climbing, compiled, passes, trace, with_decoupled_decay, with_weight_decay
-from minigrad.optim._update.cuda_kernel import FUNCTIONS, cuda_text
+from minigrad.optim._update.kernel_text import FUNCTIONS, cuda_text
 from tests.support.optim_zoo import ELEMENTWISE, combinations
 
 MODULES = [adadelta, adagrad, adam, adamax, heavy_ball, lion, nadam, nesterov, radam, rmsprop, sgd]
