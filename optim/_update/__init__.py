@@ -2,7 +2,7 @@
 
 Read `formula` first: what a formula is, and the formulas around it (weight decay, `maximize`). Then `tape`, where it is
 run once on symbols; `numpy_passes`, which turns the tape into calls of NumPy that need hardly any memory; and
-`kernel_text`, which writes the same tape as one kernel. How an optimizer walks through its parameters with them stands in
+`kernel_text`, which writes the same tape as one kernel. How an optimizer walks through its parameters with them is in
 `optim/optimizer.py`.
 """
 

@@ -80,9 +80,10 @@ def _sample(chosen: dict, tried: dict) -> dict:
     # What the op table's tests ask of linear_solve is little; those that judge it would have to be watched for minutes.
     rules = [unit for unit in chosen.values() if unit.is_rule and own_checks(unit) and unit.family != "linear_solve"]
     sample = {}
-    for i, family in enumerate(sorted({unit.family for unit in rules})):
+    for family in sorted({unit.family for unit in rules}):
+        kind = KINDS[len(family) % len(KINDS)]  # a new family leaves the others' samples as they are
         mine = [(u.name, change) for u in rules if u.family == family for change in tried[u.name]]
-        fitting = [pair for pair in mine if pair[1].startswith(KINDS[i % len(KINDS)])] or mine
+        fitting = [pair for pair in mine if pair[1].startswith(kind)] or mine
         name, change = fitting[len(fitting) // 2]
         sample[name] = [change]
     return sample
