@@ -8,8 +8,8 @@
 ...     optimizer.step()
 
 Each optimizer has a file of its own: begin with `sgd` and `adam`, then `optimizer`, where a step is walked through the
-parameters, then `_update`, which turns a formula into passes over memory. Beside them: `lr_scheduler`, `gradients` (what
-is done to gradients before a step), `swa_utils` (averages of weights), and the second-order methods: `minimizers`
+parameters, then `_update`, which turns a formula into passes over memory. Beside them: `lr_scheduler`, `gradients`
+(what is done to gradients before a step), `swa_utils` (averages of weights), and the second-order methods: `minimizers`
 (`minimize`), `fitting` (`least_squares`, `curve_fit`), what the two share in `solve`, and `closures`, which makes
 optimizers of models from both.
 """
