@@ -8,6 +8,7 @@ and first sentences are those of the ops, which a test compares.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from minigrad.backend import NUMBERS, is_array
@@ -476,6 +477,11 @@ class TensorMethods:
     def var(self, axis: Axis = None, *, correction: float = 0, keepdims: bool = False) -> Tensor:
         """The variance over `axis`: squared distances from the mean, over n - correction (0 as NumPy, 1 as PyTorch)."""
         return ops.var(self, axis=axis, correction=correction, keepdims=keepdims)
+
+
+for _name, _method in list(vars(TensorMethods).items()):
+    if isinstance(_method, FunctionType):
+        _method.__qualname__ = f"Tensor.{_name}"  # what Python's own errors call it
 
 
 def _spread(values: tuple[Any, ...]) -> tuple[Any, ...]:

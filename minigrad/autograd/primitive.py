@@ -76,8 +76,9 @@ class Primitive(Generic[P]):
         self.residuals, self.differentiable, self.view = tuple(residuals), differentiable, view
         self.reference = reference
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        self.defaults = {p.name: p.default for p in parameters if not is_option(p)}
-        self.options = {p.name: p.default for p in parameters if is_option(p)}
+        options = options_among(list(parameters))
+        self.options = {p.name: p.default for p in options}
+        self.defaults = {p.name: p.default for p in parameters if p.name not in self.options}
         self.argument_names = tuple(self.defaults)
         self.arity = None if self.variadic else len(self.argument_names)
         self.frame_names = frame_names(self)
@@ -273,8 +274,16 @@ class Binary(Primitive[P]):
 MAY_BE_AN_ARRAY = re.compile(r"\b(Operand|TensorLike|Tensor|Array|ndarray|Indices|Any|float)\b")
 
 
+def options_among(parameters: list[inspect.Parameter]) -> list[inspect.Parameter]:
+    """The options of a forward: its last parameters, as far as each is keyword-only or annotated as no array."""
+    first = len(parameters)
+    while first and is_option(parameters[first - 1]):
+        first -= 1
+    return parameters[first:]
+
+
 def is_option(parameter: inspect.Parameter) -> bool:
-    """Whether a forward's parameter is an option: keyword-only, or annotated as what is no array (`axis: int`)."""
+    """Whether a parameter by itself may be an option: keyword-only, or annotated as what is no array (`axis: int`)."""
     if parameter.kind is parameter.KEYWORD_ONLY:
         return True
     annotated = parameter.annotation is not parameter.empty
@@ -287,10 +296,9 @@ def _class_of(forward: Callable[P, Any], residuals: Sequence[str]) -> type[Primi
     Unary and binary ops get a class each, whose call is a copy with the names of the op and of its parameters: so
     `exp(x=t)` works, and Python's own errors, for a missing argument, say "maximum()".
     """
-    parameters = inspect.signature(forward).parameters.values()
-    plain = not residuals and all(
-        p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty and not is_option(p) for p in parameters
-    )
+    parameters = list(inspect.signature(forward).parameters.values())
+    plain = not residuals and not options_among(parameters)
+    plain = plain and all(p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty for p in parameters)
     kind: Any = {1: Unary, 2: Binary}.get(len(parameters)) if plain else None
     if kind is None:
         return Primitive

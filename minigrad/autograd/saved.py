@@ -39,8 +39,8 @@ def check_versions(node: Node) -> None:
                 what = "result" if name == "out" else f"argument {name!r}{_name_of_leaf(node, name)}"
                 raise GradientError(
                     f"derivative through {node.op.name}: its {what} {array.shape} was changed in place after the "
-                    "forward pass (by an optimizer step, copy_ or touch); run the forward pass again, or change it "
-                    "after backward."
+                    "forward pass (by an optimizer step, copy_ or mark_dirty); run the forward pass again, or change "
+                    "it after backward."
                 )
 
 

@@ -204,7 +204,7 @@ class System:
                 root = viewed(node)
                 raise GradientError(
                     f"derivative through {self.name}: {root.name or 'a tensor'} {root.shape}, which A is made of, "
-                    "was changed in place after the solve (by an optimizer step, copy_ or touch); solve again first."
+                    "was changed in place after the solve (by an optimizer step, copy_ or mark_dirty); solve again."
                 )
 
     def check_symmetric(self, g: Array, image: Array) -> None:

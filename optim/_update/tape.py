@@ -1,7 +1,7 @@
 """The tape: a formula run once on symbols, which write down every operation that is done to them.
 
 So `minigrad` makes the graph of a computation with Tensors, to differentiate it. Here the operations are run again by
-other means: as passes over NumPy arrays (`passes.py`), or as a CUDA kernel (`cuda_kernel.py`).
+other means: as passes over NumPy arrays (`passes.py`), or as a CUDA kernel (`kernel_text.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ OF_ARRAYS = """
     add subtract multiply divide negative positive sqrt absolute exp log tanh sign maximum minimum
 """.split()
 """What a formula may do to arrays: the names of NumPy's functions. `x**2` is `x * x`."""
+
+WHOLE_ARRAYS = (
+    "For a condition use maximum, minimum or sign. A formula that needs whole arrays, or other functions, says "
+    "elementwise = False in its class."
+)
 
 RESERVED = {*OF_ARRAYS, "flat", "parts", "i", "n", "T"}
 """Names that an argument of a formula cannot have: the text of the passes or of the kernel uses them otherwise."""
@@ -152,9 +157,15 @@ class Traced(NDArrayOperatorsMixin):
     __hash__ = None  # type: ignore[assignment]
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Symbol | Scalar:
+        if "out" in options:
+            raise TypeError(f"a formula writes in place ({ufunc.__name__}); write `p = p - step` for `p -= step`.")
         if method != "__call__" or options:
             raise TypeError(f"a formula calls {ufunc.__name__}.{method} with {list(options)}; expected a plain call.")
         return recorded(ufunc.__name__, [x if isinstance(x, (Symbol, Scalar)) else constant(x) for x in operands])
+
+    def __array_function__(self, function: Callable[..., Any], *_: Any) -> None:
+        """Whole-array functions, such as `np.mean`: on symbols NumPy would take each for a single number."""
+        raise TypeError(f"a formula calls {function.__name__}; expected one of {', '.join(OF_ARRAYS)}. {WHOLE_ARRAYS}")
 
     def __bool__(self) -> bool:
         raise TypeError(
@@ -196,7 +207,7 @@ def recorded(name: str, operands: list[Symbol | Scalar]) -> Symbol | Scalar:
     known = OF_COEFFICIENTS if of_coefficients else OF_ARRAYS
     if name not in known:
         what = "coefficients" if of_coefficients else "arrays"
-        raise TypeError(f"a formula does {name} to {what}; expected one of {', '.join(known)}.")
+        raise TypeError(f"a formula does {name} to {what}; expected one of {', '.join(known)}. {WHOLE_ARRAYS}")
     if of_coefficients:
         return Scalar(OF_COEFFICIENTS[name].format(*texts))
     if name == "add":  # of a negative is one subtraction

@@ -95,3 +95,20 @@ def test_an_op_that_gives_integers_cannot_be_differentiable(new_op):
     with pytest.raises(TypeError, match=r"signs: its forward returned int64.*differentiable=False"):
         signs(leaf(1.0))
     assert signs(mg.tensor(1.0)).item() == 1
+
+
+def test_an_option_before_an_array_is_an_array_and_the_last_parameters_are_options(new_op):
+    @new_op(kind="elementwise")
+    def scaled(a, n: int, b):
+        return a * n + b
+
+    @new_op(kind="elementwise")
+    def shifted(x: mg.Tensor, by: int = 1, twice: bool = False):
+        return x + (2 * by if twice else by)
+
+    x = leaf(1.0, 2.0)
+    assert scaled.options == {} and set(shifted.options) == {"by", "twice"}
+    for found in (scaled(x, 2, x), scaled(a=x, n=2, b=x), scaled(x, n=2, b=x)):
+        assert found.tolist() == [3, 6]
+    for found in (shifted(x, 3, True), shifted(x, twice=True, by=3), shifted(by=3, x=x, twice=True)):
+        assert found.tolist() == [7, 8]

@@ -322,3 +322,27 @@ def test_an_optimizer_of_ones_own_moves_every_parameter_by_its_formula(kind, opt
     for p, e, m in zip(params, expected, means, strict=True):
         np.testing.assert_array_equal(p.detach().numpy(), e)
         np.testing.assert_array_equal(optimizer.state[p]["m"], m)
+
+
+@pytest.mark.parametrize(
+    ("formula", "words"),
+    [
+        (lambda p, g, *, lr: p - lr * g / np.linalg.norm(g), "calls norm.*elementwise = False"),
+        (lambda p, g, *, lr: p - lr * np.mean(g), "calls mean"),
+        (lambda p, g, *, lr: p - lr * np.clip(g, -1, 1), "calls clip.*maximum, minimum"),
+        (lambda p, g, *, lr: p - lr * np.where(g > 0, 1, -1), "greater.*maximum, minimum or sign"),
+        (lambda p, g, *, lr: p - lr * np.nan_to_num(g), "calls nan_to_num"),
+    ],
+)
+def test_functions_of_whole_arrays_are_refused_and_not_taken_for_elementwise_ones(formula, words):
+    with pytest.raises(TypeError, match=words):
+        trace(formula)
+
+
+def test_writing_in_place_in_a_formula_is_refused():
+    def formula(p, g, *, lr):
+        p -= lr * g
+        return p
+
+    with pytest.raises(TypeError, match=r"writes in place.*p = p - step"):
+        trace(formula)
