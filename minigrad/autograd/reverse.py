@@ -165,7 +165,7 @@ class _Pass:
                 parent = parents[position]
                 if wanted is not None and parent not in wanted:
                     continue
-                if into is not None and on_arrays and not is_batched(gradient):
+                if into is not None and on_arrays and gradient.__class__ not in MAYBE_BATCHED:
                     self.pull_into(parent, gradient, into, saved)
                     continue
                 try:
