@@ -56,7 +56,7 @@ class Plan:
     A getter of None stands for all saved values as they are; an in-place rule is a pair (rule, getter), or None.
     """
 
-    __slots__ = ("fused", "is_short", "jvp_steps", "names", "op", "save", "saved_positions", "steps")
+    __slots__ = ("fused", "is_short", "jvp_steps", "names", "op", "save", "steps")
 
     def __init__(self, op: Op, positions: Sequence[int]):
         self.op = op
@@ -77,7 +77,6 @@ class Plan:
         self.steps = tuple((i, rule, self.values_of(needs), into.get(i)) for i, rule, needs in pulls if rule)
         self.jvp_steps = tuple((i, rule, self.values_of(needs)) for i, rule, needs in pushes if rule)
         self.fused = (op.fused_vjp, self.values_of(needs_of(op.fused_vjp))) if op.fused_vjp else None
-        self.saved_positions = tuple(i for i in positions if op.argument_name(i) in self.names)
 
     def values_of(self, needs: Sequence[str]) -> Getter | None:
         """The getter of a rule's values out of the saved ones, in the rule's order; None for all as they are."""
