@@ -38,6 +38,7 @@ class TensorMethods:
         @property
         def dtype(self) -> Any: ...
         def __len__(self) -> int: ...
+        def _assigned(self, result: Tensor) -> Tensor: ...
 
     # --- operators ---
 
@@ -144,6 +145,41 @@ class TensorMethods:
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
+
+    # --- operators that assign: see `Tensor._assigned` for what they leave under the name ---
+
+    def __iadd__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.add(self, other))
+
+    def __isub__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.subtract(self, other))
+
+    def __imul__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.multiply(self, other))
+
+    def __itruediv__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.divide(self, other))
+
+    def __ifloordiv__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.floor_divide(self, other))
+
+    def __imod__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.remainder(self, other))
+
+    def __ipow__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.power(self, other))
+
+    def __imatmul__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.matmul(self, other))
+
+    def __iand__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.bitwise_and(self, other))
+
+    def __ior__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.bitwise_or(self, other))
+
+    def __ixor__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.bitwise_xor(self, other))
 
     # --- derivatives ---
 
