@@ -19,8 +19,9 @@ from minigrad.autograd.grad_mode import grad_mode
 from minigrad.autograd.methods import TensorMethods
 from minigrad.autograd.node import HookHandle, Node, leaf, note_write, viewed
 from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, is_array, to_device
+from minigrad.locks import lock
 
-_hook_number = count()
+_hook_number, _hooking = count(), lock()
 
 NUMPY_OPERATORS = frozenset(
     "add subtract multiply divide floor_divide remainder power matmul bitwise_and bitwise_or bitwise_xor "
@@ -279,10 +280,12 @@ class Tensor(TensorMethods):
         if not callable(hook):
             raise TypeError(f"register_hook(): expected a function of the gradient, got {type(hook).__name__}.")
         node, key = self.node, next(_hook_number)
-        node.hooks = (node.hooks or {}) | {key: hook}
+        with _hooking:
+            node.hooks = (node.hooks or {}) | {key: hook}
 
         def remove() -> None:
-            node.hooks = {k: h for k, h in (node.hooks or {}).items() if k != key} or None
+            with _hooking:
+                node.hooks = {k: h for k, h in (node.hooks or {}).items() if k != key} or None
 
         return HookHandle(remove)
 

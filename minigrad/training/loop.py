@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import creation, serialization
+from minigrad import generators, serialization
 from minigrad.autograd.grad_mode import enable_grad, no_grad
 from minigrad.autograd.tensor import Tensor
 from minigrad.data import micro_batches as split
@@ -287,7 +287,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "loader": self.loader.state_dict() if isinstance(self.loader, Resumable) else None,
-            "random": creation.generator("cpu").bit_generator.state,
+            "random": generators.generator("cpu").bit_generator.state,
             "epoch": self.epoch,
             "under way": [*vars(self.totals).values(), self.seconds],
             "history": self.history.rows,
@@ -314,7 +314,7 @@ class _Run:
                 f"resuming from {path}: {error}\nBuild the model, optimizer and loader as in the first run, "
                 "or begin anew in another folder."
             ) from error
-        creation.generator("cpu").bit_generator.state = state["random"]
+        generators.generator("cpu").bit_generator.state = state["random"]
         self.epoch = state["epoch"]
         *totals, self.seconds = state["under way"]
         self.totals = Totals(*totals)
