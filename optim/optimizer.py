@@ -201,6 +201,10 @@ class Optimizer(ParameterGroups):
         super().load_state_dict(state_dict)
         self._plans.clear()
 
+    def __getstate__(self) -> dict[str, Any]:
+        self._write_steps()
+        return self.__dict__ | {"_plans": {}}  # a copy makes plans anew, for arrays of its own
+
     def _fill_first_values(self, group: dict[str, Any]) -> None:
         """Begin the state of parameters that take their first step, if it begins with anything but zeros."""
         values = self.first_values(group)

@@ -109,6 +109,9 @@ class HookHandle:
     def __init__(self, remove: Callable[[], None]) -> None:
         self.remove = remove
 
+    def __reduce__(self) -> tuple[type[HookHandle], tuple[type[None]]]:
+        return HookHandle, (type(None),)  # a copied or pickled tensor has no hooks, so its handle removes nothing
+
 
 # --- writes in place ---
 
