@@ -21,7 +21,8 @@ from minigrad.training.fit_arguments import check_loader, check_options, check_p
 from minigrad.training.history import History
 from minigrad.training.progress import ProgressBar, StopRequest
 from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Scheduler
-from minigrad.training.run import Run, TrainingError
+from minigrad.training.run import Run
+from minigrad.training.run_folder import TrainingError
 
 __all__ = ["TrainingError", "evaluate", "fit"]
 
@@ -97,13 +98,14 @@ def fit(
     Raises
     ------
     TrainingError
-        A loss that is NaN or infinite; says in which epoch and batch. The step is not taken.
+        A loss that is NaN or infinite; says in which epoch and batch. The step is not taken. Or another run is writing
+        to `out`.
+    CheckpointError
+        The run in `out` is damaged, or does not fit; it is a ValueError.
     ValueError, TypeError
-        Options that make no sense; the optimizer of another model; a Dataset without a loader; a run that does not fit.
+        Options that make no sense; the optimizer of another model; a Dataset without a loader.
     OSError
         `out` cannot be written to; says why and what to do.
-    RuntimeError
-        Another run is writing to `out`.
 
     Warns
     -----

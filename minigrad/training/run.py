@@ -23,10 +23,7 @@ from minigrad.training.fit_arguments import batches_of, single_number
 from minigrad.training.history import COLUMNS, History, Totals
 from minigrad.training.progress import ProgressBar, StopRequest
 from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Resumable, Scheduler
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on: a loss that is NaN or infinite."""
+from minigrad.training.run_folder import TrainingError
 
 
 class Run:
@@ -213,9 +210,8 @@ class Run:
             for name, part in parts.items():
                 part.load_state_dict(before[name])
             creation.generator("cpu").bit_generator.state = random
-            kind = CheckpointError if isinstance(error, (CheckpointError, KeyError, AttributeError)) else ValueError
             what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise kind(
+            raise CheckpointError(
                 f"resuming from {path}: {what}\nBuild the model, optimizer and loader as in the first run, "
                 "or begin anew in another folder."
             ) from error

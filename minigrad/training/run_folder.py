@@ -25,6 +25,10 @@ LAST, BEST, METRICS = "last.safetensors", "best.safetensors", "metrics.csv"
 RUN, EPOCH = "run", "epoch"
 
 
+class TrainingError(RuntimeError):
+    """Training that cannot go on: a loss that is NaN or infinite, or a folder that another run is writing to."""
+
+
 @contextmanager
 def held(folder: Path | None) -> Iterator[None]:
     """Make the folder, see that it can be written to, and keep other runs out while inside.
@@ -33,7 +37,7 @@ def held(folder: Path | None) -> Iterator[None]:
     ------
     OSError
         It cannot be made or written to; says why and what to do.
-    RuntimeError
+    TrainingError
         Another run is writing to it.
     """
     if folder is None:
@@ -60,7 +64,7 @@ def _lock(folder: Path) -> int | None:
         fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(place)
-        raise RuntimeError(
+        raise TrainingError(
             f"fit: another run is writing to {folder} at this moment; two would overwrite each other's files. Give "
             "each run a folder of its own, out=..., or wait for the other to end."
         ) from None
