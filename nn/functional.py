@@ -8,6 +8,7 @@ Most stateless layers are minigrad's ops under their own names, and only re-expo
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -365,9 +366,13 @@ def _against_probabilities(
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
-    """-input[target] of log-probabilities; shapes, options and errors as for `NLLLoss`."""
+    """-input[target] of log-probabilities; shapes, options and errors as for `NLLLoss`.
+
+    Warns of values above 0, which are no logarithms of probabilities (on a CPU; a GPU would have to be waited for).
+    """
     op = "nll_loss"
     scores, labels, shape = scores_and_labels(op, input, target)
+    _expect_log_probabilities(op, scores)
     counts = check_labels(op, labels, scores.shape[1], ignore_index)
     labels = labels if counts is None else mg.where(counts, labels, 0)
     losses = -_chosen(scores, labels)
@@ -375,6 +380,15 @@ def nll_loss(
         weight = class_weight(op, weight, scores, 1)
         losses = losses * weight[labels]
     return _average(op, losses, labels, counts, weight, shape, reduction)
+
+
+def _expect_log_probabilities(op: str, scores: Tensor) -> None:
+    if scores.device == "cpu" and (mg.transforms.all_examples(scores) > 0.01).any():
+        warnings.warn(
+            f"{op}: some values are above 0, and log-probabilities are not. Give it log_softmax(scores), or give the "
+            "scores themselves to cross_entropy.",
+            stacklevel=3,
+        )
 
 
 def multi_margin_loss(

@@ -35,6 +35,10 @@ class Parameter(Tensor):
         super().__init__(mg.as_tensor(data).data)
         self.requires_grad_(requires_grad)
 
+    def _assigned(self, result: Tensor) -> Tensor:
+        # A frozen parameter is a place as well, as those of an average of models are: `p *= 0.9` writes to it.
+        return super()._assigned(result) if self.requires_grad or result.requires_grad else self.copy_(result)
+
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
 

@@ -100,7 +100,7 @@ class Primitive(Generic[P]):
             mask += mask
             if isinstance(arg, Tensor):
                 tensors = True
-                arrays.append(arg.data)
+                arrays.append(arg._data)
                 node = arg.node
                 parents.append(node)
                 if node is not None:
@@ -236,7 +236,7 @@ class Unary(Primitive[P]):
     """An op of one array and no options: its call written out, for speed, as `Primitive.call` does it."""
 
     def __call__(self, x):  # type: ignore
-        array, node = (x.data, x.node) if isinstance(x, Tensor) else (x, None)
+        array, node = (x._data, x.node) if isinstance(x, Tensor) else (x, None)
         try:
             out = self.forward(array)
         except Exception as error:
@@ -252,8 +252,8 @@ class Binary(Primitive[P]):
     """An op of two arrays and no options, the stuff of every expression: its call written out likewise."""
 
     def __call__(self, a, b):  # type: ignore
-        a_array, a_node = (a.data, a.node) if isinstance(a, Tensor) else (a, None)
-        b_array, b_node = (b.data, b.node) if isinstance(b, Tensor) else (b, None)
+        a_array, a_node = (a._data, a.node) if isinstance(a, Tensor) else (a, None)
+        b_array, b_node = (b._data, b.node) if isinstance(b, Tensor) else (b, None)
         try:
             out = self.forward(a_array, b_array)
         except Exception as error:

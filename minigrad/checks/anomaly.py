@@ -16,7 +16,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator, contextmanager
+from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from itertools import islice
@@ -32,6 +32,7 @@ from minigrad.autograd.plan import Op
 from minigrad.autograd.primitive import OPS, Primitive
 from minigrad.autograd.tensor import array_of
 from minigrad.backend import bare, is_array, namespace
+from minigrad.contexts import ContextDecorator
 
 
 class AnomalyError(GradientError):
@@ -76,8 +77,9 @@ class detect_anomaly(ContextDecorator):
     def __init__(self, *, inf: bool = True):
         self.inf = inf
 
-    def _recreate_cm(self):
-        return detect_anomaly(inf=self.inf)  # as a decorator one for each call
+    def again(self) -> detect_anomaly:
+        """The same block."""
+        return detect_anomaly(inf=self.inf)
 
     def __enter__(self):
         _exchange()
@@ -311,7 +313,7 @@ class _Place(NamedTuple):
 
 
 _places: WeakKeyDictionary[Node, _Place | None] = WeakKeyDictionary()
-_NOT_THE_USERS = ("minigrad", "contextlib")  # contextlib: between a function under @no_grad() and its caller
+_NOT_THE_USERS = ("minigrad", "contextlib")  # contextlib: between a function under a context and its caller
 
 
 def _place() -> _Place | None:

@@ -374,7 +374,7 @@ def test_graphs_and_arrays_are_freed_without_the_garbage_collector(monkeypatch):
         noted = len(anomaly._places)
         with detect_anomaly():
             x, factor = leaf(1.0, 2.0, 3.0, dtype="f8"), Tensor(np.ones(3))
-            factor.data = np.ones(3).view(Watched)
+            factor.replace_data(np.ones(3).view(Watched))
             watch = weakref.ref(factor.data)
             y = mg.exp(x * factor).sum()
             assert len(anomaly._places) == noted + 3

@@ -4,6 +4,8 @@ Claimed: cross-entropy is minus the log of the label's share, a class weight of 
 label is a row left out, and extreme scores and probabilities have finite losses and gradients.
 """
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -192,3 +194,14 @@ def test_integer_targets_of_regression_keep_the_dtype_of_the_scores():
     loss = nn.MSELoss()(mg.tensor([1.0, 2.0]), mg.tensor([1, 0]))
     assert loss.dtype == np.float32 and loss.item() == 2
     assert nn.BCEWithLogitsLoss()(mg.tensor([0.0]), mg.tensor([1])).dtype == np.float32
+
+
+def test_nll_loss_warns_of_scores_that_are_no_logarithms_of_probabilities():
+    scores, labels = tensor([[2.0, -1.0], [0.5, 3.0]]), mg.tensor([0, 1])
+    with pytest.warns(UserWarning, match=r"nll_loss: some values are above 0.*log_softmax.*cross_entropy"):
+        nn.functional.nll_loss(scores, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for dtype in ("f2", "f4", "f8"):
+            nn.functional.nll_loss(mg.log_softmax(scores.astype(dtype), axis=1), labels)
+        nn.functional.nll_loss(tensor([[0.0, -np.inf]]), labels[:1])

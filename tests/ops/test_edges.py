@@ -400,11 +400,27 @@ def test_reductions_of_nothing_are_numpys(op, shape):
             mg.gradcheck(lambda x, axis=axis: op(x, axis=axis), x)
 
 
-@pytest.mark.parametrize("op", [mg.max, mg.min, mg.argmax, mg.logsumexp])
+@pytest.mark.parametrize("op", [mg.max, mg.min, mg.argmax])
 def test_what_nothing_has_no_value_for_is_an_error_that_names_the_op(op):
     with pytest.raises(ValueError) as caught:
         op(mg.tensor(np.ones((2, 0))), axis=1)
     assert op.name in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+
+
+@pytest.mark.parametrize("shape, axis", [((0,), 0), ((2, 0), 1), ((0, 3), 1), ((0, 3), 0)])
+def test_softmax_and_its_kin_of_nothing(shape, axis):
+    """The log of a sum of no powers is log 0; probabilities of no classes are none (as SciPy and PyTorch have it)."""
+    x = mg.tensor(np.ones(shape), requires_grad=True)
+    for along in (axis, None):
+        y = mg.logsumexp(x, axis=along)
+        assert y.shape == np.ones(shape).sum(axis=along).shape and np.isneginf(y.detach().numpy()).all()
+        y.sum().backward()
+        assert x.grad.shape == shape
+    for f in (mg.softmax, mg.log_softmax):
+        assert f(x, axis=axis).shape == shape
+        assert mg.gradgradcheck(lambda x, f=f: f(x, axis=axis), x)
+        each = mg.vmap(lambda row, f=f: f(row, axis=0))(mg.zeros(3, 0))
+        assert each.shape == (3, 0)
 
 
 def test_the_mean_of_nothing_is_nan_and_its_gradient_is_nothing():
