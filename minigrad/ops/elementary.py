@@ -110,7 +110,7 @@ log1p.defvjp(x=lambda g, x: g / (1 + x))
 @in_float32
 def sigmoid(x: Operand) -> Tensor:
     """1 / (1 + e^-x), elementwise: to full relative precision also where it is tiny, without overflow."""
-    xp, power = namespace(x), _decay(x)
+    xp, power = namespace(x), decay(x)
     return xp.maximum(power, x >= 0) / (1 + power)  # 1 / (1 + e^-x) on the right, e^x / (1 + e^x) on the left
 
 
@@ -121,14 +121,14 @@ def sigmoid_slope(x: Operand) -> Tensor:
     return _density(x)
 
 
-def _decay(x):
+def decay(x):
     """e^-|x|; of integers too, whose absolute value may not be a number of their dtype."""
     xp = namespace(x)
     return xp.exp(xp.minimum(x, x * -1.0))
 
 
 def _density(x):
-    power = _decay(x)
+    power = decay(x)
     whole = power + 1
     power /= whole
     power /= whole
