@@ -13,7 +13,7 @@ import numpy as np
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Operand, TensorLike
-from minigrad.backend import namespace
+from minigrad.backend import NUMBERS, namespace
 from minigrad.ops.arithmetic import astype, clip, keep_where, where
 from minigrad.ops.elementary import FARTHEST, expm1, gauss, in_float32, normal_tail, sigmoid, sigmoid_slope, tanh
 
@@ -59,12 +59,13 @@ def gelu(x: Operand, approximate: str = "none") -> Tensor:
     """x times the normal distribution function (Hendrycks & Gimpel 2016); `approximate="tanh"` for their formula."""
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate={approximate!r}; expected 'none' or 'tanh'.")
+    x = np.float64(x) if isinstance(x, NUMBERS) else x
     return _gelu(x) if approximate == "none" else _gelu_tanh(x)
 
 
 @primitive(symbol="gelu", local="P(x) + x p(x)", kind="elementwise")
 @in_float32
-def _gelu(x: Operand) -> Tensor:
+def _gelu(x: TensorLike) -> Tensor:
     """x P(x), where P is the normal distribution function, with density p."""
     xp = namespace(x)
     x = x * 1.0
@@ -74,7 +75,7 @@ def _gelu(x: Operand) -> Tensor:
 
 @primitive(symbol="gelu'", local="(2 - x^2) p(x)", kind="elementwise")
 @in_float32
-def _gelu_slope(x: Operand) -> Tensor:
+def _gelu_slope(x: TensorLike) -> Tensor:
     xp = namespace(x)
     size = xp.minimum(xp.abs(x), FARTHEST)
     tail = normal_tail(x) - size * (gauss(x, factor=0.5) * _DENSITY_AT_0)

@@ -18,7 +18,7 @@ import numpy as np
 from minigrad.autograd.primitive import primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Operand, TensorLike
-from minigrad.backend import BatchedArray, elementwise, namespace
+from minigrad.backend import NUMBERS, BatchedArray, elementwise, namespace
 
 FLOAT16 = np.dtype(np.float16)
 
@@ -408,6 +408,8 @@ def erf(x: TensorLike) -> Tensor:
     """The error function, 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x, elementwise."""
     if type(x) is BatchedArray:
         return elementwise(erf, x)
+    if type(x) in NUMBERS:
+        return math.erf(x)  # type: ignore[return-value, arg-type]
     out = _function_of(namespace(x), "erf")(x)
     return out.astype(x.dtype, copy=False) if x.dtype.kind == "f" else out  # SciPy makes float32 of float16
 
