@@ -205,7 +205,8 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 def dropout_mask(x: Tensor, p: float) -> Tensor:
     """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own."""
     kept = _drawn_like(x.data) >= p
-    return Tensor(kept * x.dtype.type(1 / (1 - p) if p < 1 else 0))
+    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)  # an integer could not hold the factor
+    return Tensor(kept * dtype.type(1 / (1 - p) if p < 1 else 0))
 
 
 def _drawn_like(array: Array) -> Array:

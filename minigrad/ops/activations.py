@@ -13,9 +13,9 @@ import numpy as np
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Operand, TensorLike
-from minigrad.backend import namespace
+from minigrad.backend import NUMBERS, namespace
 from minigrad.ops.arithmetic import astype, clip, keep_where, where
-from minigrad.ops.elementary import FARTHEST, expm1, gauss, in_float32, scaled_erfc, sigmoid, sigmoid_slope, tanh
+from minigrad.ops.elementary import FARTHEST, expm1, gauss, in_float32, normal_tail, sigmoid, sigmoid_slope, tanh
 
 
 @primitive(local="1 where x > 0", kind="elementwise")
@@ -59,27 +59,27 @@ def gelu(x: Operand, approximate: str = "none") -> Tensor:
     """x times the normal distribution function (Hendrycks & Gimpel 2016); `approximate="tanh"` for their formula."""
     if approximate not in ("none", "tanh"):
         raise ValueError(f"gelu: approximate={approximate!r}; expected 'none' or 'tanh'.")
+    x = np.float64(x) if isinstance(x, NUMBERS) else x
     return _gelu(x) if approximate == "none" else _gelu_tanh(x)
 
 
 @primitive(symbol="gelu", local="P(x) + x p(x)", kind="elementwise")
 @in_float32
-def _gelu(x: Operand) -> Tensor:
-    """x P(x), where P is the normal distribution function, with density p. On the left P(x) is e^(-x^2/2) times a
-    factor that falls as 1/|x| does: half the scaled complement of the error function."""
+def _gelu(x: TensorLike) -> Tensor:
+    """x P(x), where P is the normal distribution function, with density p."""
     xp = namespace(x)
     x = x * 1.0
-    tail = _half_erfcx(x) * gauss(x, factor=0.5)
-    return xp.maximum(x, -FARTHEST) * xp.where(x < 0, tail, 1 - tail)
+    share = xp.abs((x >= 0) - normal_tail(x))  # P(-|x|) on the left, 1 - P(-|x|) on the right
+    return (xp.maximum(x, -FARTHEST) * share).astype(x.dtype, copy=False)
 
 
 @primitive(symbol="gelu'", local="(2 - x^2) p(x)", kind="elementwise")
 @in_float32
-def _gelu_slope(x: Operand) -> Tensor:
+def _gelu_slope(x: TensorLike) -> Tensor:
     xp = namespace(x)
     size = xp.minimum(xp.abs(x), FARTHEST)
-    tail = gauss(x, factor=0.5) * (_half_erfcx(x) - size * _DENSITY_AT_0)
-    return xp.where(x < 0, tail, 1 - tail)
+    tail = normal_tail(x) - size * (gauss(x, factor=0.5) * _DENSITY_AT_0)
+    return xp.where(x < 0, tail, 1 - tail).astype(x.dtype, copy=False)
 
 
 @primitive(symbol="gelu''", local="(x^3 - 4x) p(x)", kind="elementwise")
@@ -90,10 +90,6 @@ def _gelu_curvature(x: Operand) -> Tensor:
 
 
 _DENSITY_AT_0 = 1 / math.sqrt(2 * math.pi)
-
-
-def _half_erfcx(x):
-    return 0.5 * scaled_erfc(namespace(x).abs(x) * math.sqrt(0.5))
 
 
 _gelu.defvjp(x=lambda g, x: g * _gelu_slope(x))
@@ -142,8 +138,10 @@ _gelu_tanh_slope.defvjp(x=_gelu_tanh_curvature)
 def silu(x: Operand) -> Tensor:
     """x * sigmoid(x), also called swish."""
     xp = namespace(x)
-    size, root = xp.minimum(xp.abs(x), _VANISHED), _root_of_decay(x)
-    return xp.where(x < 0, -size * root * root, x) / (1 + root * root)
+    x = xp.maximum(x * 1.0, -_VANISHED)
+    root = _root_of_decay(x)
+    factor = xp.maximum(root, x >= 0)  # the square root of e^x on the left, 1 on the right
+    return x * factor * factor / (1 + root * root)
 
 
 def _root_of_decay(x):
@@ -156,10 +154,11 @@ def _root_of_decay(x):
 @in_float32
 def _silu_slope(x: Operand) -> Tensor:
     xp = namespace(x)
-    size, root = xp.minimum(xp.abs(x), _VANISHED), _root_of_decay(x)
+    x = xp.minimum(xp.maximum(x, -_VANISHED), _VANISHED)
+    root = _root_of_decay(x)
     share = 1 / (1 + root * root)
-    left, right = root * (1 - size * share) * root, 1 + size * root * root * share
-    return xp.where(x < 0, left, right) * share
+    factor, other = xp.maximum(root, x >= 0), xp.maximum(root, x < 0)
+    return factor * (1 + x * (other * other * share)) * factor * share
 
 
 @primitive(symbol="silu''", local="-s'(x) (t (3 - xt) + 2x s'(x))", kind="elementwise")

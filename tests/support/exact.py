@@ -267,6 +267,32 @@ ROWS: dict[str, Row] = {
         ),
         limit=8,
     ),
+    "log_loss": Row(
+        mg.log_loss,
+        (
+            lambda p, t: -(t * mp.log(p) + (1 - t) * mp.log1p(-p)),
+            lambda p, t: (p - t) / (p * (1 - p)),
+            lambda p, t: mp.log1p(-p) - mp.log(p),
+            lambda p, t: t / p**2 + (1 - t) / (1 - p) ** 2,
+            lambda p, t: -1 / (p * (1 - p)),
+            _zero,
+        ),
+        ((0, 1), (0, 1.00001)),
+        limit=8,
+    ),
+    "logistic_loss": Row(
+        mg.logistic_loss,
+        (
+            lambda x, t: (1 - t) * _softplus(x) + t * _softplus(-x),
+            lambda x, t: (1 - t) * _sigmoid(x) - t * _sigmoid(-x),
+            lambda x, t: -x,
+            lambda x, t: _density(x),
+            lambda x, t: mpf(-1),
+            _zero,
+        ),
+        ((-INF, INF), (0, 1.00001)),
+        limit=8,
+    ),
     "relu": Row(mg.relu, (lambda x: max(x, mpf(0)), lambda x: mpf(x > 0), _zero)),
     "leaky_relu": Row(
         lambda x: mg.leaky_relu(x, 0.125),
@@ -423,6 +449,8 @@ def _largest(*terms):
 
 SCALES: dict[tuple[str, int], tuple[Callable[..., Any], str]] = {
     ("logaddexp", 0): (lambda _, a, b: max(abs(a), abs(b)), "the larger one and log1p(e^-|a-b|) may cancel"),
+    ("log_loss", 2): (lambda _, p, t: max(-mp.log(p), mpf(0.5)), "log(1 - p) - log(p) has a root at 1/2"),
+    ("logistic_loss", 1): (lambda _, x, t: t * _sigmoid(-x), "the root where the sigmoid is t is one of a difference"),
     ("silu", 1): (lambda _, x: x * _density(x), "the root at -1.28 is one of a difference"),
     ("silu", 2): (lambda _, x: x * _density(x), "the roots at 2.40 and -2.40 are those of a difference"),
     ("gelu", 1): (lambda _, x: x * _bell(x), "the root at -0.75 is one of a difference"),

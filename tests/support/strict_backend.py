@@ -331,7 +331,10 @@ class Namespace:
         if path == "ndarray":
             return StrictArray
         if path == "special":  # CuPy keeps it in cupyx.scipy
-            return SimpleNamespace(erf=Ufunc("special.erf", importlib.import_module("scipy.special").erf))
+            scipy_special = importlib.import_module("scipy.special")
+            return SimpleNamespace(
+                **{name: Ufunc(f"special.{name}", getattr(scipy_special, name)) for name in ("erf", "erfcx")}
+            )
         if not kind or self._path == "random":
             raise AttributeError(f"module 'cupy' has no attribute {path!r} (or the stand-in lacks it)")
         found = getattr(self._module, name)

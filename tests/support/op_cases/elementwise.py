@@ -10,6 +10,7 @@ from tests.support.strategies import between_integers, booleans, broadcastable_s
 ALL = ("f2", "f4", "f8", "i4", "i8")
 FLOAT = ("f2", "f4", "f8")
 POSITIVE, INSIDE, ABOVE_ONE, ANY = (0.3, 3.0), (-0.9, 0.9), (1.3, 4.0), (-2.0, 2.0)
+PROPER = (0.1, 0.9)
 
 
 def smooth(reference, domain=ANY, complex_reference=None, dtypes=FLOAT):
@@ -125,6 +126,10 @@ def _sigmoid(x):
 
 def _density(x):
     return np.exp(-x) / (1 + np.exp(-x)) ** 2
+
+
+def _log_loss(p, t):
+    return -(t * np.log(p) + (1 - t) * np.log1p(-p))
 
 
 def _over_square(x, y):
@@ -273,6 +278,12 @@ OPS = {
     "gelu_curvature": smooth(lambda x: (2 - x * x) * _bell(x)),
     "gelu_tanh": smooth(_gelu_tanh),
     "gelu_tanh_slope": smooth(_gelu_tanh_slope),
+    "log_loss": binary(_log_loss, PROPER, PROPER, dtypes=FLOAT),
+    "log_loss_slope": binary(lambda p, t: (p - t) / p / (1 - p), PROPER, PROPER, dtypes=FLOAT),
+    "logistic_loss": binary(
+        lambda x, t: np.logaddexp(0, x) - t * x, ANY, PROPER, complex_reference=lambda x, t: _softplus(x) - t * x
+    ),
+    "logistic_residual": binary(lambda x, t: _sigmoid(x) - t, ANY, PROPER),
     "keep_where": Case(masked(), lambda kept, x: np.where(kept, x, 0.0), lambda kept, x: np.where(kept, x, 0.0), FLOAT),
     "relu": bent(lambda x: np.maximum(x, 0)),
     "sigmoid": smooth(scipy.special.expit, complex_reference=_sigmoid),
