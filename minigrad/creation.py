@@ -103,6 +103,8 @@ def arange(
 ) -> Tensor:
     """Numbers from start (0 if left out) up to, not including, stop; integers of integers, else float32."""
     start, stop = (0, start) if stop is None else (start, stop)
+    for bound in (start, stop, step):
+        _check_number("arange", bound)
     if dtype is None:
         dtype = np.int64 if all(isinstance(n, (int, np.integer)) for n in (start, stop, step)) else np.float32
     return _made(np.arange(start, stop, step, dtype=check_dtype(dtype)), device, requires_grad)
@@ -117,7 +119,14 @@ def linspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """`num` numbers from start to stop, both included, at equal distances."""
+    for bound in (start, stop):
+        _check_number("linspace", bound)
     return _made(np.linspace(start, stop, num, dtype=check_dtype(dtype)), device, requires_grad)
+
+
+def _check_number(op: str, value: Any) -> None:
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{op}: expected integers or floats, got {value!r}.")
 
 
 def eye(
@@ -129,7 +138,7 @@ def eye(
 
 def full_like(x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """One value in the shape, dtype and device of x."""
-    dtype = x.dtype if dtype is None else check_dtype(dtype)
+    dtype, value = x.dtype if dtype is None else check_dtype(dtype), as_array(value)
     return _made(namespace(array_of(x)).full(x.shape, value, dtype), None, requires_grad)
 
 

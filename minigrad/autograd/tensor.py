@@ -23,6 +23,8 @@ from minigrad.locks import lock
 
 _hook_number, _hooking = count(), lock()
 
+HELD = frozenset("efdbBhHiIlLqQ?")  # NumPy's characters for the dtypes that a Tensor holds
+
 NUMPY_OPERATORS = frozenset(
     "add subtract multiply divide floor_divide remainder power matmul bitwise_and bitwise_or bitwise_xor "
     "equal not_equal less less_equal greater greater_equal".split()
@@ -59,7 +61,8 @@ class Tensor(TensorMethods):
     __array_ufunc__ = _AskedByNumPy()
 
     def __init__(self, data: Array, node: Any = None):
-        self._data = data if node is not None or type(data) is np.ndarray or is_array(data) else as_array(data)
+        held = node is not None or (data.dtype.char in HELD if type(data) is np.ndarray else is_array(data))
+        self._data = data if held else as_array(data)
         self.node = node
 
     # --- what it is ---
