@@ -44,7 +44,11 @@ def tensor(data: Any, dtype: DTypeLike | None = None, device: str | None = None,
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor that shares the array's memory: writing to one changes the other."""
+    """A tensor that shares the array's memory: writing to one changes the other.
+
+    A write between a forward and its backward pass would give a wrong gradient, and cannot be seen; only
+    `detect_anomaly` finds it. `tensor(array)` copies.
+    """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}; use minigrad.tensor(...).")
     return Tensor(as_array(array))

@@ -72,7 +72,8 @@ class Tensor(TensorMethods):
         """The array. To write into it is to change the tensor; say so with `mark_dirty()`, or use `copy_`.
 
         It may be given another array, or another Tensor's, of the same shape, dtype and device. Assigning, as in
-        `p.data -= 0.1 * p.grad`, is noted as a write; writing to a part, as in `p.data[0] = 1`, cannot be seen.
+        `p.data -= 0.1 * p.grad`, is noted as a write; writing to a part, as in `p.data[0] = 1`, cannot be seen, save by
+        `detect_anomaly`.
         """
         return self._data
 
@@ -415,7 +416,7 @@ def array_of(value: Any) -> Any:
 
 
 def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor:
-    """`data` as a Tensor, the same one if it is one already; arrays are not copied."""
+    """`data` as a Tensor, the same one if it is one already; arrays are not copied (see `from_numpy`)."""
     if isinstance(data, Tensor):
         tensor: Tensor = data if dtype is None else data.astype(dtype)
         return tensor if device is None else tensor.to(device)
