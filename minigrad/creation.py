@@ -142,8 +142,11 @@ def eye(
 
 def full_like(x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """One value in the shape, dtype and device of x."""
-    dtype, value = x.dtype if dtype is None else check_dtype(dtype), as_array(value)
-    return _made(namespace(array_of(x)).full(x.shape, value, dtype), None, requires_grad)
+    dtype = x.dtype if dtype is None else check_dtype(dtype)
+    made = namespace(array_of(x)).full(x.shape, as_array(value), dtype)
+    if isinstance(x, BatchedArray):
+        return made  # inside of an op under vmap, where all are arrays
+    return _made(made, None, requires_grad)
 
 
 def zeros_like(x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
