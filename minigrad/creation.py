@@ -142,8 +142,9 @@ def eye(
 
 def full_like(x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """One value in the shape, dtype and device of x."""
+    as_array(value)  # an error for what no tensor holds
     dtype = x.dtype if dtype is None else check_dtype(dtype)
-    made = namespace(array_of(x)).full(x.shape, as_array(value), dtype)
+    made: Any = namespace(array_of(x)).full(x.shape, value, dtype)
     if isinstance(x, BatchedArray):
         return made  # inside of an op under vmap, where all are arrays
     return _made(made, None, requires_grad)
