@@ -7,6 +7,7 @@ shape are float32 unless `dtype` is given. And you know that random numbers come
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,7 +61,7 @@ def _shape(sizes: tuple | list) -> tuple[int, ...]:
     """`zeros(2, 3)` and `zeros((2, 3))` mean the same."""
     sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
     if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in sizes):
-        raise ShapeError(f"a shape is made of integers of at least 0, got {sizes}.")
+        raise ShapeError(f"a shape is made of integers of at least 0, got {reprlib.repr(sizes)}.")
     return tuple(int(n) for n in sizes)
 
 

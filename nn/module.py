@@ -31,6 +31,11 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
+MOST_LEVELS = 100
+"""How deep modules may stand in one another. A call takes two of the thousand frames that Python allows for each level,
+a deep copy six."""
+
+
 class Module:
     """The base of layers, losses and models: a function with parameters.
 
@@ -39,6 +44,7 @@ class Module:
     """
 
     training = True
+    _levels = 1  # of modules in one another, this one included
     _forward_hooks: Mapping[int, Callable] = {}
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
@@ -106,7 +112,14 @@ class Module:
         """Register a submodule, as `self.<name> = module` does; its parameters get names that begin with this one."""
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{self._place(name)}: expected a Module or None, got {_kind(module)}.")
+        levels = 1 + (0 if module is None else module._levels)
+        if levels > MOST_LEVELS:
+            raise ValueError(
+                f"{self._place(name)}: modules in modules, more than {MOST_LEVELS} levels deep; Python could "
+                "not call or copy such a model. Put the layers side by side, as in nn.Sequential(*layers)."
+            )
         self._register("_modules", name, module)
+        object.__setattr__(self, "_levels", max(self._levels, levels))
         if module is not None:
             for path, parameter in module.named_parameters(prefix=name):
                 parameter.name = path

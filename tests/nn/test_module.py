@@ -316,6 +316,7 @@ def test_nn_is_built_from_minigrads_public_names_alone():
         "math",
         "numpy",
         "typing",
+        "warnings",
     }
     for file in Path(nn.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -333,3 +334,14 @@ def test_nn_is_built_from_minigrads_public_names_alone():
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "mg"
         }
         assert used <= public, (file, used - public)
+
+
+def test_modules_may_stand_a_hundred_deep_in_one_another_and_no_deeper():
+    """So deep they can still be called, copied and shown, which Python's limit of calls would end sooner or later."""
+    model = nn.Linear(1, 1)
+    for _ in range(99):
+        model = nn.Sequential(model)
+    assert model(mg.ones(1, 1)).shape == (1, 1) and len(copy.deepcopy(model).state_dict()) == 2 and repr(model)
+    with pytest.raises(ValueError, match=r"Sequential\.0: .*more than 100 levels deep.*side by side"):
+        nn.Sequential(model)
+    assert len(nn.Sequential(*[nn.ReLU() for _ in range(2000)])) == 2000
