@@ -44,6 +44,7 @@ from .argument_checks import (
     check_smoothing,
     class_weight,
     reduce,
+    rounded_once,
     same_shape,
     scores_and_labels,
     weighed,
@@ -201,18 +202,21 @@ def _mask(x: Tensor, p: float, axes: int) -> Tensor:
 # --- losses between numbers ---
 
 
+@rounded_once
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """(input - target)^2, elementwise."""
     input, target = same_shape("mse_loss", input, target)
     return reduce("mse_loss", mg.square(input - target), reduction)
 
 
+@rounded_once
 def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """|input - target|, elementwise."""
     input, target = same_shape("l1_loss", input, target)
     return reduce("l1_loss", mg.abs(input - target), reduction)
 
 
+@rounded_once
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 where d = |input - target| is at most delta, delta (d - delta / 2) beyond (Huber 1964)."""
     if not delta > 0:
@@ -221,6 +225,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     return reduce("huber_loss", _huber(input - target, delta), reduction)
 
 
+@rounded_once
 def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """The Huber loss over its delta, here `beta`: slope 1 far out; |input - target| for 0 (Girshick 2015, eq. 3)."""
     if not beta >= 0:
@@ -286,6 +291,7 @@ def _bounded_log(p: Tensor) -> Tensor:
     return mg.where(p == 0, -100, mg.clip(mg.log(mg.where(p == 0, 1, p)), low=-100.0))
 
 
+@rounded_once
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -310,6 +316,7 @@ def binary_cross_entropy_with_logits(
 # --- losses between scores and classes ---
 
 
+@rounded_once
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -362,6 +369,7 @@ def _against_probabilities(
     return reduce(op, -(target * mg.log_softmax(input, axis=axis)).sum(axis=axis), reduction)
 
 
+@rounded_once
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
@@ -377,6 +385,7 @@ def nll_loss(
     return _average(op, losses, labels, counts, weight, shape, reduction)
 
 
+@rounded_once
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -395,8 +404,9 @@ def multi_margin_loss(
         raise ShapeError(f"{op}: scores {input.shape}; expected (N, C) or (C,).")
     classes = scores.shape[1]
     check_labels(op, labels, classes, None)
-    wrong = 1 - mg.one_hot(labels, num_classes=classes, dtype=scores.dtype)
-    excess = mg.relu(margin - _chosen(scores, labels).reshape((-1, 1)) + scores) * wrong
+    right = mg.one_hot(labels, num_classes=classes, dtype=bool)
+    gap = margin - _chosen(scores, labels).reshape((-1, 1)) + scores
+    excess = mg.where(right | (gap <= 0), 0, gap)
     losses = (excess if p == 1 else mg.square(excess)).mean(axis=1)
     losses = losses if weight is None else losses * class_weight(op, weight, scores, 1)[labels]
     return reduce(op, _shaped(losses, shape), reduction)
