@@ -13,10 +13,10 @@ import numpy as np
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import primitive
 from minigrad.autograd.tensor import Tensor
-from minigrad.autograd.types import Axis, TensorLike
+from minigrad.autograd.types import Axis, Operand, TensorLike
 from minigrad.backend import namespace, read, total, wide
 from minigrad.ops.arithmetic import where
-from minigrad.ops.elementary import exp
+from minigrad.ops.elementary import decay, exp, in_float32, log, log1p, sigmoid, sigmoid_slope
 from minigrad.ops.indexing import check_range
 from minigrad.ops.reductions import keep_axes, like, sum
 
@@ -130,3 +130,47 @@ def _softmax_minus_truth(g, probabilities, target):
 
 
 softmax_cross_entropy.defvjp_fused(_softmax_minus_truth)
+
+
+# --- two classes, elementwise ---
+
+
+@primitive(symbol="log-loss", local="(p-t)/(p(1-p)), log((1-p)/p)", kind="elementwise")
+@in_float32
+def log_loss(p: Operand, t: Operand) -> Tensor:
+    """-(t log(p) + (1 - t) log(1 - p)), the cross-entropy of a probability p against t; elementwise, broadcasts."""
+    xp = namespace(p, t)
+    return -(t * xp.log(p) + (1 - t) * xp.log1p(-p))
+
+
+@primitive(symbol="log-loss'", local="t/p^2 + (1-t)/(1-p)^2, -1/(p(1-p))", kind="elementwise")
+@in_float32
+def _log_loss_slope(p: Operand, t: Operand) -> Tensor:
+    """(p - t) / (p (1 - p)), where (1 - t)/(1 - p) - t/p would cancel for p near t."""
+    return (p - t) / p / (1 - p)
+
+
+log_loss.defvjp(p=lambda g, p, t: g * _log_loss_slope(p, t), t=lambda g, p: g * (log1p(-p) - log(p)))
+_log_loss_slope.defvjp(p=lambda g, p, t: g * (t / p / p + (1 - t) / (1 - p) / (1 - p)), t=lambda g, p: -g / p / (1 - p))
+
+
+@primitive(symbol="logistic", local="s(x)-t, -x", kind="elementwise")
+@in_float32
+def logistic_loss(x: Operand, t: Operand) -> Tensor:
+    """The `log_loss` of the probability sigmoid(x) against t, from the score x: softplus(x) - t x.
+
+    Computed as max(x, 0) - t x + log(1 + e^-|x|), in which nothing cancels for t from 0 to 1.
+    """
+    xp = namespace(x, t)
+    return ((x > 0) - t) * x + xp.log1p(decay(x))
+
+
+@primitive(symbol="s(x)-t", local="s'(x), -1", kind="elementwise")
+@in_float32
+def _logistic_residual(x: Operand, t: Operand) -> Tensor:
+    """s(x) - t as (1 - t) s(x) - t s(-x): for t = 1 that is -s(-x), where s(x) has long rounded to 1."""
+    return (1 - t) * sigmoid(x) - t * sigmoid(-x)
+
+
+logistic_loss.defvjp(x=lambda g, x, t: g * _logistic_residual(x, t), t=lambda g, x: -g * x)
+_logistic_residual.defvjp(x=lambda g, x: g * sigmoid_slope(x), t=lambda g: -g)
