@@ -113,8 +113,8 @@ def avg_pool2d(
 def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None] | None) -> Tensor:
     """Means of x (..., H, W) over output_size windows that cover it, whatever its size (as PyTorch).
 
-    Window i of n over H pixels reaches from floor(i H / n) to ceil((i + 1) H / n). An entry None keeps that size. Of integers
-    the means are taken in float64.
+    Window i of n over H pixels reaches from floor(i H / n) to ceil((i + 1) H / n). An entry None keeps that size.
+    Of integers the means are taken in float64.
     """
     if x.ndim not in (3, 4):
         raise ShapeError(f"adaptive_avg_pool2d: input {x.shape}; expected (N, C, H, W) or (C, H, W).")
