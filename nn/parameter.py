@@ -5,8 +5,6 @@ A parameter is a leaf tensor and nothing more: its class tells a Module, on assi
 
 from __future__ import annotations
 
-from typing import Any
-
 from numpy.typing import ArrayLike
 
 import minigrad as mg
@@ -41,7 +39,3 @@ class Parameter(Tensor):
 
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
-
-    def __reduce__(self) -> tuple[type, tuple[Any, bool]]:
-        # Pickled without its node: nodes are numbered by the process that made them.
-        return type(self), (self.data, self.requires_grad)

@@ -19,8 +19,9 @@ from minigrad.autograd.grad_mode import grad_mode
 from minigrad.autograd.methods import TensorMethods
 from minigrad.autograd.node import HookHandle, Node, leaf, note_write, viewed
 from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, is_array, to_device
+from minigrad.locks import lock
 
-_hook_number = count()
+_hook_number, _hooking = count(), lock()
 
 NUMPY_OPERATORS = frozenset(
     "add subtract multiply divide floor_divide remainder power matmul bitwise_and bitwise_or bitwise_xor "
@@ -272,17 +273,19 @@ class Tensor(TensorMethods):
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> HookHandle:
         """Call `hook(gradient)` whenever this tensor's gradient is complete; what it returns, if anything, replaces it.
 
-        Returns a handle whose `remove()` takes the hook off again.
+        Returns a handle whose `remove()` takes the hook off again. Copies and pickles of the tensor have no hooks.
         """
         if self.node is None:
             raise ValueError("register_hook(): this tensor takes no gradient; call requires_grad_() first.")
         if not callable(hook):
             raise TypeError(f"register_hook(): expected a function of the gradient, got {type(hook).__name__}.")
         node, key = self.node, next(_hook_number)
-        node.hooks = (node.hooks or {}) | {key: hook}
+        with _hooking:
+            node.hooks = (node.hooks or {}) | {key: hook}
 
         def remove() -> None:
-            node.hooks = {k: h for k, h in (node.hooks or {}).items() if k != key} or None
+            with _hooking:
+                node.hooks = {k: h for k, h in (node.hooks or {}).items() if k != key} or None
 
         return HookHandle(remove)
 
@@ -364,16 +367,40 @@ class Tensor(TensorMethods):
             )
         return self.copy_(result)
 
+    # --- copies ---
+
+    def __copy__(self) -> Tensor:
+        return _another(*self._parts()) if self.is_leaf else Tensor(self._data, self.node)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
             raise ValueError(
                 "only leaves can be copied with the copy module; use clone() or detach() on a computed tensor."
             )
-        copied = object.__new__(type(self))
-        Tensor.__init__(copied, self._data.copy())
-        copied.requires_grad_(self.requires_grad)
-        copied.name = self.name
-        return copied
+        kind, data, requires_grad, grad, name = self._parts()
+        return _another(kind, data.copy(), requires_grad, None if grad is None else Tensor(grad.data.copy()), name)
+
+    def __reduce__(self) -> Any:
+        if not self.is_leaf:
+            raise ValueError(
+                "a computed tensor cannot be pickled, since its graph is that of this process; pickle x.detach(), or "
+                "the leaves it was computed from."
+            )
+        return _another, self._parts()
+
+    def _parts(self) -> tuple[type[Tensor], Array, bool, Tensor | None, str | None]:
+        """What a leaf is made of. Its node is not among it: nodes are numbered by the process that made them."""
+        grad = None if self.grad is None else self.grad.detach()
+        return type(self), self._data, self.requires_grad, grad, self.name
+
+
+def _another(kind: type[Tensor], data: Array, requires_grad: bool, grad: Tensor | None, name: str | None) -> Tensor:
+    """A leaf of its parts, whatever the constructor of its class takes."""
+    made = object.__new__(kind)
+    Tensor.__init__(made, data)
+    made.requires_grad_(requires_grad)
+    made.grad, made.name = grad, name
+    return made
 
 
 # --- into tensors ---

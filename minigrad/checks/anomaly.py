@@ -29,7 +29,7 @@ from minigrad.autograd import forward, reverse
 from minigrad.autograd.errors import GradientError
 from minigrad.autograd.node import Node
 from minigrad.autograd.plan import Op
-from minigrad.autograd.primitive import OPS, Primitive
+from minigrad.autograd.primitive import EVERY_OP, Primitive
 from minigrad.autograd.tensor import array_of
 from minigrad.backend import bare, is_array, namespace
 from minigrad.contexts import ContextDecorator
@@ -99,7 +99,7 @@ def _exchanges() -> Iterator[tuple[Any, str, Callable]]:
     yield import_module("minigrad.autograd.primitive"), "Node", _node_with_place
     yield reverse, "_Pass", _WatchedPass
     yield forward, "push_through", _watched_push
-    for op in OPS.values():
+    for op in list(EVERY_OP):
         if not hasattr(op.forward, "watched"):  # a block inside another finds them exchanged already
             yield op, "forward", _watched_forward(op, op.forward)
 

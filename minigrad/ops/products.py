@@ -16,7 +16,7 @@ from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import TensorLike
-from minigrad.backend import kernels, namespace, total
+from minigrad.backend import kernels, total
 from minigrad.ops.shapes import broadcast_to, check_axis, diagonal, transpose
 
 # --- matmul ---
@@ -151,7 +151,7 @@ def tensordot(a: TensorLike, b: TensorLike, axes: int | tuple[int | Sequence[int
 @primitive(symbol="einsum", local="einsum of the others", view=True)
 def _einsum(*operands: TensorLike, terms: tuple[str, ...], result: str) -> Tensor:
     """einsum of explicit terms, each of which names a letter at most once."""
-    return namespace(*operands).einsum(f"{','.join(terms)}->{result}", *operands)
+    return kernels(*operands).einsum(f"{','.join(terms)}->{result}", *operands)
 
 
 def _einsum_pull(g, operands, position, terms, result):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from types import FunctionType
@@ -211,6 +212,16 @@ class LRScheduler:
                 vars(function).update(attributes)
         taken = {key: value for key, value in state_dict.items() if key not in ("functions", CLASS)}
         self.__dict__.update({k: list(v) if isinstance(v, (list, tuple)) else v for k, v in taken.items()})
+
+    def changed_options(self, state_dict: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:
+        """The constructor's options that differ in a state, with the value there and the value here."""
+        named = [name for name in inspect.signature(type(self)).parameters if name in self.checks]
+        given = state_dict or {}
+        return {
+            name: (given[name], getattr(self, name))
+            for name in named
+            if name in given and given[name] != getattr(self, name)
+        }
 
     # --- for schedules that are made of others ---
 

@@ -72,6 +72,31 @@ def test_the_gradient_of_what_vmap_shares_is_a_long_sum():
     assert error(w.grad.numpy(), x.sum(axis=0, dtype="f8")) < 5e-7
 
 
+@pytest.mark.parametrize(
+    "form", ["ij,ij->j", "ij,ik->jk", "ij,ik,il->jkl", "ij->j", "ij,i->j", "ij,ij->", "ij,kj->", "ji,i->j"]
+)
+def test_long_sums_of_products_are_right_to_float32(form):
+    columns = {"j": 2, "k": 3, "l": 2}
+    shapes = [[columns.get(c, MANY) for c in term] for term in form.split("->")[0].split(",")]
+    arrays = [np.random.default_rng(i).random(shape, np.float32) for i, shape in enumerate(shapes)]
+    arrays[1:] = [x[:3] if form == "ij,kj->" else x for x in arrays[1:]]
+    wide = [x.astype("f8") for x in arrays]
+    assert error(mg.einsum(form, *map(mg.tensor, arrays)).numpy(), np.einsum(form, *wide)) < 2e-6
+    found, exact = (gradient(lambda *xs: mg.einsum(form, *xs).sum(), *xs) for xs in (arrays, wide))
+    for g, e in zip(found, exact, strict=True):
+        assert error(g, e) < 2e-6
+
+
+@pytest.mark.parametrize("f", [mg.matmul, mg.dot, lambda a, b: mg.einsum("ij,jk->ik", a, b), mg.tensordot, mg.linear])
+def test_products_of_float16_are_added_in_float32(f):
+    a, b = np.full((2, 5000), 0.01, "f2"), np.full((5000, 2), 1.0, "f2")
+    b = b.T if f in (mg.linear, mg.tensordot) else b
+    found = f(mg.tensor(a), mg.tensor(b))
+    assert found.dtype == np.float16
+    exact = 5000 * float(a[0, 0]) * (2 if f is mg.tensordot else 1)
+    assert error(found.numpy(), exact) < 1e-3
+
+
 @pytest.mark.parametrize("axis", [(0,), (1, 0), 2, (-1, 1), 3, (0, 0), "a"])
 def test_a_sum_takes_the_axes_that_numpys_takes_and_refuses_the_others(axis):
     x = positive(40, 5, 7)

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import creation
+from minigrad import generators
 from minigrad.backend import Backend, DeviceError, device, register
 from tests.support import strict_linalg
 
@@ -373,12 +373,12 @@ register(STRICT)
 @contextlib.contextmanager
 def installed():
     """`device="cuda"` means the stand-in while this lasts."""
-    theirs, generators = device._BY_DEVICE["cuda"], dict(creation._generators)
+    theirs, before = device._BY_DEVICE["cuda"], dict(generators._generators)
     device._BY_DEVICE["cuda"] = lambda: STRICT
-    creation._generators.clear()
+    generators._generators.clear()
     try:
         yield
     finally:
         device._BY_DEVICE["cuda"] = theirs
-        creation._generators.clear()
-        creation._generators.update(generators)
+        generators._generators.clear()
+        generators._generators.update(before)
