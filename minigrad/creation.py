@@ -1,16 +1,13 @@
 """Making tensors: from data, from a shape, and at random.
 
 After this file you know the dtype rules: Python floats become float32, arrays keep their dtype, and tensors made from a
-shape are float32 unless `dtype` is given. And you know that random numbers come from one generator per device, which
-`manual_seed` restarts.
+shape are float32 unless `dtype` is given. And you know that random numbers come from one generator per device (see
+`generators`), which `manual_seed` restarts.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +16,7 @@ from numpy.typing import DTypeLike
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
+from minigrad.generators import drawn
 
 # --- from data ---
 
@@ -156,53 +154,6 @@ def randn_like(x: Tensor, requires_grad: bool = False) -> Tensor:
 
 # --- at random ---
 
-_generators: dict[str, Any] = {}
-_seed: list[int | None] = [None]
-
-
-def manual_seed(seed: int) -> None:
-    """Restart the random numbers of every device: weights, dropout and `rand` repeat from here."""
-    _seed[0] = seed
-    _generators.clear()
-
-
-def generator(device: str = "cpu") -> Any:
-    """The random generator of a device: `numpy.random.Generator`, or CuPy's on a GPU."""
-    if device not in _generators:
-        probe = to_device(np.zeros(0), device)
-        device = device_of(probe)  # "cuda" and "cuda:0" are one device, and draw from one stream
-        if device not in _generators:
-            _generators[device] = namespace(probe).random.default_rng(_seed[0])
-    return _generators[device]
-
-
-def remember_generators(devices: Iterable[str]) -> Callable[[], AbstractContextManager]:
-    """A function that gives a context, in which random numbers repeat those that will be drawn from here on.
-
-    A generator that cannot be copied, CuPy's, is started anew from a number that it draws, and then once more.
-    """
-    starts: dict[str, Callable] = {}
-    for name in devices:
-        current = generator(name)
-        device = next(known for known, one in _generators.items() if one is current)
-        if isinstance(current, np.random.Generator):
-            starts[device] = partial(copy.deepcopy, copy.deepcopy(current))
-        else:
-            new = namespace(to_device(np.zeros(0), device)).random.default_rng
-            starts[device] = partial(new, int(current.integers(0, 2**31)))
-            _generators[device] = starts[device]()
-
-    @contextmanager
-    def repeated():
-        outside = {device: _generators[device] for device in starts if device in _generators}
-        _generators.update({device: start() for device, start in starts.items()})
-        try:
-            yield
-        finally:
-            _generators.update(outside)
-
-    return repeated
-
 
 def rand(
     *shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: str = "cpu", requires_grad: bool = False
@@ -222,21 +173,20 @@ def _random(kind: str, shape, dtype, device, requires_grad) -> Tensor:
     dtype = check_dtype(dtype)
     if dtype.kind != "f":
         raise TypeError(f"random numbers are floats; dtype {dtype} is not. Use randint for integers.")
-    drawn = np.dtype(np.float32) if dtype == np.float16 else dtype
-    array = getattr(generator(device), kind)(size=_shape(shape), dtype=drawn)
+    size, wide = _shape(shape), np.dtype(np.float32) if dtype == np.float16 else dtype
+    array = drawn(device, lambda generator: getattr(generator, kind)(size=size, dtype=wide))
     return _made(namespace(array).asarray(array, dtype=dtype), None, requires_grad)
 
 
 def randint(low: int, high: int, shape: int | Sequence[int], device: str = "cpu") -> Tensor:
     """Random int64 from low to high - 1."""
-    return Tensor(
-        generator(device).integers(low, high, size=_shape(shape if isinstance(shape, (tuple, list)) else (shape,)))
-    )
+    size = _shape(shape if isinstance(shape, (tuple, list)) else (shape,))
+    return Tensor(drawn(device, lambda generator: generator.integers(low, high, size=size)))
 
 
 def randperm(n: int) -> Tensor:
     """The integers 0 to n - 1 in random order."""
-    return Tensor(generator().permutation(n))
+    return Tensor(drawn("cpu", lambda generator: generator.permutation(n)))
 
 
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
@@ -254,13 +204,14 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 def dropout_mask(x: Tensor, p: float) -> Tensor:
     """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own."""
     kept = _drawn_like(x.data) >= p
-    return Tensor(kept * x.dtype.type(1 / (1 - p) if p < 1 else 0))
+    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)  # an integer could not hold the factor
+    return Tensor(kept * dtype.type(1 / (1 - p) if p < 1 else 0))
 
 
 def _drawn_like(array: Array) -> Array:
     """Uniform float32 numbers from [0, 1) in the array's shape, for each example of a vmap other ones."""
     if type(array) is not BatchedArray:
-        return generator(device_of(array)).random(size=array.shape, dtype=np.float32)
+        return drawn(device_of(array), lambda generator: generator.random(size=array.shape, dtype=np.float32))
     inside = array.array
     repeated = namespace(inside).broadcast_to(inside, (array.level.size, *array.shape))
     return BatchedArray(_drawn_like(repeated), array.level)

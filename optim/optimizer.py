@@ -215,6 +215,10 @@ class Optimizer(ParameterGroups):
         super().load_state_dict(state_dict)
         self._plans.clear()
 
+    def __getstate__(self) -> dict[str, Any]:
+        self._write_steps()
+        return self.__dict__ | {"_plans": {}}  # a copy makes plans anew, for arrays of its own
+
     def entries_of(self, group: dict[str, Any]) -> set[str]:
         buffers = {self.buffer_names.get(name, name) for name in arguments(self.formula(group)).buffers}
         return super().entries_of(group) | buffers | set(self.buffer_names.values())

@@ -50,6 +50,8 @@ def describe_failure(op: Any, error: Exception, arrays: Sequence[Array], options
             f"{op.name}: shapes {shapes} do not broadcast together. Sizes must match from the right, or be 1; "
             "reshape or expand_dims brings axes into line."
         ) from error
+    if isinstance(error, ValueError) and "read-only" in str(error):
+        error.add_note("minigrad: an op may not write to its arguments, which are the caller's: a = a + 1, not a += 1.")
     given = ", ".join(f"{a.dtype}{tuple(a.shape)}" for a in arguments)
     error.add_note(f"minigrad: in {op.signature}, called with {given} {options or ''}".rstrip())
     raise

@@ -7,7 +7,9 @@ and first sentences are those of the ops, which a test compares.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
+from opcode import opmap
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ from minigrad.backend import NUMBERS, is_array
 if TYPE_CHECKING:
     from minigrad.autograd.tensor import Tensor
     from minigrad.autograd.types import Axis, Index, Indices, Operand, Shape
+
+UNPACK = opmap["UNPACK_SEQUENCE"]  # what Python runs for `a, b = x`
 
 ops: Any = None  # the package minigrad.ops
 backward: Any = None  # the function minigrad.autograd.backward
@@ -38,6 +42,7 @@ class TensorMethods:
         @property
         def dtype(self) -> Any: ...
         def __len__(self) -> int: ...
+        def _assigned(self, result: Tensor) -> Tensor: ...
 
     # --- operators ---
 
@@ -143,7 +148,50 @@ class TensorMethods:
         return ops.getitem(self, index)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
+        count = len(self)
+        caller = sys._getframe(1)
+        opcode, names = caller.f_code.co_code[caller.f_lasti : caller.f_lasti + 2]
+        if opcode == UNPACK and names != count:  # Python's own error would not say what the tensor is
+            raise ValueError(
+                f"a tensor of shape {self.shape} has {count} entries along its first axis, which {names} names cannot "
+                "take. max() and min() give values alone: argmax(), argmin() give their places; topk() gives both."
+            )
+        return (self[i] for i in range(count))
+
+    # --- operators that assign: see `Tensor._assigned` for what they leave under the name ---
+
+    def __iadd__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.add(self, other))
+
+    def __isub__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.subtract(self, other))
+
+    def __imul__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.multiply(self, other))
+
+    def __itruediv__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.divide(self, other))
+
+    def __ifloordiv__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.floor_divide(self, other))
+
+    def __imod__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.remainder(self, other))
+
+    def __ipow__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.power(self, other))
+
+    def __imatmul__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.matmul(self, other))
+
+    def __iand__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.bitwise_and(self, other))
+
+    def __ior__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.bitwise_or(self, other))
+
+    def __ixor__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.bitwise_xor(self, other))
 
     # --- derivatives ---
 

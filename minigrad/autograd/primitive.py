@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import inspect
 import re
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import FunctionType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
-from minigrad.autograd.definitions import check_result, check_rules, missing_rule, result_and_residuals
+from minigrad.autograd.definitions import check_result, check_rules, missing_rule, reading, result_and_residuals
 from minigrad.autograd.errors import describe_failure
 from minigrad.autograd.grad_mode import grad_mode
 from minigrad.autograd.node import Node
@@ -46,7 +47,10 @@ general : everything else; such an op states its jvp rules
 """
 
 OPS: dict[str, Primitive[...]] = {}
-"""Every op by name. The tests walk this table; so do the pictures."""
+"""Ops by name: minigrad's, and of those defined elsewhere the last one of each name. The tests walk this table."""
+
+EVERY_OP: weakref.WeakSet[Primitive[...]] = weakref.WeakSet()
+"""Every op that is still in use, those of one name too."""
 
 COMPOSITES: dict[str, Callable[..., Any]] = {}
 """Every public function that is composed of ops, by name: its derivatives follow from theirs. The tests walk it too."""
@@ -68,10 +72,11 @@ class Primitive(Generic[P]):
         view: bool = False,
     ) -> None:
         parameters = inspect.signature(forward).parameters.values()
-        self.__doc__ = forward.__doc__
+        self.__doc__, self.__module__ = forward.__doc__, forward.__module__
         self.__name__ = self.name = forward.__name__.strip("_")
         self.__wrapped__: Callable[..., Any] = forward
-        self.forward: Callable[..., Any] = forward
+        self.is_minigrads = forward.__module__.partition(".")[0] == "minigrad"
+        self.forward: Callable[..., Any] = forward if self.is_minigrads else reading(forward)
         self.kind, self.symbol, self.local = kind, symbol or self.name, local
         self.residuals, self.differentiable, self.view = tuple(residuals), differentiable, view
         self.reference = reference
@@ -100,7 +105,7 @@ class Primitive(Generic[P]):
             mask += mask
             if isinstance(arg, Tensor):
                 tensors = True
-                arrays.append(arg.data)
+                arrays.append(arg._data)
                 node = arg.node
                 parents.append(node)
                 if node is not None:
@@ -175,7 +180,7 @@ class Primitive(Generic[P]):
         It runs on arrays only; when Tensors flow, or a tangent is pushed, `reference` is differentiated instead.
         """
         check_rules(self, {self.argument_names[0]: rule})
-        self.fused_vjp = rule
+        self.fused_vjp = rule if self.is_minigrads else reading(rule)
         self.plans.clear()
 
     def defvjp_into(self, **rules: Rule) -> None:
@@ -204,6 +209,7 @@ class Primitive(Generic[P]):
         if rule is None:
             return None, ()
         needs = needs_of(rule)
+        rule = rule if self.is_minigrads else reading(rule)
         if "position" in needs:
             needs = tuple(n for n in needs if n != "position")
             return lambda g, *values: rule(g, position=position, **dict(zip(needs, values, strict=True))), needs
@@ -228,6 +234,9 @@ class Primitive(Generic[P]):
     def _no_rule(self, argument: str, form: str, *_: Any) -> None:
         raise missing_rule(self, argument, form)
 
+    def __reduce__(self) -> str:
+        return self.__wrapped__.__qualname__  # copied and pickled as a function is: by its name
+
     def __repr__(self) -> str:
         return f"<op {self.signature}>"
 
@@ -236,7 +245,7 @@ class Unary(Primitive[P]):
     """An op of one array and no options: its call written out, for speed, as `Primitive.call` does it."""
 
     def __call__(self, x):  # type: ignore
-        array, node = (x.data, x.node) if isinstance(x, Tensor) else (x, None)
+        array, node = (x._data, x.node) if isinstance(x, Tensor) else (x, None)
         try:
             out = self.forward(array)
         except Exception as error:
@@ -252,8 +261,8 @@ class Binary(Primitive[P]):
     """An op of two arrays and no options, the stuff of every expression: its call written out likewise."""
 
     def __call__(self, a, b):  # type: ignore
-        a_array, a_node = (a.data, a.node) if isinstance(a, Tensor) else (a, None)
-        b_array, b_node = (b.data, b.node) if isinstance(b, Tensor) else (b, None)
+        a_array, a_node = (a._data, a.node) if isinstance(a, Tensor) else (a, None)
+        b_array, b_node = (b._data, b.node) if isinstance(b, Tensor) else (b, None)
         try:
             out = self.forward(a_array, b_array)
         except Exception as error:
@@ -331,6 +340,10 @@ def primitive(
 def primitive(forward: Callable[P, Any] | None = None, **properties: Any) -> Any:
     """Make an op of a function on arrays and enter it in the table of ops.
 
+    Several ops may have one name: each is differentiable, and the table keeps the last, but minigrad's own before any.
+    An op and its rules read arrays that are the caller's: those of an op defined outside of minigrad are read-only to
+    it, so that an `a += 1` in it is an error.
+
     Parameters
     ----------
     forward : function
@@ -353,18 +366,16 @@ def primitive(forward: Callable[P, Any] | None = None, **properties: Any) -> Any
     Raises
     ------
     ValueError
-        An unknown kind, or a name that another op in the table has already.
+        An unknown kind.
     """
     if forward is None:
         return partial(primitive, **properties)
     op = _class_of(forward, properties.get("residuals", ()))(forward, **properties)
     if op.kind not in get_args(Kind):
         raise ValueError(f"{op.name}: kind={op.kind!r}; expected one of {', '.join(map(repr, get_args(Kind)))}.")
-    known = OPS.get(op.name)
-    again = known is not None and known.forward.__module__ == forward.__module__ == "__main__"  # a notebook's cell
-    if known is not None and not again:
-        raise ValueError(f"an op named {op.name!r} stands in the table already; choose another name.")
-    OPS[op.name] = op
+    EVERY_OP.add(op)
+    if op.is_minigrads or not (op.name in OPS and OPS[op.name].is_minigrads):
+        OPS[op.name] = op
     return op
 
 

@@ -33,6 +33,7 @@ from minigrad.backend.device import (
     register,
     to_device,
 )
+from minigrad.backend.sums import total, wide
 
 __all__ = [
     "NUMBERS",
@@ -60,6 +61,8 @@ __all__ = [
     "register",
     "sum_examples",
     "to_device",
+    "total",
+    "wide",
 ]
 
 

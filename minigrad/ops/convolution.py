@@ -237,6 +237,8 @@ def _check_dtypes(op, x, weight, bias) -> None:
     found = [str(part.dtype) for part in (x, weight, bias) if part is not None]
     if len(set(found)) > 1:
         raise TypeError(f"{op}: input, weight and bias are {', '.join(found)}; give them one dtype, with .astype(...).")
+    if x.dtype.kind != "f":  # sums of small integers would wrap around
+        raise TypeError(f"{op}: input and weight are {x.dtype}; expected floats, as in x.astype('float32').")
 
 
 def _padding(op, padding, kernel, stride, dilation) -> tuple[int, int]:

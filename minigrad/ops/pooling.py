@@ -7,17 +7,13 @@ derivative, and the derivative of that, move gradients to the winners and back. 
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
-from minigrad.autograd.tensor import Tensor, array_of
+from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Pair, TensorLike
-from minigrad.backend import kernels, namespace
+from minigrad.backend import kernels, wide
 from minigrad.ops.convolution import pair
-from minigrad.ops.shapes import expand_dims, squeeze
+from minigrad.ops.shapes import expand_dims, squeeze, stack
 
 # --- max ---
 
@@ -101,18 +97,24 @@ def max_pool2d(x: TensorLike, kernel_size: Pair, stride: Pair | None = None, pad
 def avg_pool2d(
     x: TensorLike, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
 ) -> Tensor:
-    """The mean of each window of x (N, C, H, W); with count_include_pad the zeros of the padding are counted too."""
+    """The mean of each window of x (N, C, H, W); with count_include_pad the zeros of the padding are counted too.
+
+    Of integers it is taken in float64.
+    """
     if x.ndim == 3:
         return squeeze(avg_pool2d(expand_dims(x, 0), kernel_size, stride, padding, count_include_pad), 0)
     kernel, stride, padding = _windows("avg_pool2d", x.shape, kernel_size, stride, padding)
-    return _avg_pool2d(x, kernel=kernel, stride=stride, padding=padding, count_include_pad=bool(count_include_pad))
+    return _avg_pool2d(
+        _float(x), kernel=kernel, stride=stride, padding=padding, count_include_pad=bool(count_include_pad)
+    )
 
 
 @composite
 def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int | None] | None) -> Tensor:
     """Means of x (..., H, W) over output_size windows that cover it, whatever its size (as PyTorch).
 
-    Window i of n over H pixels reaches from floor(i H / n) to ceil((i + 1) H / n). An entry None keeps that size.
+    Window i of n over H pixels reaches from floor(i H / n) to ceil((i + 1) H / n). An entry None keeps that size. Of integers
+    the means are taken in float64.
     """
     if x.ndim not in (3, 4):
         raise ShapeError(f"adaptive_avg_pool2d: input {x.shape}; expected (N, C, H, W) or (C, H, W).")
@@ -122,21 +124,27 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
         raise ShapeError(
             f"adaptive_avg_pool2d: output_size {output_size} for input {x.shape}; sizes must be at least 1."
         )
+    x = _float(x)
     if (rows, columns) == (1, 1):
         return x.mean(axis=(-2, -1), keepdims=True)
-    xp = namespace(array_of(x))
-    down = xp.asarray(_window_means(x.shape[-2], rows), dtype=x.dtype)
-    across = xp.asarray(_window_means(x.shape[-1], columns).T, dtype=x.dtype)
-    return down @ x @ across
+    if x.ndim == 4 and x.shape[2] % rows == 0 and x.shape[3] % columns == 0:  # windows side by side
+        return avg_pool2d(x, (x.shape[2] // rows, x.shape[3] // columns))
+    return _means_along(_means_along(x, -2, rows), -1, columns)
 
 
-def _window_means(size: int, windows: int) -> np.ndarray:
-    """The matrix (windows, size) that takes means over adaptive windows."""
-    matrix = np.zeros((windows, size))
-    for i in range(windows):
-        start, stop = i * size // windows, math.ceil((i + 1) * size / windows)
-        matrix[i, start:stop] = 1 / (stop - start)
-    return matrix
+def _means_along(x, axis: int, windows: int):
+    """The means of so many windows that cover an axis. A window reads its own pixels only: a NaN stays in its own."""
+    size = x.shape[axis]
+    if size == windows:
+        return x
+    behind = (slice(None),) * (-1 - axis)
+    edges = [(i * size // windows, -(-(i + 1) * size // windows)) for i in range(windows)]
+    return stack([x[(..., slice(*edge), *behind)].mean(axis=axis) for edge in edges], axis=axis)
+
+
+def _float(x):
+    """Integers, which have no means of their own, as float64."""
+    return x if x.dtype.kind == "f" else wide(x)
 
 
 def _windows(op: str, shape, kernel_size, stride, padding):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
-from minigrad import creation, serialization
+from minigrad import generators, serialization
 from minigrad.autograd.tensor import Tensor
 from minigrad.data import micro_batches as split
 from minigrad.data.microbatching import chunks_of
@@ -178,7 +178,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "loader": self.loader.state_dict() if isinstance(self.loader, Resumable) else None,
-            "random": creation.generator("cpu").bit_generator.state,
+            "random": generators.generator("cpu").bit_generator.state,
             "epoch": self.epoch,
             "under way": [*vars(self.totals).values(), self.seconds],
             "history": self.history.rows,
@@ -196,20 +196,20 @@ class Run:
         named = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler, "loader": self.loader}
         parts = {name: part for name, part in named.items() if isinstance(part, Resumable)}
         before = {name: _copied(part.state_dict()) for name, part in parts.items()}
-        random = creation.generator("cpu").bit_generator.state
+        random = generators.generator("cpu").bit_generator.state
         try:
             for name in named:
                 _check_there(name, state[name], parts.get(name))
             changed = getattr(self.scheduler, "changed_options", lambda state: {})(state["scheduler"])
             for name, part in parts.items():
                 part.load_state_dict(state[name])
-            creation.generator("cpu").bit_generator.state = state["random"]
+            generators.generator("cpu").bit_generator.state = state["random"]
             progress = _progress_of(state)
             weights = self.best_weights(folder, state, *progress)
         except Exception as error:
             for name, part in parts.items():
                 part.load_state_dict(before[name])
-            creation.generator("cpu").bit_generator.state = random
+            generators.generator("cpu").bit_generator.state = random
             what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise CheckpointError(
                 f"resuming from {path}: {what}\nBuild the model, optimizer and loader as in the first run, "

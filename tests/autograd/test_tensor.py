@@ -209,6 +209,18 @@ def test_assignment_to_an_index_is_refused_and_says_what_to_do():
     assert x.tolist() == [1, 2] and y.tolist() == [2, 3]
 
 
+def test_unpacking_into_too_few_names_says_what_the_tensor_holds():
+    """As `values, indices = x.max(1)` would be in PyTorch."""
+    x = mg.tensor([[1.0, 2.0], [3.0, 4.0], [6.0, 5.0]])
+    with pytest.raises(ValueError, match=r"shape \(3,\) has 3 entries.*2 names.*argmax"):
+        _values, _indices = x.max(1)
+    a, (b, *c), d = x
+    assert a.tolist() == [1, 2] and b.item() == 3 and len(c) == 1 and d.tolist() == [6, 5]
+    assert [len(row) for row in x] == [2, 2, 2] and len([*x]) == 3
+    with pytest.raises(TypeError, match="0-d"):
+        a, b = mg.tensor(1.0)
+
+
 # --- operators ---
 
 BINARY = "add sub mul truediv floordiv mod pow matmul lt le gt ge eq ne".split()
@@ -321,7 +333,7 @@ def test_deepcopy_makes_a_leaf_of_its_own():
     x.name = "weight"
     (x * 2).sum().backward()
     twin = copy.deepcopy(x)
-    assert twin.requires_grad and twin.is_leaf and twin.name == "weight" and twin.grad is None
+    assert twin.requires_grad and twin.is_leaf and twin.name == "weight" and twin.grad.tolist() == [2, 2]
     assert not np.shares_memory(twin.data, x.data) and twin.node is not x.node
     one, other = copy.deepcopy([x, x])
     assert one is other
