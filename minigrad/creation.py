@@ -190,7 +190,7 @@ def randint(low: int, high: int, shape: int | Sequence[int], device: str = "cpu"
 
 
 def randperm(n: int) -> Tensor:
-    """The integers 0 to n - 1 in random order. Raises TypeError unless n is an integer, ValueError if it is negative."""
+    """The integers 0 to n - 1 in random order. Raises TypeError unless n is an integer, ValueError below 0."""
     if not isinstance(n, (int, np.integer)) or isinstance(n, bool):
         raise TypeError(f"randperm: n must be an integer, got {n!r}.")
     if n < 0:

@@ -13,10 +13,10 @@ NO_NUMBERS = ["a", None, [0.5], True, np.ones(2)]
 @pytest.mark.parametrize("make", [mg.dropout, mg.dropout_mask, lambda x, p: mg.nn.Dropout(p)(x)])
 def test_probabilities_that_are_none_are_refused(make):
     for p in (-3, 1.0000001, 2, math.nan, math.inf):
-        with pytest.raises(ValueError, match="(?i)dropout.*p="):
+        with pytest.raises(ValueError, match=r"(?i)dropout.*p="):
             make(mg.ones(3), p)
     for p in NO_NUMBERS:
-        with pytest.raises(TypeError, match="(?i)dropout.*p must be a number"):
+        with pytest.raises(TypeError, match=r"(?i)dropout.*p must be a number"):
             make(mg.ones(3), p)
     with pytest.raises(TypeError, match=r"dropout_mask: expected a Tensor, got float"):
         mg.dropout_mask(3.0, 0.5)
