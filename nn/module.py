@@ -144,7 +144,8 @@ class Module:
         elif name in self.__dict__.get("_modules", ()):
             self.add_module(name, value)
         else:
-            if isinstance(value, (list, dict)) or (isinstance(value, tuple) and held_in(value)):
+            growing = isinstance(value, (list, dict)) and name != "_forward_hooks"
+            if growing or (isinstance(value, tuple) and held_in(value)):
                 object.__setattr__(self, "_containers", tuple({*self._containers, name}))
             object.__setattr__(self, name, value)
 

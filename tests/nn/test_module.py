@@ -367,8 +367,10 @@ def test_layers_in_a_plain_list_are_told_of_where_parameters_are_asked_for_and_i
     with pytest.warns(UserWarning, match=r"1\.kept is a (list|tuple|dict) that holds 2 of .*nn\.ModuleList"):
         names = [name for name, _ in model.named_parameters()]
     assert names == ["0.weight", "0.bias", "1.first.weight", "1.first.bias"]
-    list(model.parameters())  # a second warning would be an error
-    assert "1.kept is a" in str(model.summary((1, 2)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is said once
+        list(model.parameters())
+        assert "1.kept is a" in str(model.summary((1, 2)))
     fresh = Listed(PLAIN[kind])
     with pytest.warns(UserWarning, match="kept"):
         mg.optim.SGD(fresh.parameters(), lr=0.1)
