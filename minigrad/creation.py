@@ -180,13 +180,22 @@ def _random(kind: str, shape, dtype, device, requires_grad) -> Tensor:
 
 
 def randint(low: int, high: int, shape: int | Sequence[int], device: str = "cpu") -> Tensor:
-    """Random int64 from low to high - 1."""
+    """Random int64 from low to high - 1. Raises TypeError unless both are integers, ValueError if there is none."""
+    for name, bound in (("low", low), ("high", high)):
+        if not isinstance(bound, (int, np.integer)) or isinstance(bound, bool):
+            raise TypeError(f"randint: {name} must be an integer, got {bound!r}.")
+    if not low < high:
+        raise ValueError(f"randint: low={low}, high={high}; expected high above low, since high itself is not drawn.")
     size = _shape(shape if isinstance(shape, (tuple, list)) else (shape,))
     return Tensor(drawn(device, lambda generator: generator.integers(low, high, size=size)))
 
 
 def randperm(n: int) -> Tensor:
-    """The integers 0 to n - 1 in random order."""
+    """The integers 0 to n - 1 in random order. Raises TypeError unless n is an integer, ValueError below 0."""
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool):
+        raise TypeError(f"randperm: n must be an integer, got {n!r}.")
+    if n < 0:
+        raise ValueError(f"randperm: n={n}; expected 0 or more.")
     return Tensor(drawn("cpu", lambda generator: generator.permutation(n)))
 
 
@@ -195,18 +204,30 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
     Srivastava et al. 2014. Outside of training it returns x unchanged.
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout: p={p}; a probability lies between 0 and 1.")
+    _check_probability("dropout", p)
     if not training or p == 0:
         return x
     return x * dropout_mask(x, p)
 
 
 def dropout_mask(x: Tensor, p: float) -> Tensor:
-    """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own."""
+    """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own.
+
+    Raises ValueError for a p outside of [0, 1], TypeError for what is no number or no Tensor.
+    """
+    _check_probability("dropout_mask", p)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"dropout_mask: expected a Tensor, got {type(x).__name__}; make one with minigrad.tensor(...).")
     kept = _drawn_like(x.data) >= p
     dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)  # an integer could not hold the factor
     return Tensor(kept * dtype.type(1 / (1 - p) if p < 1 else 0))
+
+
+def _check_probability(owner: str, p: Any) -> None:
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{owner}: p must be a number, got {p!r}.")
+    if not 0 <= p <= 1:
+        raise ValueError(f"{owner}: p={p}; a probability lies between 0 and 1.")
 
 
 def _drawn_like(array: Array) -> Array:

@@ -45,7 +45,9 @@ def positive(layer: object, **sizes: object) -> None:
 
 
 def check_probability(owner: str, p: float) -> None:
-    """Raise ValueError for a probability of dropping outside of [0, 1]."""
+    """Raise ValueError for a probability of dropping outside of [0, 1], TypeError for what is no number."""
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{owner}: p must be a number, got {p!r}.")
     if not 0 <= p <= 1:
         raise ValueError(f"{owner}: p={p}; the probability of dropping lies between 0 and 1.")
 
