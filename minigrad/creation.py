@@ -7,6 +7,7 @@ shape are float32 unless `dtype` is given. And you know that random numbers come
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Sequence
 from typing import Any
@@ -65,6 +66,13 @@ def _shape(sizes: tuple | list) -> tuple[int, ...]:
     return tuple(int(n) for n in sizes)
 
 
+def _count(what: str, n: int) -> int:
+    """A number of things, checked."""
+    if not isinstance(n, (int, np.integer)) or n < 0:
+        raise ValueError(f"{what} is {n!r}; expected an integer of at least 0.")
+    return int(n)
+
+
 def zeros(
     *shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
@@ -103,6 +111,8 @@ def arange(
 ) -> Tensor:
     """Numbers from start (0 if left out) up to, not including, stop; integers of integers, else float32."""
     start, stop = (0, start) if stop is None else (start, stop)
+    if step == 0 or not all(math.isfinite(n) for n in (start, stop, step)):
+        raise ValueError(f"arange: from {start} to {stop} in steps of {step}; expected finite numbers and a step.")
     if dtype is None:
         dtype = np.int64 if all(isinstance(n, (int, np.integer)) for n in (start, stop, step)) else np.float32
     return _made(np.arange(start, stop, step, dtype=check_dtype(dtype)), device, requires_grad)
@@ -117,6 +127,10 @@ def linspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """`num` numbers from start to stop, both included, at equal distances."""
+    num = _count("linspace: num", num)
+    start, stop = (
+        n.item() if isinstance(n, Tensor) and n.size == 1 and not n.requires_grad else n for n in (start, stop)
+    )
     return _made(np.linspace(start, stop, num, dtype=check_dtype(dtype)), device, requires_grad)
 
 
@@ -124,33 +138,48 @@ def eye(
     n: int, m: int | None = None, dtype: DTypeLike = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Ones on the diagonal of an n by m (or n by n) matrix of zeros."""
+    n, m = _count("eye: n", n), None if m is None else _count("eye: m", m)
     return _made(np.eye(n, m, dtype=check_dtype(dtype)), device, requires_grad)
 
 
-def full_like(x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """One value in the shape, dtype and device of x."""
+def full_like(
+    x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False, device: str | None = None
+) -> Tensor:
+    """One value in the shape of x, and in its dtype and on its device unless others are given."""
     dtype = x.dtype if dtype is None else check_dtype(dtype)
-    return _made(namespace(array_of(x)).full(x.shape, value, dtype), None, requires_grad)
+    return _made(namespace(array_of(x)).full(x.shape, value, dtype), device, requires_grad)
 
 
-def zeros_like(x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Zeros in the shape, dtype and device of x."""
-    return full_like(x, 0, dtype, requires_grad)
+def zeros_like(
+    x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False, device: str | None = None
+) -> Tensor:
+    """Zeros in the shape of x, and in its dtype and on its device unless others are given."""
+    return full_like(x, 0, dtype, requires_grad, device)
 
 
-def ones_like(x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Ones in the shape, dtype and device of x."""
-    return full_like(x, 1, dtype, requires_grad)
+def ones_like(
+    x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False, device: str | None = None
+) -> Tensor:
+    """Ones in the shape of x, and in its dtype and on its device unless others are given."""
+    return full_like(x, 1, dtype, requires_grad, device)
 
 
-def rand_like(x: Tensor, requires_grad: bool = False) -> Tensor:
-    """Uniform random numbers from [0, 1) in the shape, dtype and device of x."""
-    return rand(*x.shape, dtype=x.dtype, device=x.device, requires_grad=requires_grad)
+def rand_like(
+    x: Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None, device: str | None = None
+) -> Tensor:
+    """Uniform random numbers from [0, 1) in the shape of x, its dtype and on its device unless others are given."""
+    return rand(
+        *x.shape, dtype=x.dtype if dtype is None else dtype, device=device or x.device, requires_grad=requires_grad
+    )
 
 
-def randn_like(x: Tensor, requires_grad: bool = False) -> Tensor:
-    """Normal random numbers in the shape, dtype and device of x."""
-    return randn(*x.shape, dtype=x.dtype, device=x.device, requires_grad=requires_grad)
+def randn_like(
+    x: Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None, device: str | None = None
+) -> Tensor:
+    """Normal random numbers in the shape of x, and in its dtype and on its device unless others are given."""
+    return randn(
+        *x.shape, dtype=x.dtype if dtype is None else dtype, device=device or x.device, requires_grad=requires_grad
+    )
 
 
 # --- at random ---
@@ -179,15 +208,20 @@ def _random(kind: str, shape, dtype, device, requires_grad) -> Tensor:
     return _made(namespace(array).asarray(array, dtype=dtype), None, requires_grad)
 
 
-def randint(low: int, high: int, shape: int | Sequence[int], device: str = "cpu") -> Tensor:
-    """Random int64 from low to high - 1. Raises TypeError unless both are integers, ValueError if there is none."""
+def randint(
+    low: int, high: int, shape: int | Sequence[int], device: str = "cpu", dtype: DTypeLike = np.int64
+) -> Tensor:
+    """Random integers from low to high - 1, int64 unless another dtype is given.
+
+    Raises TypeError unless both are integers, ValueError if there is none between them.
+    """
     for name, bound in (("low", low), ("high", high)):
         if not isinstance(bound, (int, np.integer)) or isinstance(bound, bool):
             raise TypeError(f"randint: {name} must be an integer, got {bound!r}.")
     if not low < high:
         raise ValueError(f"randint: low={low}, high={high}; expected high above low, since high itself is not drawn.")
     size = _shape(shape if isinstance(shape, (tuple, list)) else (shape,))
-    return Tensor(drawn(device, lambda generator: generator.integers(low, high, size=size)))
+    return Tensor(drawn(device, lambda generator: generator.integers(low, high, size=size))).astype(check_dtype(dtype))
 
 
 def randperm(n: int) -> Tensor:

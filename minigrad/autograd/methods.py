@@ -229,8 +229,8 @@ class TensorMethods:
         return ops.broadcast_to(self, shape=_spread(shape))
 
     def expand(self, *shape: Shape) -> Tensor:
-        """PyTorch's name for `broadcast_to`."""
-        return ops.broadcast_to(self, shape=_spread(shape))
+        """PyTorch's name for `broadcast_to`; -1 keeps the size of an axis."""
+        return ops.broadcast_to(self, shape=_kept(self.shape, _spread(shape)))
 
     def unsqueeze(self, axis: int) -> Tensor:
         """PyTorch's name for `expand_dims`."""
@@ -422,9 +422,9 @@ class TensorMethods:
         """x shifted along `axis`; elements that leave at one end enter at the other. None shifts the flattened x."""
         return ops.roll(self, shift=shift, axis=axis)
 
-    def round(self) -> Tensor:
-        """The nearest integer, halves to even, elementwise; gradient zero."""
-        return ops.round(self)
+    def round(self, decimals: int = 0) -> Tensor:
+        """x to so many decimals (negative: tens, hundreds ...), halves to even, elementwise; gradient zero."""
+        return ops.round(self, decimals=decimals)
 
     def rsqrt(self) -> Tensor:
         """1 / sqrt(x), elementwise."""
@@ -535,6 +535,12 @@ for _name, _method in list(vars(TensorMethods).items()):
 def _spread(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """`f(2, 3)` and `f((2, 3))` mean the same."""
     return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
+
+
+def _kept(shape: tuple[int, ...], wanted: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A wanted shape in which -1 stands for the size that is there; axes are counted from the right."""
+    there = (None,) * (len(wanted) - len(shape)) + shape
+    return tuple(n if m == -1 and n is not None else m for n, m in zip(there, wanted, strict=False))
 
 
 def _comparable(value: Any) -> bool:

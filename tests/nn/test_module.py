@@ -346,6 +346,8 @@ def test_modules_may_stand_a_hundred_deep_in_one_another_and_no_deeper():
     with pytest.raises(ValueError, match=r"Sequential\.0: .*more than 100 levels deep.*side by side"):
         nn.Sequential(model)
     assert len(nn.Sequential(*[nn.ReLU() for _ in range(2000)])) == 2000
+
+
 # --- layers that nobody registered ---
 
 
