@@ -78,13 +78,18 @@ def missing_rule(op: Op, argument: str, form: str) -> GradientError:
 
 def check_result(op: Op, out: Any) -> None:
     """Raise unless a forward gave an array of floats. Asked when an op is recorded for the first time."""
-    if not is_array(out):
+    if not is_array(out) and not isinstance(out, np.generic):
         hint = "; name what it returns beside its result in residuals=(...)" if isinstance(out, tuple) else ""
         raise TypeError(f"{op.name}: its forward is to return one array, it returned {type(out).__name__}{hint}.")
-    if out.dtype.kind != "f":
+    if out.dtype.kind in "iub":
         raise TypeError(
             f"{op.name}: its forward returned {out.dtype}, and only floating-point numbers have gradients; "
             "declare it with @primitive(differentiable=False)."
+        )
+    if out.dtype.char not in "efd":
+        raise TypeError(
+            f"{op.name}: the result would be {out.dtype}, which a Tensor does not hold; expected operands of float16, "
+            "float32, float64, integers or bools."
         )
 
 
