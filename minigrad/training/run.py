@@ -200,7 +200,7 @@ class Run:
         try:
             for name in named:
                 _check_there(name, state[name], parts.get(name))
-            changed = getattr(self.scheduler, "changed_options", lambda state: {})(state["scheduler"])
+            changed: dict[str, Any] = getattr(self.scheduler, "changed_options", lambda state: {})(state["scheduler"])
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             generators.generator("cpu").bit_generator.state = state["random"]
