@@ -106,7 +106,9 @@ class Run:
         shares: list[float] = []
         for i, place in enumerate(places):
             output = self.model(inputs[place])
-            shares = shares or measured_shares(self.loss, output, targets, places)
+            shares = shares or measured_shares(
+                lambda o, t: single_number("fit", self.loss(o, t)), output, targets, places
+            )
             if shares[i]:
                 self.add_gradients(output, targets[place], shares[i], batch)
 
