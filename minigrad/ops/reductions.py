@@ -172,7 +172,8 @@ def norm(x: TensorLike, ord: float = 2, axis: Axis = None, keepdims: bool = Fals
     x = x if x.dtype.kind == "f" else wide(x)
     if ord == 2:
         return _norm2(x, axis=axis, keepdims=keepdims)
-    if ord == 1:
+    nothing = not count(x.shape, axis)  # whose norm is 0 for every ord
+    if ord == 1 or nothing:
         return sum(absolute(x), axis=axis, keepdims=keepdims)
     if ord == math.inf:
         return max(absolute(x), axis=axis, keepdims=keepdims)
@@ -308,15 +309,25 @@ cumprod.defjvp(x=_cumprod_jvp)
 # --- extremes ---
 
 
+def _need_elements(op: str, x, axis) -> None:
+    if not x.size and not count(x.shape, axis):
+        along = "" if axis is None else f" along axis {axis}"
+        raise ShapeError(
+            f"{op}: shape {x.shape} has no elements{along}, of which one could be the largest or smallest."
+        )
+
+
 @primitive(local="1 at the largest")
 def max(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest value over `axis`. Equal largest values share the gradient."""
+    _need_elements("max", x, axis)
     return x.max(axis=axis, keepdims=keepdims)
 
 
 @primitive(local="1 at the smallest")
 def min(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest value over `axis`. Equal smallest values share the gradient."""
+    _need_elements("min", x, axis)
     return x.min(axis=axis, keepdims=keepdims)
 
 
@@ -357,10 +368,12 @@ def amin(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
 @primitive(differentiable=False)
 def argmax(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The index of the largest value along `axis` (in the flattened tensor for None); the first of equal ones."""
+    _need_elements("argmax", x, axis)
     return namespace(x).asarray(x).argmax(axis=axis, keepdims=keepdims)
 
 
 @primitive(differentiable=False)
 def argmin(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The index of the smallest value along `axis` (in the flattened tensor for None); the first of equal ones."""
+    _need_elements("argmin", x, axis)
     return namespace(x).asarray(x).argmin(axis=axis, keepdims=keepdims)
