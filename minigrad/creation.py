@@ -8,6 +8,7 @@ shape are float32 unless `dtype` is given. And you know that random numbers come
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,7 +62,7 @@ def _shape(sizes: tuple | list) -> tuple[int, ...]:
     """`zeros(2, 3)` and `zeros((2, 3))` mean the same."""
     sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
     if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in sizes):
-        raise ShapeError(f"a shape is made of integers of at least 0, got {sizes}.")
+        raise ShapeError(f"a shape is made of integers of at least 0, got {reprlib.repr(sizes)}.")
     return tuple(int(n) for n in sizes)
 
 
@@ -210,13 +211,25 @@ def _random(kind: str, shape, dtype, device, requires_grad) -> Tensor:
 def randint(
     low: int, high: int, shape: int | Sequence[int], device: str = "cpu", dtype: DTypeLike = np.int64
 ) -> Tensor:
-    """Random integers from low to high - 1, int64 unless another dtype is given."""
+    """Random integers from low to high - 1, int64 unless another dtype is given.
+
+    Raises TypeError unless both are integers, ValueError if there is none between them.
+    """
+    for name, bound in (("low", low), ("high", high)):
+        if not isinstance(bound, (int, np.integer)) or isinstance(bound, bool):
+            raise TypeError(f"randint: {name} must be an integer, got {bound!r}.")
+    if not low < high:
+        raise ValueError(f"randint: low={low}, high={high}; expected high above low, since high itself is not drawn.")
     size = _shape(shape if isinstance(shape, (tuple, list)) else (shape,))
     return Tensor(drawn(device, lambda generator: generator.integers(low, high, size=size))).astype(check_dtype(dtype))
 
 
 def randperm(n: int) -> Tensor:
-    """The integers 0 to n - 1 in random order."""
+    """The integers 0 to n - 1 in random order. Raises TypeError unless n is an integer, ValueError below 0."""
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool):
+        raise TypeError(f"randperm: n must be an integer, got {n!r}.")
+    if n < 0:
+        raise ValueError(f"randperm: n={n}; expected 0 or more.")
     return Tensor(drawn("cpu", lambda generator: generator.permutation(n)))
 
 
@@ -225,18 +238,30 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
     Srivastava et al. 2014. Outside of training it returns x unchanged.
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout: p={p}; a probability lies between 0 and 1.")
+    _check_probability("dropout", p)
     if not training or p == 0:
         return x
     return x * dropout_mask(x, p)
 
 
 def dropout_mask(x: Tensor, p: float) -> Tensor:
-    """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own."""
+    """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own.
+
+    Raises ValueError for a p outside of [0, 1], TypeError for what is no number or no Tensor.
+    """
+    _check_probability("dropout_mask", p)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"dropout_mask: expected a Tensor, got {type(x).__name__}; make one with minigrad.tensor(...).")
     kept = _drawn_like(x.data) >= p
     dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)  # an integer could not hold the factor
     return Tensor(kept * dtype.type(1 / (1 - p) if p < 1 else 0))
+
+
+def _check_probability(owner: str, p: Any) -> None:
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{owner}: p must be a number, got {p!r}.")
+    if not 0 <= p <= 1:
+        raise ValueError(f"{owner}: p={p}; a probability lies between 0 and 1.")
 
 
 def _drawn_like(array: Array) -> Array:

@@ -6,6 +6,7 @@ RuntimeErrors), and that an op whose forward fails says which op it was, what it
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -53,5 +54,12 @@ def describe_failure(op: Any, error: Exception, arrays: Sequence[Array], options
     if isinstance(error, ValueError) and "read-only" in str(error):
         error.add_note("minigrad: an op may not write to its arguments, which are the caller's: a = a + 1, not a += 1.")
     given = ", ".join(f"{a.dtype}{tuple(a.shape)}" for a in arguments)
-    error.add_note(f"minigrad: in {op.signature}, called with {given} {options or ''}".rstrip())
+    error.add_note(f"minigrad: in {op.signature}, called with {given} {_shown(options)}".rstrip())
     raise
+
+
+def _shown(options: Mapping[str, Any]) -> str:
+    try:
+        return repr(options) if options else ""
+    except RecursionError:  # an option nested thousands of levels deep
+        return reprlib.repr(options)

@@ -435,7 +435,7 @@ class TensorMethods:
         return ops.scatter_add(self, dim, index, src)
 
     def sigmoid(self) -> Tensor:
-        """1 / (1 + e^-x), elementwise, without overflow: (1 + tanh(x/2)) / 2."""
+        """1 / (1 + e^-x), elementwise: to full relative precision also where it is tiny, without overflow."""
         return ops.sigmoid(self)
 
     def sign(self) -> Tensor:

@@ -135,7 +135,7 @@ softmax_cross_entropy.defvjp_fused(_softmax_minus_truth)
 # --- two classes, elementwise ---
 
 
-@primitive(symbol="log-loss", local="(p-t)/(p(1-p)), log((1-p)/p)", kind="elementwise")
+@primitive(symbol="log-loss", local="(p-t)/(p (1-p)), log((1-p)/p)", kind="elementwise")
 @in_float32
 def log_loss(p: Operand, t: Operand) -> Tensor:
     """-(t log(p) + (1 - t) log(1 - p)), the cross-entropy of a probability p against t; elementwise, broadcasts."""
@@ -143,7 +143,7 @@ def log_loss(p: Operand, t: Operand) -> Tensor:
     return -(t * xp.log(p) + (1 - t) * xp.log1p(-p))
 
 
-@primitive(symbol="log-loss'", local="t/p^2 + (1-t)/(1-p)^2, -1/(p(1-p))", kind="elementwise")
+@primitive(symbol="log-loss'", local="t/p^2+(1-t)/(1-p)^2, -1/(p (1-p))", kind="elementwise")
 @in_float32
 def _log_loss_slope(p: Operand, t: Operand) -> Tensor:
     """(p - t) / (p (1 - p)), where (1 - t)/(1 - p) - t/p would cancel for p near t."""
@@ -165,7 +165,7 @@ def logistic_loss(x: Operand, t: Operand) -> Tensor:
     return ((x > 0) - t) * x + xp.log1p(decay(x))
 
 
-@primitive(symbol="s(x)-t", local="s'(x), -1", kind="elementwise")
+@primitive(symbol="s(x)-t", local="s(x) s(-x), -1", kind="elementwise")
 @in_float32
 def _logistic_residual(x: Operand, t: Operand) -> Tensor:
     """s(x) - t as (1 - t) s(x) - t s(-x): for t = 1 that is -s(-x), where s(x) has long rounded to 1."""

@@ -1,7 +1,7 @@
 """Pooling of what is not ordinary: integers, infinities and NaN, images of nothing.
 
-Claimed: integers pool as the same numbers in float64 do, a NaN or an infinity stays in the windows that hold it, forward
-and backward, and where PyTorch takes the input the results are PyTorch's.
+Claimed: integers pool as the same numbers in float64 do, a NaN or an infinity stays in the windows that hold it,
+forward and backward, and the results are PyTorch's.
 """
 
 import numpy as np
