@@ -190,8 +190,8 @@ _NORMS: dict[Any, Callable] = {
     **dict.fromkeys((2, None, "fro"), _norm2),
     1: lambda x, axis, keepdims: sum(absolute(x), axis=axis, keepdims=keepdims),
     0: lambda x, axis, keepdims: sum(sign(absolute(x)), axis=axis, keepdims=keepdims),
-    math.inf: lambda x, axis, keepdims: max(absolute(x), axis=axis, keepdims=keepdims),
-    -math.inf: lambda x, axis, keepdims: min(absolute(x), axis=axis, keepdims=keepdims),
+    math.inf: lambda x, axis, keepdims: max(absolute(x), axis=axis, keepdims=keepdims),  # type: ignore[has-type]
+    -math.inf: lambda x, axis, keepdims: min(absolute(x), axis=axis, keepdims=keepdims),  # type: ignore[has-type]
 }
 """The orders with a formula of their own."""
 
