@@ -390,8 +390,8 @@ class TensorMethods:
         """-x, elementwise."""
         return ops.negative(self)
 
-    def norm(self, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The vector norm over `axis` (None: all): ord 1, 2, inf or any p > 0. The gradient at zero is zero."""
+    def norm(self, ord: float | str | None = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The vector norm over `axis` (None: all): ord 2 (None, "fro"), 1, inf, any p, 0 (how many are not 0)."""
         return ops.norm(self, ord=ord, axis=axis, keepdims=keepdims)
 
     def power(self, other: Operand) -> Tensor:
