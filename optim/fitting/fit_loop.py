@@ -8,6 +8,7 @@ its residuals say how the model is curved, and the step is bent once and tried a
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 from ..solve.residuals import ResidualPoint, ResidualProblem
@@ -48,12 +49,14 @@ class FitLimits(NamedTuple):
     xtol : the length of a step, relative to that of x, that counts as zero
     gtol : the cosine between the residuals and the columns of J that counts as zero
     max_nfev : evaluations allowed
+    in_all : evaluations allowed where further runs follow
     """
 
     ftol: float
     xtol: float
     gtol: float
     max_nfev: float
+    in_all: float = inf
 
 
 def fit_residuals(
@@ -62,13 +65,15 @@ def fit_residuals(
     trust: Trust,
     limits: FitLimits,
     watch: Callable[[ResidualPoint, int], bool],
+    start: ResidualPoint | None = None,
+    nit: int = 0,
 ) -> tuple[ResidualPoint, int, Reason]:
     """The last point, the number of steps, and why there is no further one.
 
     `models` gives the model at a point, `trust` says how far to go by it; `watch` sees each new point, True stops.
-    A first Ctrl-C ends the run with the last point reached.
+    A first Ctrl-C ends the run with the last point reached. A run may begin at another `start`, after `nit` steps.
     """
-    here, nit = problem.at(problem.variables.start), 0
+    here = problem.at(problem.variables.start) if start is None else start
     reason = _reason_at_start(here)
     if reason is not None:
         return here, nit, reason

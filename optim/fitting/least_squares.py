@@ -23,6 +23,7 @@ from .fit_loop import FitLimits, fit_residuals
 from .fit_methods import ALIASES, FIT_METHODS, FitMethod
 from .linear_model import LinearModel
 from .local_model import Models
+from .other_starts import Ended, believed, is_doubtful, lower_end
 from .robust_loss import LOSSES, RobustResiduals
 from .scaling import LargestColumns, Scaling, UserScale
 
@@ -83,7 +84,7 @@ def least_squares(
     f_scale : float
         Residuals that are larger count as outliers for a robust loss.
     max_nfev : int, optional
-        Evaluations allowed, 200 (n + 1) by default.
+        Evaluations allowed; by default 200 (n + 1) for a run, and twice as many in all where others follow it.
     args : tuple
         Further arguments of `fun` and `jac`.
     callback : callable, optional
@@ -119,11 +120,36 @@ def least_squares(
     watcher = FitWatcher(problem, callback, verbose)
     limits = _limits(plain, ftol, xtol, gtol, max_nfev)
     with np.errstate(all="ignore"):  # NaN and infinity are looked for, and reported in words
-        last, nit, reason = fit_residuals(problem, models, chosen.trust(), limits, watcher)
-        result = _result(last, nit, reason, box, with_matrix=chosen.scaling is not None)
+        end = _fitted(problem, chosen, models, limits, watcher, box)
+        result = _result(end.here, end.nit, end.reason, box, with_matrix=chosen.scaling is not None)
     if verbose:
-        print(f"{method}: {result.message}; {nit} steps, {result.nfev} evaluations, cost {result.cost:.6g}", flush=True)
+        print(f"{method}: {result.message}; {result.nit} steps, {result.nfev} evaluations, cost {result.cost:.6g}", flush=True)
     return result
+
+
+def _fitted(
+    problem: ResidualProblem,
+    chosen: FitMethod,
+    models: Callable[[], Models],
+    limits: FitLimits,
+    watch: FitWatcher,
+    box: Box,
+) -> Ended:
+    """The end of the fit; of the best one, where the first ended in a place that is no answer."""
+
+    def begin(start: ResidualPoint | None, below: float, nit: int, max_nfev: float) -> Ended:
+        def seen(here: ResidualPoint, nit: int) -> bool:
+            return here.cost < below and watch(here, nit)
+
+        within = limits._replace(max_nfev=max_nfev)
+        return Ended(*fit_residuals(problem, models(), chosen.trust(), within, seen, start, nit))
+
+    end = begin(None, float("inf"), 0, limits.max_nfev)
+    if chosen.scaling is None:
+        return end
+    if chosen.tries_other_starts and is_doubtful(end):
+        end = lower_end(end, begin, models, problem, box, limits.in_all)
+    return believed(end, box)
 
 
 # --- what was asked for ---
@@ -144,25 +170,28 @@ def _is_linear(loss: str | Callable, f_scale: float) -> bool:
     return loss == "linear"
 
 
-def _models(chosen: FitMethod, name: str, x_scale: Any, box: Box, variables: Variables) -> Models:
-    """What makes the linear model at a point."""
+def _models(
+    chosen: FitMethod, name: str, x_scale: Any, box: Box, variables: Variables
+) -> Callable[[], Models]:
+    """What makes the linear model at a point, made anew for each run."""
     if not box.is_everything and not chosen.takes_bounds:
         raise ValueError(f"least_squares: method {name!r} knows no bounds; use method='lm', or leave the bounds out.")
     if chosen.scaling is None and x_scale is not None:
         raise ValueError(f"least_squares: method {name!r} takes no x_scale; scale the variables inside of fun.")
     scaling = None if x_scale is None else _scaling(x_scale, variables)
-    return chosen.models(scaling, LinearModel if box.is_everything else partial(BoxedModel, box))
+    model = LinearModel if box.is_everything else partial(BoxedModel, box)
+    return lambda: chosen.models(scaling and scaling(), model)
 
 
-def _scaling(x_scale: Any, variables: Variables) -> Scaling:
+def _scaling(x_scale: Any, variables: Variables) -> Callable[[], Scaling]:
     if isinstance(x_scale, str):
         if x_scale != "jac":
             raise ValueError(f"least_squares: x_scale={x_scale!r}; expected numbers, or 'jac'.")
-        return LargestColumns()
+        return LargestColumns
     scale = variables.spread(x_scale, "least_squares: x_scale")
     if not bool(((scale > 0) & (scale < float("inf"))).all()):
         raise ValueError("least_squares: x_scale must hold positive numbers, the size that a change of each has.")
-    return UserScale(scale)
+    return partial(UserScale, scale)
 
 
 def _limits(
@@ -174,12 +203,11 @@ def _limits(
             raise ValueError(
                 f"least_squares: {name}={tolerance!r}; expected a number from 0 on, or None for no such test."
             )
-    if max_nfev is None:
-        max_nfev = 200 * (problem.variables.size + 1)
-    if not max_nfev > 0:
+    usual = 200 * (problem.variables.size + 1)
+    if max_nfev is not None and not max_nfev > 0:
         raise ValueError(f"least_squares: max_nfev={max_nfev!r}; expected a positive number of evaluations.")
     ftol, xtol, gtol = (-1.0 if t is None else max(float(t), least) for t in (ftol, xtol, gtol))
-    return FitLimits(ftol, xtol, gtol, max_nfev)
+    return FitLimits(ftol, xtol, gtol, usual if max_nfev is None else max_nfev, max_nfev or 2 * usual)
 
 
 # --- what comes back ---
