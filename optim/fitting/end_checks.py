@@ -1,7 +1,7 @@
 """Whether the end of a fit is to be believed: columns of J that have vanished, and residuals that are no noise.
 
-At the edge of a plateau the gradient is zero to the last digit, and yet nothing has been fitted: exp(-b x) with b far too
-large, a saturated logistic, a peak beside the data. What shows it is that some columns of J have no length left.
+On a plateau the gradient is zero to the last digit, and yet nothing has been fitted: exp(-b x) with b far too large, a
+saturated logistic, a peak beside the data. What shows it is that some columns of J have no length left.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ def without_effect(here: ResidualPoint) -> Array:
 
 
 def misses_structure(here: ResidualPoint) -> bool:
-    """Whether the residuals are smooth, and large or nearly blind to some direction: a curve that the model could follow
-    from another start, perhaps."""
+    """Whether the residuals are smooth, and large or nearly blind to some direction: another start may fit them."""
     r, xp = here.r, here.problem.variables.xp
     change = r[1:] - r[:-1]
     if r.size < 2 * here.x.size or not float(change @ change) < SMOOTH * 2 * here.cost:
@@ -61,7 +60,7 @@ def misses_structure(here: ResidualPoint) -> bool:
 
 def numbers_of(columns: Array) -> list[int]:
     """Which of these (n,) bools are true."""
-    return np.flatnonzero(to_device(columns, "cpu")).tolist()
+    return np.flatnonzero(np.asarray(to_device(columns, "cpu"))).tolist()
 
 
 def names_of(columns: Array) -> str:

@@ -26,20 +26,10 @@ from ..solve.result import (
     TOO_MANY_EVALUATIONS,
     Reason,
 )
+from .fit_reasons import FLAT, SHORT_STEPS, TOO_LARGE, TOO_SMALL, VANISHED
 from .local_model import FitModel, Models, Step
 from .polish import polish
 from .trust import GOOD_ENOUGH, Trust
-
-FLAT = Reason(-9, False, "the derivatives are all zero at the last point: no residual changes with x; start elsewhere")
-TOO_LARGE = Reason(-10, False, "the residuals are finite at x0, but their squares are not; give them in a larger unit")
-TOO_SMALL = Reason(-11, False, "the residuals are not zero at x0, but their squares are; give them in a smaller unit")
-SHORT_STEPS = Reason(
-    -12,
-    False,
-    "the steps that lead lower are too short to change anything, though an undamped one promises more: x is in a "
-    "narrow bend, or on its way to infinity; start elsewhere, or give x_scale",
-)
-VANISHED = Reason(6, True, "the squares of the residuals are zero in floating point")
 
 
 class FitLimits(NamedTuple):

@@ -123,7 +123,10 @@ def least_squares(
         end = _fitted(problem, chosen, models, limits, watcher, box)
         result = _result(end.here, end.nit, end.reason, box, with_matrix=chosen.scaling is not None)
     if verbose:
-        print(f"{method}: {result.message}; {result.nit} steps, {result.nfev} evaluations, cost {result.cost:.6g}", flush=True)
+        print(
+            f"{method}: {result.message}; {result.nit} steps, {result.nfev} evaluations, cost {result.cost:.6g}",
+            flush=True,
+        )
     return result
 
 
@@ -170,9 +173,7 @@ def _is_linear(loss: str | Callable, f_scale: float) -> bool:
     return loss == "linear"
 
 
-def _models(
-    chosen: FitMethod, name: str, x_scale: Any, box: Box, variables: Variables
-) -> Callable[[], Models]:
+def _models(chosen: FitMethod, name: str, x_scale: Any, box: Box, variables: Variables) -> Callable[[], Models]:
     """What makes the linear model at a point, made anew for each run."""
     if not box.is_everything and not chosen.takes_bounds:
         raise ValueError(f"least_squares: method {name!r} knows no bounds; use method='lm', or leave the bounds out.")

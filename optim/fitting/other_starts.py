@@ -1,9 +1,9 @@
 """Other starts, for fits that ended on a plateau or in a poor place.
 
 Where a column of J has vanished, derivatives say nothing of that parameter: a local method can only stand still. The
-commonest cause is a start of ones for an x that reaches to 1e6, or 1e-6, so that the parameter is wrong by powers of ten;
-and these are what is tried: each parameter alone, and all together, times 10^k. The trial points are ranked by what a
-linear model promises there, and the fit goes on from the best.
+commonest cause is a start of ones for an x that reaches to 1e6, or 1e-6, so that the parameter is wrong by powers of
+ten; and these are what is tried: each parameter alone, and all together, times 10^k. The trial points are ranked by
+what a linear model promises there, and the fit goes on from the best.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..solve.bounds import Box
 from ..solve.residuals import ResidualPoint, ResidualProblem
 from ..solve.result import NO_LOWER_POINT, NOT_FINITE_GRADIENT, TOO_MANY_EVALUATIONS, Reason
 from .end_checks import misses_structure, names_of, numbers_of, without_effect
-from .fit_loop import FLAT, SHORT_STEPS
+from .fit_reasons import FLAT, SHORT_STEPS, no_effect
 from .local_model import Models
 
 DECADES = 7
@@ -36,7 +36,7 @@ FOR_A_RUN = 30
 """The evaluations, times n + 1, of each of them."""
 
 FOR_A_MINIMUM = 60
-"""The evaluations, times n + 1, that it takes at most to see whether a minimum that fits poorly has a lower one beside."""
+"""The evaluations, times n + 1, that may be spent on a minimum that fits poorly."""
 
 NOTABLY = 0.999
 """The share of the cost below which another end counts as lower."""
@@ -133,9 +133,5 @@ def believed(end: Ended, box: Box) -> Ended:
     base, _ = _base(here)
     for x in chain([base], *around(base, lost, box)):
         if not bool((here.problem.at(x).unweighted == here.unweighted).all()):
-            words = (
-                f"{names_of(lost)} of x no longer change{'s' * (int(lost.sum()) == 1)} any residual at the last point, "
-                "which lies on a plateau: start elsewhere, give bounds, or leave parameters out"
-            )
-            return end._replace(reason=Reason(-13, False, words))
+            return end._replace(reason=no_effect(names_of(lost)))
     return end

@@ -46,7 +46,7 @@ class ColumnLengths:
 
 
 class LargestColumns:
-    """D = the largest length that each column of J has had lately: Moré's, with a memory that fades, and a least weight.
+    """D = the largest length that each column of J has had lately: Moré's, with a memory that fades and a least weight.
 
     A column that fades, because x has gone to where it has no effect, keeps its weight, and x does not run away. Moré
     keeps the largest of all for ever; started far out, where columns are long, steps then stay short to the end. With
@@ -73,8 +73,8 @@ class LargestColumns:
         xp = here.problem.variables.xp
         self.largest = norms if self.largest is None else xp.maximum(self.KEPT * self.largest, norms)
         size = xp.maximum(abs(here.x), abs(here.problem.variables.start))
-        least = (self.largest * abs(here.x)).max() / self.REACH
-        return _where_positive(xp.where(size > 0, xp.maximum(self.largest, least / xp.where(size > 0, size, 1)), self.largest), here)
+        least = (self.largest * abs(here.x)).max() / self.REACH / xp.where(size > 0, size, 1)
+        return _where_positive(xp.maximum(self.largest, xp.where(size > 0, least, 0)), here)
 
 
 def _where_positive(norms: Array, here: ResidualPoint) -> Array:
