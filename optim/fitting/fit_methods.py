@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .linear_model import LinearModel
 from .local_model import MatrixModel, Models
 from .matrix_free import ProductModels
-from .scaling import ColumnLengths, LargestColumns, ScaledModels, Scaling, Unscaled
+from .scaling import ColumnLengths, ScaledModels, Scaling, Unscaled, WeightedColumns
 from .trust import Damping, Radius, ShortenedStep, Trust
 
 
@@ -32,7 +32,7 @@ class FitMethod(NamedTuple):
 
 
 FIT_METHODS = {
-    "lm": FitMethod(LargestColumns, Radius, tries_other_starts=True),
+    "lm": FitMethod(WeightedColumns, Radius, tries_other_starts=True),
     "levenberg": FitMethod(Unscaled, Damping),
     "marquardt": FitMethod(ColumnLengths, Damping),
     "gauss-newton": FitMethod(ColumnLengths, ShortenedStep, takes_bounds=False),

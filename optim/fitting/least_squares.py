@@ -25,7 +25,7 @@ from .linear_model import LinearModel
 from .local_model import Models
 from .other_starts import Ended, believed, is_doubtful, lower_end
 from .robust_loss import LOSSES, RobustResiduals
-from .scaling import LargestColumns, Scaling, UserScale
+from .scaling import Scaling, UserScale, WeightedColumns
 
 UNBOUNDED = (-float("inf"), float("inf"))
 
@@ -188,7 +188,7 @@ def _scaling(x_scale: Any, variables: Variables) -> Callable[[], Scaling]:
     if isinstance(x_scale, str):
         if x_scale != "jac":
             raise ValueError(f"least_squares: x_scale={x_scale!r}; expected numbers, or 'jac'.")
-        return LargestColumns
+        return WeightedColumns
     scale = variables.spread(x_scale, "least_squares: x_scale")
     if not bool(((scale > 0) & (scale < float("inf"))).all()):
         raise ValueError("least_squares: x_scale must hold positive numbers, the size that a change of each has.")

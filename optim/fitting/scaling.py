@@ -46,25 +46,17 @@ class ColumnLengths:
 
 
 class LargestColumns:
-    """D = the largest length that each column of J has had lately: Moré's, with a memory that fades and a least weight.
+    """D = the largest length that each column of J has had lately: Moré's, with a memory that fades.
 
     A column that fades, because x has gone to where it has no effect, keeps its weight, and x does not run away. Moré
     keeps the largest of all for ever; started far out, where columns are long, steps then stay short to the end. With
     a memory that fades more of the problems of Moré, Garbow and Hillstrom are solved from far starts, and as many
     from the usual ones (`benchmarks/second_order.py`); with 0.95 one of large residuals (Brown and Dennis) no
     longer settles.
-
-    A column that is all but zero from the start (exp(-b x) with b x large) has no weight to keep. Its step would be as
-    long as the column is short, 1e30 or more, and the radius would shrink to nothing before the others might move. So
-    no parameter weighs less than a tenth of the heaviest, both times their size, max(|x_j|, |x0_j|): within a radius of
-    |D x| it changes by `REACH` times its size at most. The units of x still make no difference.
     """
 
     KEPT = 0.97
     """The share of a former length that still counts after a step."""
-
-    REACH = 10
-    """How many times its size a parameter without weight may change, within a radius of |D x|."""
 
     def __init__(self) -> None:
         self.largest: Array | None = None
@@ -72,9 +64,30 @@ class LargestColumns:
     def __call__(self, here: ResidualPoint, norms: Array) -> Array:
         xp = here.problem.variables.xp
         self.largest = norms if self.largest is None else xp.maximum(self.KEPT * self.largest, norms)
-        size = xp.maximum(abs(here.x), abs(here.problem.variables.start))
-        least = (self.largest * abs(here.x)).max() / self.REACH / xp.where(size > 0, size, 1)
-        return _where_positive(xp.maximum(self.largest, xp.where(size > 0, least, 0)), here)
+        return _where_positive(self.largest, here)
+
+
+class WeightedColumns(LargestColumns):
+    """The same, where no parameter is without weight: what `least_squares` begins with.
+
+    A column that is all but zero from the start (exp(-b x) with b x large) has no weight to keep. Its step would be as
+    long as the column is short, 1e30 or more, and the radius would shrink to nothing before the others might move. So
+    no parameter weighs less than a tenth of the heaviest, both times their size, the largest |x_j| so far: within a
+    radius of |D x| it changes by `REACH` times its size at most. The units of x still make no difference.
+    """
+
+    REACH = 10
+    """How many times its size a parameter without weight may change, within a radius of |D x|."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: Array | None = None
+
+    def __call__(self, here: ResidualPoint, norms: Array) -> Array:
+        xp, scale = here.problem.variables.xp, super().__call__(here, norms)
+        self.sizes = size = abs(here.x) if self.sizes is None else xp.maximum(abs(here.x), self.sizes)
+        least = (scale * abs(here.x)).max() / self.REACH / xp.where(size > 0, size, 1)
+        return xp.maximum(scale, xp.where(size > 0, least, 0))
 
 
 def _where_positive(norms: Array, here: ResidualPoint) -> Array:

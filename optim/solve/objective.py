@@ -95,9 +95,9 @@ class Point:
         """The value, with the graph from which the gradient will come."""
         objective = self.objective
         with no_grad(), np.errstate(all="ignore"):
-            self.trace, taken_out = traced(objective, self.x)
+            self.trace, in_doubt = traced(objective, self.x)
         value = objective.number(scalar_of(self.trace, objective.owner).data)
-        if taken_out and objective.nfev == 1:
+        if in_doubt:
             compare_derivative(objective, self.x, self.g, lambda result: result.data.reshape(-1)[0])
         return value
 

@@ -27,11 +27,15 @@ MOST_COMPARED = 50
 AGREE, DIFFER = 0.02, 0.1
 """Differences are believed if they agree by this, relatively; a derivative that differs by more from them is wrong."""
 
-MEND = "Leave out float(), .item(), .numpy() and math.* on the way: mg.exp, mg.log and their kin record what they do."
+MEND = (
+    "Leave out float(), .item(), .numpy(), detach() and math.* on the way: mg.exp, mg.log and their kin record what "
+    "they do."
+)
 
 
 def traced(problem: Problem, x: Array) -> tuple[Trace, bool]:
-    """`fun` recorded at x, and whether numbers were taken out of its Tensors on the way; a first look at its reach."""
+    """`fun` recorded at x, and whether its derivative is in doubt: at the first point, where numbers were taken out of
+    Tensors on the way, or no path leads from the unknowns to the result (which may still be an honest constant)."""
     before = grad_mode.taken_out
     try:
         trace = Trace(problem.fun, (problem.variables.tensors(x), *problem.args), {}, (0,), owner=problem.owner)
@@ -42,15 +46,13 @@ def traced(problem: Problem, x: Array) -> tuple[Trace, bool]:
                 'mg.exp for np.exp, mg.sin for np.sin and so on; or say jac="2-point" for derivatives by differences.'
             ) from error
         raise
-    if problem.nfev == 1:
-        sinks = [y.node for y in trace.outputs if y.node is not None]
-        floats = all(y.dtype.kind == "f" and y.size for y in trace.outputs)  # others have an error of their own
-        if trace.outputs and floats and not nodes_between([v.node for v in trace.inputs], sinks):
-            raise GradientError(
-                f"{problem.owner}: the result does not depend on the unknowns through recorded ops, so its derivative "
-                f"would be zero everywhere. {MEND}"
-            )
-    return trace, grad_mode.taken_out > before
+    return trace, problem.nfev == 1 and (grad_mode.taken_out > before or not _has_path(trace))
+
+
+def _has_path(trace: Trace) -> bool:
+    """Whether anything of the result was computed from the unknowns by recorded ops."""
+    sinks = [y.node for y in trace.outputs if y.node is not None]
+    return bool(nodes_between([x.node for x in trace.inputs if x.node is not None], sinks))
 
 
 def _runs_on_arrays(problem: Problem, x: Array) -> bool:
@@ -64,12 +66,12 @@ def _runs_on_arrays(problem: Problem, x: Array) -> bool:
 
 
 def compare_derivative(problem: Problem, x: Array, derivative: Array, value: Callable[[Any], Array]) -> None:
-    """Raise where a derivative, (n,) or (m, n), lacks a part that differences show, because numbers were taken out.
+    """Raise where a derivative, (n,) or (m, n), lacks a part that differences show.
 
     Without doubt only: one-sided differences of two lengths must agree, so that kinks and rounding accuse nobody.
     `value` makes a flat array of what the function returns.
     """
-    x, derivative = to_device(x, "cpu"), to_device(derivative, "cpu")
+    x, derivative = (np.asarray(to_device(array, "cpu")) for array in (x, derivative))
     if x.size > MOST_COMPARED or not np.isfinite(derivative).all():
         return
     xp = problem.variables.xp
@@ -92,6 +94,6 @@ def compare_derivative(problem: Problem, x: Array, derivative: Array, value: Cal
         missing = float(np.linalg.norm(slopes[0] - derivative[..., j]))
         if np.isfinite(size) and spread <= AGREE * size and missing > DIFFER * size:
             raise GradientError(
-                f"{problem.owner}: the result depends on number {j} of x0 by more than the recorded ops say: a number "
-                f"was taken out of a Tensor, and its part of the derivative is lost. {MEND}"
+                f"{problem.owner}: the result does not depend on number {j} of x0 through recorded ops, or only in "
+                f"part, though it changes with it: its derivative would be lost. {MEND}"
             )
