@@ -70,7 +70,7 @@ def fit_residuals(
     try:
         found = _look(here, models, limits)
         while not isinstance(found, Reason):
-            new, reason = _advance(here, found, trust, limits)
+            new, reason = _advance(here, found, models, trust, limits)
             if new is not None:
                 here, nit = new, nit + 1
                 if watch(here, nit):
@@ -105,7 +105,7 @@ def _look(here: ResidualPoint, models: Models, limits: FitLimits) -> FitModel | 
 
 
 def _advance(
-    here: ResidualPoint, model: FitModel, trust: Trust, limits: FitLimits
+    here: ResidualPoint, model: FitModel, models: Models, trust: Trust, limits: FitLimits
 ) -> tuple[ResidualPoint | None, Reason | None]:
     """The next point, None where none was found; and a reason to end the fit, if there is one."""
     problem = here.problem
@@ -115,6 +115,8 @@ def _advance(
         if trust.bends and new.is_finite and here.cost - new.cost < GOOD_ENOUGH * step.gain:
             new = _bent(model, step, new)
         gained = here.cost - new.cost
+        if gained > 0 and new.cost and not models.exists(new):  # a point without derivatives leads no further
+            gained = -inf
         taken = trust.judge(step, gained)
         reason = _settled(model, step, gained, taken, trust.extent, limits)
         if taken or reason is not None:

@@ -104,6 +104,9 @@ class ScaledModels:
     def __call__(self, here: ResidualPoint) -> MatrixModel | None:
         return self._model(here, self.scaling)
 
+    def exists(self, here: ResidualPoint) -> bool:
+        return bool(here.problem.variables.xp.isfinite(column_norms(here.J)).all())
+
     def alone(self, here: ResidualPoint) -> MatrixModel | None:
         """The model at a point with columns of length one, whatever came before: the best to end with."""
         return self._model(here, ColumnLengths())
