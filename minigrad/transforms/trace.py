@@ -172,7 +172,7 @@ def scalar_of(trace: Trace, what: str) -> Tensor:
         what_came = f"{form(trace.out)}, where * has shape {shapes}" if shapes else form(trace.out)
         raise GradientError(
             f"{what}: the function returned {what_came}; a gradient is that of a single number. Reduce it, as with "
-            ".sum(), say has_aux=True if it returns (number, more), or use jacobian."
+            ".sum()" + (", say has_aux=True if it returns (number, more), or use jacobian." * (what == "grad") or ".")
         )
     if trace.outputs[0].dtype.kind != "f":
         raise GradientError(

@@ -40,4 +40,4 @@ FIT_METHODS = {
 }
 """The methods by name; see `least_squares`."""
 
-ALIASES = {"levenberg-marquardt": "lm", "gn": "gauss-newton"}
+ALIASES = {"levenberg-marquardt": "lm", "trf": "lm", "dogbox": "lm", "gn": "gauss-newton"}

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..solve.bounds import Box, box_between
 from ..solve.callbacks import Callback
+from ..solve.problem import Derivative
 from ..solve.residuals import ResidualPoint, ResidualProblem, Residuals
 from ..solve.result import OptimizeResult, Reason, fields_of_the_end
 from ..solve.variables import Variables
@@ -33,18 +34,19 @@ UNBOUNDED = (-float("inf"), float("inf"))
 def least_squares(
     fun: Callable,
     x0: Any,
-    jac: Callable | bool | None = None,
+    jac: Derivative = None,
     bounds: Any = UNBOUNDED,
-    method: str = "lm",
-    *,
+    method: str | None = "lm",
     ftol: float | None = 1e-12,
     xtol: float | None = 1e-10,
     gtol: float | None = 1e-10,
     x_scale: Any = None,
     loss: str | Callable = "linear",
     f_scale: float = 1.0,
+    *,
     max_nfev: int | None = None,
     args: tuple = (),
+    kwargs: dict[str, Any] | None = None,
     callback: Callable | None = None,
     verbose: int = 0,
 ) -> OptimizeResult:
@@ -57,9 +59,10 @@ def least_squares(
         The Jacobian comes from the engine.
     x0 : array, Tensor, number, or a tuple, list or dict of them
         Where to start.
-    jac : callable or True, optional
-        The Jacobian (m, n), if you have it; True where `fun` returns (residuals, jacobian). The functions then get
-        arrays where x0 held arrays, and may be plain NumPy.
+    jac : callable, True or str, optional
+        The Jacobian (m, n), if you have it; True where `fun` returns (residuals, jacobian); "2-point", "3-point" or
+        "cs" (complex step): by differences, whose evaluations are not counted. The functions then get arrays where x0
+        held arrays, and may be plain NumPy.
     bounds : (lower, upper), optional
         Each a number or in the form of x0; or an object with `lb` and `ub`.
     method : str
@@ -68,7 +71,7 @@ def least_squares(
         "marquardt" : damping by lambda |D p|^2, D^2 = diag(J'J) (1963)
         "gauss-newton" : no damping, a line search
         "matrix-free" : damping by lambda |p|^2, steps by LSMR; memory linear in the number of parameters
-        Bounds go with the first three.
+        Bounds go with the first three. SciPy's names "trf" and "dogbox" are taken for "lm", which has bounds here.
     ftol : float or None
         Stop when a step brings, and is expected to bring, a relative fall of the cost below this. None: no such test.
     xtol : float or None
@@ -85,7 +88,7 @@ def least_squares(
         Residuals that are larger count as outliers for a robust loss.
     max_nfev : int, optional
         Evaluations allowed; by default 200 (n + 1) for a run, and twice as many in all where others follow it.
-    args : tuple
+    args, kwargs : tuple, dict
         Further arguments of `fun` and `jac`.
     callback : callable, optional
         Called after each step, with the x reached; or, where its parameter is called `intermediate_result`, with an
@@ -111,17 +114,21 @@ def least_squares(
         For arguments that do not fit. Troubles of the function on the way, such as NaN, are reported by
         `success` and `message`.
     """
-    method = ALIASES.get(str(method).lower(), str(method).lower())
+    asked = "lm" if method is None else str(method).lower()
+    method = ALIASES.get(asked, asked)
     chosen = _chosen(method)
-    plain = Residuals(fun, x0, args, jac)
+    plain = Residuals(_with(fun, kwargs), x0, args, _with(jac, kwargs))
     problem: ResidualProblem = plain if _is_linear(loss, f_scale) else RobustResiduals(plain, loss, f_scale)
     box = box_between(bounds, plain.variables, "least_squares")
+    plain.box = box
     models = _models(chosen, method, x_scale, box, plain.variables)
     watcher = FitWatcher(problem, callback, verbose)
     limits = _limits(plain, ftol, xtol, gtol, max_nfev)
     with np.errstate(all="ignore"):  # NaN and infinity are looked for, and reported in words
         end = _fitted(problem, chosen, models, limits, watcher, box)
         result = _result(end.here, end.nit, end.reason, box, with_matrix=chosen.scaling is not None)
+    if asked in ("trf", "dogbox"):
+        result["message"] += f" ({asked!r} was taken for 'lm')"
     if verbose:
         print(
             f"{method}: {result.message}; {result.nit} steps, {result.nfev} evaluations, cost {result.cost:.6g}",
@@ -158,10 +165,14 @@ def _fitted(
 # --- what was asked for ---
 
 
+def _with(function: Any, kwargs: dict[str, Any] | None) -> Any:
+    """The function with these arguments given; what is no function as it is."""
+    return partial(function, **kwargs) if kwargs and callable(function) else function
+
+
 def _chosen(method: str) -> FitMethod:
     if method not in FIT_METHODS:
-        hint = " ('lm' takes bounds too)" if method in ("trf", "dogbox") else ""
-        raise ValueError(f"least_squares: no method {method!r}; there are {', '.join(FIT_METHODS)}{hint}.")
+        raise ValueError(f"least_squares: no method {method!r}; there are {', '.join(FIT_METHODS)}.")
     return FIT_METHODS[method]
 
 

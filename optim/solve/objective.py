@@ -18,8 +18,8 @@ from minigrad.backend import Array
 from minigrad.transforms import vjp
 from minigrad.transforms.trace import Graph, scalar_of
 
-from .bounds import Box
-from .problem import Problem, check_functions
+from .differences import Differences
+from .problem import Derivative, Problem, check_functions
 from .reach import compare_derivative, traced
 
 
@@ -28,7 +28,7 @@ class Objective(Problem):
 
     Parameters
     ----------
-    jac : callable, True or None
+    jac : callable, True, str or None
         The gradient, in the form of x0.
     hess, hessp : callable or None
         `hess(x, *args)`, the (n, n) matrix, and `hessp(x, v, *args)`, its product with a vector.
@@ -46,7 +46,7 @@ class Objective(Problem):
         fun: Callable,
         x0: Any,
         args: Any = (),
-        jac: Callable | bool | None = None,
+        jac: Derivative = None,
         hess: Callable | None = None,
         hessp: Callable | None = None,
         owner: str | None = None,
@@ -55,7 +55,6 @@ class Objective(Problem):
         check_functions(self.owner, hess=hess, hessp=hessp)
         self.hess, self.hessp = hess, hessp
         self.floor = -np.inf
-        self.box: Box | None = None
 
     def at(self, x: Array) -> Point:
         """The point x, with its value computed."""
@@ -187,6 +186,8 @@ class GivenPoint(Point):
     def g(self) -> Array:
         objective = self.objective
         gradient = objective.given_derivative(self.x, self.returned)
+        if isinstance(objective.jac, Differences):
+            return gradient[0]
         return objective.variables.flat_of(gradient, f"{objective.owner}: what jac returned")
 
     @cached_property
