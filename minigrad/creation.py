@@ -159,8 +159,11 @@ def full_like(
     x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False, device: str | None = None
 ) -> Tensor:
     """One value in the shape of x, and in its dtype and on its device unless others are given."""
-    dtype, value = x.dtype if dtype is None else check_dtype(dtype), as_array(value)
-    return _made(namespace(array_of(x)).full(x.shape, value, dtype), device, requires_grad)
+    dtype = x.dtype if dtype is None else check_dtype(dtype)
+    made = namespace(array_of(x)).full(x.shape, as_array(value), dtype)
+    if isinstance(x, BatchedArray):
+        return made  # inside of an op under vmap, where all are arrays
+    return _made(made, device, requires_grad)
 
 
 def zeros_like(

@@ -48,12 +48,22 @@ def reading(function: Callable[..., Any]) -> Callable[..., Any]:
     def read(*values: Any, **options: Any) -> Any:
         given = [_read_only(value) for value in values]
         made = function(*given, **options)
+        if not any(_is_tensor(value) for value in values):  # mg.zeros_like(x), say, makes a Tensor of an array too
+            made = tuple(map(_array, made)) if isinstance(made, tuple) else _array(made)
         for value, view in zip(values, given, strict=True):
             if made is view:
                 return value
         return made
 
     return read
+
+
+def _is_tensor(value: Any) -> bool:
+    return any(map(_is_tensor, value)) if isinstance(value, tuple) else hasattr(value, "node")
+
+
+def _array(made: Any) -> Any:
+    return made.data if hasattr(made, "node") else made
 
 
 def _read_only(value: Any) -> Any:

@@ -266,7 +266,11 @@ class Tensor(TensorMethods):
         return self
 
     def detach(self) -> Tensor:
-        """The same values, cut off from the graph; the two share memory."""
+        """The same values, cut off from the graph.
+
+        The two share memory, and a write to this leaf is seen in both. `copy_` to the result gives that one an array of
+        its own instead, see there.
+        """
         return Tensor(self._data)
 
     def retain_grad(self) -> Tensor:

@@ -146,7 +146,7 @@ def _mark(value: Any) -> Any:
     value = bare(array_of(value))
     if isinstance(value, (tuple, list)):
         return [_mark(part) for part in value]
-    return zlib.crc32(np.ascontiguousarray(value).view(np.uint8)) if type(value) is np.ndarray else None
+    return zlib.crc32(value.tobytes()) if type(value) is np.ndarray else None
 
 
 def _watched_forward(op: Primitive, run: Callable) -> Callable:
@@ -376,7 +376,7 @@ def _place() -> _Place | None:
     return frame and _Place(frame.f_code, frame.f_lasti, frame.f_lineno, tuple(through))
 
 
-def _shown(place: _Place | None, op: Primitive) -> str:
+def _shown(place: _Place | None, op: Op) -> str:
     """The place as Python shows one in a traceback."""
     if place is None:
         return "Where it was called is not known, as its forward ran outside of a detect_anomaly() block.\n"
