@@ -7,6 +7,7 @@ shape are float32 unless `dtype` is given. And you know that random numbers come
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Sequence
 from typing import Any
@@ -69,6 +70,13 @@ def _shape(sizes: tuple | list) -> tuple[int, ...]:
     return tuple(int(n) for n in sizes)
 
 
+def _count(what: str, n: int) -> int:
+    """A number of things, checked."""
+    if not isinstance(n, (int, np.integer)) or n < 0:
+        raise ValueError(f"{what} is {n!r}; expected an integer of at least 0.")
+    return int(n)
+
+
 def zeros(
     *shape: int | Sequence[int], dtype: DTypeLike = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
@@ -109,6 +117,8 @@ def arange(
     start, stop = (0, start) if stop is None else (start, stop)
     for bound in (start, stop, step):
         _check_number("arange", bound)
+    if step == 0 or not all(math.isfinite(n) for n in (start, stop, step)):
+        raise ValueError(f"arange: from {start} to {stop} in steps of {step}; expected finite numbers and a step.")
     if dtype is None:
         dtype = np.int64 if all(isinstance(n, (int, np.integer)) for n in (start, stop, step)) else np.float32
     return _made(np.arange(start, stop, step, dtype=check_dtype(dtype)), device, requires_grad)
@@ -123,6 +133,10 @@ def linspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """`num` numbers from start to stop, both included, at equal distances."""
+    num = _count("linspace: num", num)
+    start, stop = (
+        n.item() if isinstance(n, Tensor) and n.size == 1 and not n.requires_grad else n for n in (start, stop)
+    )
     for bound in (start, stop):
         _check_number("linspace", bound)
     return _made(np.linspace(start, stop, num, dtype=check_dtype(dtype)), device, requires_grad)
@@ -137,37 +151,52 @@ def eye(
     n: int, m: int | None = None, dtype: DTypeLike = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Ones on the diagonal of an n by m (or n by n) matrix of zeros."""
+    n, m = _count("eye: n", n), None if m is None else _count("eye: m", m)
     return _made(np.eye(n, m, dtype=check_dtype(dtype)), device, requires_grad)
 
 
-def full_like(x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """One value in the shape, dtype and device of x."""
+def full_like(
+    x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False, device: str | None = None
+) -> Tensor:
+    """One value in the shape of x, and in its dtype and on its device unless others are given."""
     as_array(value)  # an error for what no tensor holds
     dtype = x.dtype if dtype is None else check_dtype(dtype)
     made: Any = namespace(array_of(x)).full(x.shape, value, dtype)
     if isinstance(x, BatchedArray):
         return made  # inside of an op under vmap, where all are arrays
-    return _made(made, None, requires_grad)
+    return _made(made, device, requires_grad)
 
 
-def zeros_like(x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Zeros in the shape, dtype and device of x."""
-    return full_like(x, 0, dtype, requires_grad)
+def zeros_like(
+    x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False, device: str | None = None
+) -> Tensor:
+    """Zeros in the shape of x, and in its dtype and on its device unless others are given."""
+    return full_like(x, 0, dtype, requires_grad, device)
 
 
-def ones_like(x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Ones in the shape, dtype and device of x."""
-    return full_like(x, 1, dtype, requires_grad)
+def ones_like(
+    x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False, device: str | None = None
+) -> Tensor:
+    """Ones in the shape of x, and in its dtype and on its device unless others are given."""
+    return full_like(x, 1, dtype, requires_grad, device)
 
 
-def rand_like(x: Tensor, requires_grad: bool = False) -> Tensor:
-    """Uniform random numbers from [0, 1) in the shape, dtype and device of x."""
-    return rand(*x.shape, dtype=x.dtype, device=x.device, requires_grad=requires_grad)
+def rand_like(
+    x: Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None, device: str | None = None
+) -> Tensor:
+    """Uniform random numbers from [0, 1) in the shape of x, its dtype and on its device unless others are given."""
+    return rand(
+        *x.shape, dtype=x.dtype if dtype is None else dtype, device=device or x.device, requires_grad=requires_grad
+    )
 
 
-def randn_like(x: Tensor, requires_grad: bool = False) -> Tensor:
-    """Normal random numbers in the shape, dtype and device of x."""
-    return randn(*x.shape, dtype=x.dtype, device=x.device, requires_grad=requires_grad)
+def randn_like(
+    x: Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None, device: str | None = None
+) -> Tensor:
+    """Normal random numbers in the shape of x, and in its dtype and on its device unless others are given."""
+    return randn(
+        *x.shape, dtype=x.dtype if dtype is None else dtype, device=device or x.device, requires_grad=requires_grad
+    )
 
 
 # --- at random ---
@@ -196,14 +225,28 @@ def _random(kind: str, shape, dtype, device, requires_grad) -> Tensor:
     return _made(namespace(array).asarray(array, dtype=dtype), None, requires_grad)
 
 
-def randint(low: int, high: int, shape: int | Sequence[int], device: str = "cpu") -> Tensor:
-    """Random int64 from low to high - 1."""
+def randint(
+    low: int, high: int, shape: int | Sequence[int], device: str = "cpu", dtype: DTypeLike = np.int64
+) -> Tensor:
+    """Random integers from low to high - 1, int64 unless another dtype is given.
+
+    Raises TypeError unless both are integers, ValueError if there is none between them.
+    """
+    for name, bound in (("low", low), ("high", high)):
+        if not isinstance(bound, (int, np.integer)) or isinstance(bound, bool):
+            raise TypeError(f"randint: {name} must be an integer, got {bound!r}.")
+    if not low < high:
+        raise ValueError(f"randint: low={low}, high={high}; expected high above low, since high itself is not drawn.")
     size = _shape(shape if isinstance(shape, (tuple, list)) else (shape,))
-    return Tensor(drawn(device, lambda generator: generator.integers(low, high, size=size)))
+    return Tensor(drawn(device, lambda generator: generator.integers(low, high, size=size))).astype(check_dtype(dtype))
 
 
 def randperm(n: int) -> Tensor:
-    """The integers 0 to n - 1 in random order."""
+    """The integers 0 to n - 1 in random order. Raises TypeError unless n is an integer, ValueError below 0."""
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool):
+        raise TypeError(f"randperm: n must be an integer, got {n!r}.")
+    if n < 0:
+        raise ValueError(f"randperm: n={n}; expected 0 or more.")
     return Tensor(drawn("cpu", lambda generator: generator.permutation(n)))
 
 
@@ -212,18 +255,30 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
     Srivastava et al. 2014. Outside of training it returns x unchanged.
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout: p={p}; a probability lies between 0 and 1.")
+    _check_probability("dropout", p)
     if not training or p == 0:
         return x
     return x * dropout_mask(x, p)
 
 
 def dropout_mask(x: Tensor, p: float) -> Tensor:
-    """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own."""
+    """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own.
+
+    Raises ValueError for a p outside of [0, 1], TypeError for what is no number or no Tensor.
+    """
+    _check_probability("dropout_mask", p)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"dropout_mask: expected a Tensor, got {type(x).__name__}; make one with minigrad.tensor(...).")
     kept = _drawn_like(x.data) >= p
     dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)  # an integer could not hold the factor
     return Tensor(kept * dtype.type(1 / (1 - p) if p < 1 else 0))
+
+
+def _check_probability(owner: str, p: Any) -> None:
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{owner}: p must be a number, got {p!r}.")
+    if not 0 <= p <= 1:
+        raise ValueError(f"{owner}: p={p}; a probability lies between 0 and 1.")
 
 
 def _drawn_like(array: Array) -> Array:

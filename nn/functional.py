@@ -45,6 +45,7 @@ from .argument_checks import (
     check_smoothing,
     class_weight,
     reduce,
+    rounded_once,
     same_shape,
     scores_and_labels,
     weighed,
@@ -202,18 +203,21 @@ def _mask(x: Tensor, p: float, axes: int) -> Tensor:
 # --- losses between numbers ---
 
 
+@rounded_once
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """(input - target)^2, elementwise."""
     input, target = same_shape("mse_loss", input, target)
     return reduce("mse_loss", mg.square(input - target), reduction)
 
 
+@rounded_once
 def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """|input - target|, elementwise."""
     input, target = same_shape("l1_loss", input, target)
     return reduce("l1_loss", mg.abs(input - target), reduction)
 
 
+@rounded_once
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 where d = |input - target| is at most delta, delta (d - delta / 2) beyond (Huber 1964)."""
     if not delta > 0:
@@ -222,6 +226,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     return reduce("huber_loss", _huber(input - target, delta), reduction)
 
 
+@rounded_once
 def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """The Huber loss over its delta, here `beta`: slope 1 far out; |input - target| for 0 (Girshick 2015, eq. 3)."""
     if not beta >= 0:
@@ -288,6 +293,7 @@ def _bounded(logarithm: Callable[[Tensor], Tensor], x: Tensor, is_infinite: Tens
     return mg.where(is_infinite, -100, mg.clip(logarithm(mg.where(is_infinite, 0.5, x)), low=-100.0))
 
 
+@rounded_once
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -312,6 +318,7 @@ def binary_cross_entropy_with_logits(
 # --- losses between scores and classes ---
 
 
+@rounded_once
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -366,6 +373,7 @@ def _against_probabilities(
     return reduce(op, -(target * mg.where(impossible, 0, logarithms)).sum(axis=axis), reduction)
 
 
+@rounded_once
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
@@ -390,10 +398,11 @@ def _expect_log_probabilities(op: str, scores: Tensor) -> None:
         warnings.warn(
             f"{op}: some values are above 0, and log-probabilities are not. Give it log_softmax(scores), or give the "
             "scores themselves to cross_entropy.",
-            stacklevel=3,
+            stacklevel=4,  # past `rounded_once`
         )
 
 
+@rounded_once
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,

@@ -229,8 +229,8 @@ class TensorMethods:
         return ops.broadcast_to(self, shape=_spread(shape))
 
     def expand(self, *shape: Shape) -> Tensor:
-        """PyTorch's name for `broadcast_to`."""
-        return ops.broadcast_to(self, shape=_spread(shape))
+        """PyTorch's name for `broadcast_to`; -1 keeps the size of an axis."""
+        return ops.broadcast_to(self, shape=_kept(self.shape, _spread(shape)))
 
     def unsqueeze(self, axis: int) -> Tensor:
         """PyTorch's name for `expand_dims`."""
@@ -291,11 +291,11 @@ class TensorMethods:
         return ops.cos(self)
 
     def cumprod(self, axis: int) -> Tensor:
-        """Running products along `axis`. The gradient is right where factors are zero."""
+        """Running products along `axis`. The gradient is right where factors are zero, or vanish together."""
         return ops.cumprod(self, axis=axis)
 
     def cumsum(self, axis: int) -> Tensor:
-        """Running sums along `axis`."""
+        """Running sums along `axis`, rounded once each: float16 and float32 are added in float64."""
         return ops.cumsum(self, axis=axis)
 
     def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
@@ -355,11 +355,11 @@ class TensorMethods:
         return ops.log2(self)
 
     def log_softmax(self, axis: int = -1) -> Tensor:
-        """log(softmax(x)) along `axis`, without overflow or underflow."""
+        """log(softmax(x)) along `axis`, without overflow or underflow; of integers in float64."""
         return ops.log_softmax(self, axis=axis)
 
     def logsumexp(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """log(sum(exp(x))) over `axis`, without overflow: the largest value is taken out first."""
+        """log(sum(exp(x))) over `axis`, without overflow: the largest is taken out first. Of nothing it is -inf."""
         return ops.logsumexp(self, axis=axis, keepdims=keepdims)
 
     def matmul(self, other: Operand) -> Tensor:
@@ -371,7 +371,7 @@ class TensorMethods:
         return ops.max(self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The mean over `axis`. The mean of no values is NaN, as in NumPy."""
+        """The mean over `axis`; of integers and bools in float64. The mean of no values is NaN, as in NumPy."""
         return ops.mean(self, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -390,8 +390,8 @@ class TensorMethods:
         """-x, elementwise."""
         return ops.negative(self)
 
-    def norm(self, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The vector norm over `axis` (None: all): ord 1, 2, inf or any p > 0. The gradient at zero is zero."""
+    def norm(self, ord: float | str | None = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The vector norm over `axis` (None: all): ord 2 (None, "fro"), 1, inf, any p, 0 (how many are not 0)."""
         return ops.norm(self, ord=ord, axis=axis, keepdims=keepdims)
 
     def power(self, other: Operand) -> Tensor:
@@ -422,9 +422,9 @@ class TensorMethods:
         """x shifted along `axis`; elements that leave at one end enter at the other. None shifts the flattened x."""
         return ops.roll(self, shift=shift, axis=axis)
 
-    def round(self) -> Tensor:
-        """The nearest integer, halves to even, elementwise; gradient zero."""
-        return ops.round(self)
+    def round(self, decimals: int = 0) -> Tensor:
+        """x to so many decimals (negative: tens, hundreds ...), halves to even, elementwise; gradient zero."""
+        return ops.round(self, decimals=decimals)
 
     def rsqrt(self) -> Tensor:
         """1 / sqrt(x), elementwise."""
@@ -435,7 +435,7 @@ class TensorMethods:
         return ops.scatter_add(self, dim, index, src)
 
     def sigmoid(self) -> Tensor:
-        """1 / (1 + e^-x), elementwise, without overflow: (1 + tanh(x/2)) / 2."""
+        """1 / (1 + e^-x), elementwise: to full relative precision also where it is tiny, without overflow."""
         return ops.sigmoid(self)
 
     def sign(self) -> Tensor:
@@ -447,7 +447,7 @@ class TensorMethods:
         return ops.sin(self)
 
     def softmax(self, axis: int = -1) -> Tensor:
-        """exp(x) / sum(exp(x)) along `axis`."""
+        """exp(x) / sum(exp(x)) along `axis`; of integers in float64."""
         return ops.softmax(self, axis=axis)
 
     def sort(self, axis: int | None = -1) -> Tensor:
@@ -535,6 +535,12 @@ for _name, _method in list(vars(TensorMethods).items()):
 def _spread(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """`f(2, 3)` and `f((2, 3))` mean the same."""
     return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
+
+
+def _kept(shape: tuple[int, ...], wanted: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A wanted shape in which -1 stands for the size that is there; axes are counted from the right."""
+    there = (None,) * (len(wanted) - len(shape)) + shape
+    return tuple(n if m == -1 and n is not None else m for n, m in zip(there, wanted, strict=False))
 
 
 def _comparable(value: Any) -> bool:

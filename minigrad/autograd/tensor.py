@@ -166,8 +166,11 @@ class Tensor(TensorMethods):
         return number
 
     def _may_be_taken_out(self) -> None:
-        if grad_mode.in_rule and self.node is not None:
+        if self.node is None:
+            return
+        if grad_mode.in_rule:
             raise GradientError(TAKEN_OUT_IN_A_RULE)
+        grad_mode.taken_out += 1
 
     def tolist(self) -> Any:
         """The values as nested Python lists."""

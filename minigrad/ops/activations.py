@@ -63,7 +63,7 @@ def gelu(x: Operand, approximate: str = "none") -> Tensor:
     return _gelu(x) if approximate == "none" else _gelu_tanh(x)
 
 
-@primitive(symbol="gelu", local="P(x) + x p(x)", kind="elementwise")
+@primitive(symbol="gelu", local="P(x)+x p(x)", kind="elementwise")
 @in_float32
 def _gelu(x: TensorLike) -> Tensor:
     """x P(x), where P is the normal distribution function, with density p."""
@@ -73,7 +73,7 @@ def _gelu(x: TensorLike) -> Tensor:
     return (xp.maximum(x, -FARTHEST) * share).astype(x.dtype, copy=False)
 
 
-@primitive(symbol="gelu'", local="(2 - x^2) p(x)", kind="elementwise")
+@primitive(symbol="gelu'", local="(2-x^2) p(x)", kind="elementwise")
 @in_float32
 def _gelu_slope(x: TensorLike) -> Tensor:
     xp = namespace(x)
@@ -82,7 +82,7 @@ def _gelu_slope(x: TensorLike) -> Tensor:
     return xp.where(x < 0, tail, 1 - tail).astype(x.dtype, copy=False)
 
 
-@primitive(symbol="gelu''", local="(x^3 - 4x) p(x)", kind="elementwise")
+@primitive(symbol="gelu''", local="(x^3-4x) p(x)", kind="elementwise")
 @in_float32
 def _gelu_curvature(x: Operand) -> Tensor:
     size = namespace(x).minimum(namespace(x).abs(x), FARTHEST)
@@ -97,7 +97,7 @@ _gelu_slope.defvjp(x=lambda g, x: g * _gelu_curvature(x))
 _gelu_curvature.defvjp(x=lambda g, x: g * (x * (x * x - 4) * gauss(x, factor=0.5) * _DENSITY_AT_0))
 
 
-@primitive(symbol="gelu", local="s(u) + x s'(u) u'", kind="elementwise")
+@primitive(symbol="gelu", local="slope of the tanh formula", kind="elementwise")
 @in_float32
 def _gelu_tanh(x: Operand) -> Tensor:
     """x s(u), where s(u) = (1 + tanh(u/2)) / 2 and u = sqrt(8/pi) (x + 0.044715 x^3)."""
@@ -105,7 +105,7 @@ def _gelu_tanh(x: Operand) -> Tensor:
     return x * sigmoid(_cubic(x))
 
 
-@primitive(symbol="gelu'", local="s'(u) (2u' + x u'' + x s''(u)/s'(u) u'^2)", kind="elementwise")
+@primitive(symbol="gelu'", local="curvature of the tanh formula", kind="elementwise")
 @in_float32
 def _gelu_tanh_slope(x: Operand) -> Tensor:
     xp = namespace(x)
@@ -133,7 +133,7 @@ _gelu_tanh.defvjp(x=lambda g, x: g * _gelu_tanh_slope(x))
 _gelu_tanh_slope.defvjp(x=_gelu_tanh_curvature)
 
 
-@primitive(local="s(x) (1 + x s(-x))", kind="elementwise")
+@primitive(local="s(x) (1+x s(-x))", kind="elementwise")
 @in_float32
 def silu(x: Operand) -> Tensor:
     """x * sigmoid(x), also called swish."""
@@ -150,7 +150,7 @@ def _root_of_decay(x):
     return xp.exp(-0.5 * xp.abs(x))
 
 
-@primitive(symbol="silu'", local="s'(x) (2 - x tanh(x/2))", kind="elementwise")
+@primitive(symbol="silu'", local="s(x) s(-x) (2-x tanh(x/2))", kind="elementwise")
 @in_float32
 def _silu_slope(x: Operand) -> Tensor:
     xp = namespace(x)
@@ -161,7 +161,7 @@ def _silu_slope(x: Operand) -> Tensor:
     return factor * (1 + x * (other * other * share)) * factor * share
 
 
-@primitive(symbol="silu''", local="-s'(x) (t (3 - xt) + 2x s'(x))", kind="elementwise")
+@primitive(symbol="silu''", local="-s(x) s(-x) (tanh(x/2) (3-x tanh(x/2))+2x s(x) s(-x))", kind="elementwise")
 @in_float32
 def _silu_curvature(x: Operand) -> Tensor:
     xp = namespace(x)

@@ -188,9 +188,9 @@ def trunc(x: Operand) -> Tensor:
 
 
 @primitive(local="0", kind="elementwise")
-def round(x: Operand) -> Tensor:
-    """The nearest integer, halves to even, elementwise; gradient zero."""
-    return namespace(x).round(x)
+def round(x: Operand, decimals: int = 0) -> Tensor:
+    """x to so many decimals (negative: tens, hundreds ...), halves to even, elementwise; gradient zero."""
+    return namespace(x).round(x, decimals)
 
 
 for _op in (sign, floor, ceil, trunc, round):

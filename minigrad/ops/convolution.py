@@ -121,7 +121,7 @@ def conv2d(
         )
     _check_dtypes("conv2d", x, weight, bias)
     stride, dilation = pair("conv2d: stride", stride, 1), pair("conv2d: dilation", dilation, 1)
-    padding = _padding("conv2d", padding, weight.shape[2:], stride, dilation)
+    x, padding = _padded("conv2d", x, padding, weight.shape[2:], stride, dilation)
     _check_channels("conv2d", x.shape, weight.shape, bias, groups)
     for i, name in enumerate(("height", "width")):
         extent = dilation[i] * (weight.shape[2 + i] - 1) + 1
@@ -149,7 +149,7 @@ def conv1d(
             f"conv1d: input {x.shape} and weight {weight.shape}; expected (N, C, L) and (out, C/groups, size)."
         )
     step, around, spacing = single("stride", stride), single("padding", padding), single("dilation", dilation)
-    around = around if around == "same" else (0, around)
+    around = around if isinstance(around, str) else (0, around)
     y = conv2d(expand_dims(x, -2), expand_dims(weight, -2), bias, (1, step), around, (1, spacing), groups)
     return squeeze(y, -2)
 
@@ -214,8 +214,9 @@ def conv_transpose2d(
 
 
 def pair(what: str, value, at_least: int) -> tuple[int, int]:
-    """An int for both directions, or one for each, checked."""
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    """An int for both directions, also written as a 1-tuple, or one for each, checked."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    values = values * 2 if len(values) == 1 else values
     if len(values) != 2 or not all(isinstance(v, int) and v >= at_least for v in values):
         raise ShapeError(
             f"{what} {value!r}: expected an int of at least {at_least}, or a pair (height, width) of them."
@@ -241,17 +242,18 @@ def _check_dtypes(op, x, weight, bias) -> None:
         raise TypeError(f"{op}: input and weight are {x.dtype}; expected floats, as in x.astype('float32').")
 
 
-def _padding(op, padding, kernel, stride, dilation) -> tuple[int, int]:
+def _padded(op, x, padding, kernel, stride, dilation) -> tuple[TensorLike, tuple[int, int]]:
+    """x and the padding on both of its sides. Where "same" needs an odd number of zeros, x has the last one itself."""
     if padding == "valid":
-        return 0, 0
+        return x, (0, 0)
     if padding != "same":
-        return pair(f"{op}: padding", padding, 0)
+        return x, pair(f"{op}: padding", padding, 0)
+    if stride != (1, 1):
+        raise ShapeError(f"{op}: padding='same' needs stride 1, for the result to have x's size; got stride {stride}.")
     reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    if stride != (1, 1) or any(r % 2 for r in reach):
-        raise ShapeError(
-            f"{op}: padding='same' needs stride 1 and an odd kernel; got stride {stride}, kernel {tuple(kernel)}."
-        )
-    return reach[0] // 2, reach[1] // 2
+    if reach[0] % 2 or reach[1] % 2:
+        x = pad(x, ((0, 0), (0, 0), *((0, r % 2) for r in reach)))
+    return x, (reach[0] // 2, reach[1] // 2)
 
 
 def _check_channels(op, x_shape, weight_shape, bias, groups) -> None:

@@ -114,7 +114,7 @@ def sigmoid(x: Operand) -> Tensor:
     return xp.maximum(power, x >= 0) / (1 + power)  # 1 / (1 + e^-x) on the right, e^x / (1 + e^x) on the left
 
 
-@primitive(symbol="s'", local="s'(x)(1-2s(x))", kind="elementwise")
+@primitive(symbol="s'", local="s(x)(1-s(x))(1-2s(x))", kind="elementwise")
 @in_float32
 def sigmoid_slope(x: Operand) -> Tensor:
     """The logistic density, e^-|x| / (1 + e^-|x|)^2, in whose formula no 1 - s cancels."""
@@ -150,7 +150,7 @@ def logaddexp(a: Operand, b: Operand) -> Tensor:
     return namespace(a, b).logaddexp(a, b)
 
 
-@primitive(local="s'(a-b), -s'(a-b)", kind="elementwise")
+@primitive(local="s(a-b) s(b-a), -s(a-b) s(b-a)", kind="elementwise")
 @in_float32
 def _share_of_first(a: Operand, b: Operand) -> Tensor:
     """e^a / (e^a + e^b) = s(a - b). Of two equal infinities each has half."""
@@ -158,7 +158,7 @@ def _share_of_first(a: Operand, b: Operand) -> Tensor:
     return sigmoid(difference) * (1 + error * sigmoid(-difference))
 
 
-@primitive(local="s''(a-b), -s''(a-b)", kind="elementwise")
+@primitive(local="s(a-b) s(b-a) (1-2s(a-b)), -s(a-b) s(b-a) (1-2s(a-b))", kind="elementwise")
 @in_float32
 def _slope_of_share(a: Operand, b: Operand) -> Tensor:
     """s'(a - b), as precise as `_share_of_first`."""
@@ -312,7 +312,7 @@ def tanh(x: Operand) -> Tensor:
     return namespace(x).tanh(x)
 
 
-@primitive(symbol="tanh'", local="-2 tanh(x) tanh'(x)", kind="elementwise")
+@primitive(symbol="tanh'", local="-2 tanh(x) (1-tanh(x)^2)", kind="elementwise")
 @in_float32
 def _tanh_slope(x: Operand) -> Tensor:
     """4 e^-2|x| / (1 + e^-2|x|)^2, which keeps its digits where 1 - tanh(x)^2 cancels."""
@@ -386,7 +386,7 @@ _arctanh_slope.defvjp(x=lambda g, x, out: 2 * g * (x * out * out))
 FARTHEST = 64.0  # from there on e^(-x^2 / 2) is 0 in every dtype
 
 
-@primitive(symbol="gauss", local="-2cx exp(-cx^2)", kind="elementwise")
+@primitive(symbol="gauss", local="-2 factor x exp(-factor x^2)", kind="elementwise")
 @in_float32
 def gauss(x: TensorLike, *, factor: float) -> Tensor:
     """exp(-factor x^2). The square is split, as its rounding error times e is many units of the result.

@@ -14,13 +14,13 @@ from minigrad.ops.arithmetic import where
 from minigrad.ops.elementary import in_float32
 
 
-@primitive(local="x/h, y/h", kind="elementwise")
+@primitive(local="x/sqrt(x^2+y^2), y/sqrt(x^2+y^2)", kind="elementwise")
 def hypot(x: Operand, y: Operand) -> Tensor:
     """sqrt(x^2 + y^2), elementwise with broadcasting, without overflow of the squares. Slope 0 at the origin."""
     return namespace(x, y).hypot(x, y)
 
 
-@primitive(symbol="x/h", local="y^2/h^3, -xy/h^3", kind="elementwise")
+@primitive(symbol="x/h", local="y^2/sqrt(x^2+y^2)^3, -x y/sqrt(x^2+y^2)^3", kind="elementwise")
 @in_float32
 def _over_distance(x: Operand, y: Operand) -> Tensor:
     """x / sqrt(x^2 + y^2), 0 at the origin. An op, since by the quotient rule its slope would be 1/h - x^2/h^3."""
@@ -47,7 +47,7 @@ def arctan2(y: Operand, x: Operand) -> Tensor:
     return namespace(y, x).arctan2(y, x)
 
 
-@primitive(symbol="x/h^2", local="(y-x)(y+x)/h^4, -2xy/h^4", kind="elementwise")
+@primitive(symbol="x/h^2", local="(y^2-x^2)/(x^2+y^2)^2, -2x y/(x^2+y^2)^2", kind="elementwise")
 @in_float32
 def _over_square(x: Operand, y: Operand) -> Tensor:
     """x / (x^2 + y^2); 0 at the origin and at infinity."""

@@ -1,7 +1,7 @@
 """Pooling of what is not ordinary: integers, infinities and NaN, images of nothing.
 
-Claimed: integers pool as the same numbers in float64 do, a NaN or an infinity stays in the windows that hold it, forward
-and backward, and where PyTorch takes the input the results are PyTorch's.
+Claimed: integers pool as the same numbers in float64 do, a NaN or an infinity stays in the windows that hold it,
+forward and backward, and the results are PyTorch's.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ POOLS = {
     "max_pool2d with padding": lambda x: mg.max_pool2d(x, 3, 2, 1),
     "avg_pool2d": lambda x: mg.avg_pool2d(x, (3, 2)),
     "avg_pool2d with padding": lambda x: mg.avg_pool2d(x, 3, 2, 1),
-    "avg_pool2d without counting it": lambda x: mg.avg_pool2d(x, 3, 2, 1, False),
+    "avg_pool2d without counting it": lambda x: mg.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
     "adaptive_avg_pool2d of everything": lambda x: mg.adaptive_avg_pool2d(x, 1),
     "adaptive_avg_pool2d side by side": lambda x: mg.adaptive_avg_pool2d(x, (3, 7)),
     "adaptive_avg_pool2d overlapping": lambda x: mg.adaptive_avg_pool2d(x, (4, 5)),

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 import minigrad as mg
 from minigrad import nn, optim, serialization
 from minigrad.data import ArrayDataset, DataLoader
+from minigrad.generators import generator
 from minigrad.nn.functional import cross_entropy
 from minigrad.serialization import CheckpointError, load, load_metadata
 from minigrad.training import fit
@@ -168,10 +169,10 @@ def test_a_run_that_is_killed_again_and_again_has_whole_files_and_goes_on(tmp_pa
 def test_other_parts_than_in_the_first_run_are_refused_and_nothing_is_changed(change, words, halfway):
     files = {name: (halfway / name).read_bytes() for name in os.listdir(halfway)}
     run = parts(**change)
-    before, random = snapshot(run), mg.creation.generator("cpu").bit_generator.state
+    before, random = snapshot(run), generator("cpu").bit_generator.state
     with pytest.raises(ValueError, match=rf"(?s)resuming from .*last\.safetensors: .*{words}.*another folder"):
         fit(**run, epochs=4, out=halfway, resume=True)
-    assert snapshot(run) == before and mg.creation.generator("cpu").bit_generator.state == random
+    assert snapshot(run) == before and generator("cpu").bit_generator.state == random
     assert files == {name: (halfway / name).read_bytes() for name in os.listdir(halfway)}
 
 

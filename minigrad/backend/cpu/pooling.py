@@ -28,8 +28,8 @@ HEIGHT, WIDTH = 1, 2  # axes of a batch in the order of `_layout`
 def max_pool2d(x, kernel: Pair, stride: Pair, padding: Pair) -> tuple[np.ndarray, np.ndarray]:
     """Maxima of windows of x (N, C, H, W), and which position in its window each came from.
 
-    Padding counts as the smallest number of the dtype, minus infinity for floats, and never wins. Positions count row by row from 0; among equals the first wins, and
-    a NaN wins over every number (the last NaN, as in PyTorch).
+    Padding counts as the smallest number of the dtype, minus infinity for floats, and never wins. Positions count row
+    by row from 0; among equals the first wins, and a NaN wins over every number (the last NaN, as in PyTorch).
     """
     order, back = _layout(x)
     images = x.transpose(order)
@@ -39,7 +39,7 @@ def max_pool2d(x, kernel: Pair, stride: Pair, padding: Pair) -> tuple[np.ndarray
 
     def block(part: slice) -> None:
         _maxima(images[part], y[part], index[part], kernel, stride, padding)
-        if not np.isfinite(np.min(y[part])):  # rare, so the common case pays one look only
+        if y[part].size and not np.isfinite(np.min(y[part])):  # rare, so the common case pays one look only
             _maxima(images[part], y[part], index[part], kernel, stride, padding, careful=True)
 
     parallel(block, _blocks(images))
