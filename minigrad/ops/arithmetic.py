@@ -241,7 +241,9 @@ def _kept(kept, x):
         return elementwise(_kept, kept, x)
     if type(x) is np.ndarray and x.dtype in _BITS and kept.dtype == bool and kept.shape == x.shape:
         bits, out = _BITS[x.dtype], np.empty_like(x)
-        np.multiply(x.view(bits), kept, out=out.view(bits))  # integers times 0 or 1: three times faster than `where`
+        chosen = out.view(bits)  # as integers times 0 or 1: three times faster than `where`
+        chosen[...] = kept
+        chosen *= x.view(bits)
         return out
     return namespace(kept, x).where(kept, x, 0)
 
