@@ -23,7 +23,7 @@ from minigrad.ops.reductions import keep_axes, like, sum
 
 @primitive(local="softmax(x)")
 def logsumexp(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))) over `axis`, without overflow: the largest value is taken out first. Of nothing it is -inf."""
+    """log(sum(exp(x))) over `axis`, without overflow: the largest is taken out first. Of nothing it is -inf."""
     xp, scores = namespace(x), wide(x)
     if not x.size:
         return like(total(scores, axis, keepdims) - math.inf, x)

@@ -280,7 +280,7 @@ cumsum.defvjp(x=lambda g, axis: flip(cumsum(flip(g, axis=axis), axis=axis), axis
 
 @primitive(local="product of the others up to here")
 def cumprod(x: TensorLike, axis: int) -> Tensor:
-    """Running products along `axis`. The gradient is right where factors are zero, and where a product vanishes."""
+    """Running products along `axis`. The gradient is right where factors are zero, or vanish together."""
     _need_axis("cumprod", axis)
     return _running(namespace(x).cumprod, x, axis)
 

@@ -313,6 +313,7 @@ def test_nn_is_built_from_minigrads_public_names_alone():
         "contextlib",
         "dataclasses",
         "fnmatch",
+        "functools",
         "itertools",
         "math",
         "numpy",
