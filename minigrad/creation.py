@@ -121,7 +121,11 @@ def arange(
         raise ValueError(f"arange: from {start} to {stop} in steps of {step}; expected finite numbers and a step.")
     if dtype is None:
         dtype = np.int64 if all(isinstance(n, (int, np.integer)) for n in (start, stop, step)) else np.float32
-    return _made(np.arange(start, stop, step, dtype=check_dtype(dtype)), device, requires_grad)
+    try:
+        numbers = np.arange(start, stop, step, dtype=check_dtype(dtype))
+    except OverflowError:
+        raise ValueError(f"arange: from {start} to {stop} in steps of {step} does not fit {np.dtype(dtype)}.") from None
+    return _made(numbers, device, requires_grad)
 
 
 def linspace(

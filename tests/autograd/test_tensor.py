@@ -125,6 +125,7 @@ def test_other_creation_functions_are_numpys():
     [
         (lambda: mg.arange(0, 3, 0), "arange: from 0 to 3 in steps of 0"),
         (lambda: mg.arange(0, float("inf")), "arange: .*finite"),
+        (lambda: mg.arange(0, -8, -4, dtype="u1"), "arange: from 0 to -8 in steps of -4 does not fit uint8"),
         (lambda: mg.linspace(0, 1, -1), "linspace: num is -1"),
         (lambda: mg.linspace(0, 1, 2.5), "linspace: num is 2.5"),
         (lambda: mg.eye(-1), "eye: n is -1"),
