@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minigrad.autograd.calls import explained
 from minigrad.autograd.errors import ShapeError
-from minigrad.autograd.tensor import Tensor, array_of
+from minigrad.autograd.tensor import Tensor, array_of, as_tensor
 from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
 
 # --- from data ---
@@ -239,20 +240,28 @@ def randperm(n: int) -> Tensor:
     return Tensor(generator().permutation(n))
 
 
+def check_probability(op: str, p: float) -> None:
+    """Raise ValueError for a probability outside of [0, 1]."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"{op}: p={p}; a probability lies between 0 and 1.")
+
+
+@explained
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """Each element zero with probability p, the others times 1 / (1 - p), so that the mean stays (inverted dropout).
 
     Srivastava et al. 2014. Outside of training it returns x unchanged.
     """
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout: p={p}; a probability lies between 0 and 1.")
+    check_probability("dropout", p)
     if not training or p == 0:
-        return x
+        return as_tensor(x)
     return x * dropout_mask(x, p)
 
 
+@explained
 def dropout_mask(x: Tensor, p: float) -> Tensor:
     """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own."""
+    check_probability("dropout_mask", p)
     kept = _drawn_like(x.data) >= p
     return Tensor(kept * x.dtype.type(1 / (1 - p) if p < 1 else 0))
 

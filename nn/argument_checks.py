@@ -6,6 +6,8 @@ whether every label names a class.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -26,9 +28,10 @@ def expect_floats(layer: object, x: Tensor, weight: Tensor) -> None:
             f"{type(layer).__name__}: expected a Tensor, got a {type(x).__name__}; make one with minigrad.tensor(...)."
         )
     if x.dtype != weight.dtype:
+        other = f" or model.to({str(x.dtype)!r})" if x.dtype.kind == "f" else ""
         raise TypeError(
             f"{type(layer).__name__}: the input is {x.dtype}, the weights are {weight.dtype}; "
-            f"convert one, as in x.astype({str(weight.dtype)!r}) or model.to({str(x.dtype)!r})."
+            f"convert {'one' if other else 'the input'}, as in x.astype({str(weight.dtype)!r}){other}."
         )
 
 
@@ -39,8 +42,29 @@ def positive(layer: object, **sizes: object) -> None:
             raise ValueError(f"{type(layer).__name__}: {name}={size!r}; expected an integer of at least 1.")
 
 
+def check_number(owner: str, name: str, value: object, low: float = -math.inf) -> None:
+    """Raise unless `value` is a number of at least `low`, and not NaN."""
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        raise TypeError(f"{owner}: {name}={value!r}; expected a number.")
+    if not value >= low:
+        raise ValueError(
+            f"{owner}: {name}={value}; expected a number{'' if low == -math.inf else f' of at least {low:g}'}."
+        )
+
+
+def sizes(owner: object, name: str, value: object, axes: int, at_least: int) -> tuple[int, ...]:
+    """An integer for each of the axes, given as one for all or one for each; ValueError for others."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+    whole = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= at_least for v in values)
+    if len(values) != axes or not whole:
+        many = "" if axes == 1 else f", or {axes} of them"
+        raise ValueError(f"{type(owner).__name__}: {name}={value!r}; expected an integer of at least {at_least}{many}.")
+    return tuple(map(int, values))
+
+
 def check_probability(owner: str, p: float) -> None:
     """Raise ValueError for a probability of dropping outside of [0, 1]."""
+    check_number(owner, "p", p)
     if not 0 <= p <= 1:
         raise ValueError(f"{owner}: p={p}; the probability of dropping lies between 0 and 1.")
 
@@ -155,7 +179,14 @@ def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None
     return None if bool(counted.all()) else labels != ignore_index
 
 
+def check_ignore_index(op: str, ignore_index: object) -> None:
+    """Raise TypeError for a label to ignore that is no integer, and so could never be met."""
+    if not isinstance(ignore_index, (int, np.integer)) or isinstance(ignore_index, bool):
+        raise TypeError(f"{op}: ignore_index={ignore_index!r}; expected an integer.")
+
+
 def check_smoothing(op: str, label_smoothing: float) -> None:
     """Raise ValueError for a label smoothing outside of [0, 1]."""
+    check_number(op, "label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{op}: label_smoothing={label_smoothing}; expected 0 to 1.")

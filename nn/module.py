@@ -44,6 +44,10 @@ class Module:
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        mg.autograd.explain_constructor(cls)
+
     def __init__(self) -> None:
         for register in ("_parameters", "_buffers", "_modules"):
             object.__setattr__(self, register, {})
@@ -54,7 +58,12 @@ class Module:
     def __call__(self, *args: Any, **options: Any) -> Tensor:
         if self._forward_hooks:
             return self._call_with_hooks(args, options)
-        return self.forward(*args, **options)
+        try:
+            return self.forward(*args, **options)
+        except Exception as error:
+            if type(self).__module__.startswith("minigrad."):
+                return mg.autograd.layer_failure(self, args, options, error)
+            raise
 
     def forward(self, *args: Any, **options: Any) -> Any:
         """Compute the module's output, usually one Tensor; defined by subclasses."""
@@ -362,6 +371,9 @@ class Module:
         lines += [f"({name}): {module!r}" for name, module in self._modules.items()]
         body = "\n".join(lines).replace("\n", "\n  ")
         return f"{kind}(\n  {body}\n)"
+
+
+mg.autograd.explain_constructor(Module)
 
 
 def _join(prefix: str, name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import minigrad as mg
 from minigrad import Tensor
 
+from .argument_checks import sizes
 from .module import Module
 
 
@@ -52,6 +53,9 @@ class MaxPool2d(Module):
     ):
         super().__init__()
         _refuse(self, dilation=(dilation, 1), return_indices=(return_indices, False), ceil_mode=(ceil_mode, False))
+        sizes(self, "kernel_size", kernel_size, 2, 1)
+        sizes(self, "stride", kernel_size if stride is None else stride, 2, 1)
+        sizes(self, "padding", padding, 2, 0)
         self.kernel_size, self.padding = kernel_size, padding
         self.stride = kernel_size if stride is None else stride
 
@@ -87,6 +91,9 @@ class AvgPool2d(Module):
     ):
         super().__init__()
         _refuse(self, ceil_mode=(ceil_mode, False), divisor_override=(divisor_override, None))
+        sizes(self, "kernel_size", kernel_size, 2, 1)
+        sizes(self, "stride", kernel_size if stride is None else stride, 2, 1)
+        sizes(self, "padding", padding, 2, 0)
         self.kernel_size, self.padding, self.count_include_pad = kernel_size, padding, count_include_pad
         self.stride = kernel_size if stride is None else stride
 
@@ -105,6 +112,8 @@ class AdaptiveAvgPool2d(Module):
 
     def __init__(self, output_size: int | tuple[int | None, int | None]):
         super().__init__()
+        pair = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+        sizes(self, "output_size", tuple(1 if n is None else n for n in pair), 2, 1)
         self.output_size = output_size
 
     def forward(self, x: Tensor) -> Tensor:

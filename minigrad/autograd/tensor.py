@@ -107,6 +107,10 @@ class Tensor(TensorMethods):
             )
         return np.array(self.data, dtype=dtype, copy=copy)
 
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Refuse NumPy's functions (NEP 18), which leave no graph; those we lack take tensors without gradients."""
+        return methods.numpys_function(function, args, kwargs)
+
     def item(self) -> float | int | bool:
         """The only value, as a Python number."""
         if self.size != 1:
@@ -331,3 +335,6 @@ def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor
         tensor: Tensor = data if dtype is None else data.astype(dtype)
         return tensor if device is None else tensor.to(device)
     return Tensor(as_array(data, dtype, device))
+
+
+methods.bind(as_tensor=as_tensor)

@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Axis, DTypeLike, Operand, TensorLike
-from minigrad.backend import check_dtype, namespace
+from minigrad.backend import check_dtype, device_kind, namespace
 from minigrad.backend import to_device as move
 from minigrad.ops.elementary import log
 
@@ -381,6 +381,7 @@ def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
 @primitive(symbol="to", local="1", kind="linear", view=True)
 def to_device(x: TensorLike, device: str, origin: str) -> Tensor:
     """x on another device; the gradient comes back to `origin`, the device of x."""
+    device_kind(origin)
     return move(x, device)  # type: ignore[arg-type, return-value]  # x is an array here
 
 

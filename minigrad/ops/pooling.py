@@ -17,7 +17,7 @@ from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.autograd.types import Pair, TensorLike
 from minigrad.backend import kernels, namespace
 from minigrad.ops.convolution import pair
-from minigrad.ops.shapes import expand_dims, squeeze
+from minigrad.ops.shapes import expand_dims, is_whole, squeeze
 
 # --- max ---
 
@@ -117,6 +117,8 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
     if x.ndim not in (3, 4):
         raise ShapeError(f"adaptive_avg_pool2d: input {x.shape}; expected (N, C, H, W) or (C, H, W).")
     wanted = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+    if len(wanted) != 2 or not all(n is None or is_whole(n) for n in wanted):
+        raise ShapeError(f"adaptive_avg_pool2d: output_size {output_size!r}; expected an integer or a pair of them.")
     rows, columns = (size if n is None else n for n, size in zip(wanted, x.shape[-2:], strict=True))
     if not (rows >= 1 and columns >= 1 and x.shape[-2] and x.shape[-1]):
         raise ShapeError(

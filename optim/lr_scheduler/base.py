@@ -7,6 +7,8 @@ from math import inf
 from types import FunctionType
 from typing import Any
 
+from minigrad.autograd import explain_constructor
+
 from ..optimizer import Optimizer
 from ..options import check_number
 
@@ -33,6 +35,10 @@ class LRScheduler:
     overwrites = False
     floor = 0.0  # what the rate tends to; the height above it is what a change by others multiplies
     functions: Sequence[Callable[..., float]] = ()  # the user's: they cannot be saved
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        explain_constructor(cls)
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1):
         name = type(self).__name__
