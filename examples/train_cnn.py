@@ -26,7 +26,8 @@ from minigrad import data, nn, optim
 from minigrad.data import Compose, DataLoader, Subset, stratified_split
 from minigrad.graph import DrawingError, draw
 from minigrad.nn.functional import cross_entropy
-from minigrad.training import History, evaluate, fit
+from minigrad.serialization import CheckpointError
+from minigrad.training import History, TrainingError, evaluate, fit
 
 TRANSFORMS = {
     "none": None,
@@ -68,8 +69,21 @@ MODELS: dict[str, Callable[[Recipe], nn.Module]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> float:
-    """Train as the command line says; returns the test accuracy."""
+    """Train as the command line says; returns the test accuracy. What the user can mend ends it with a line of text."""
     options = parse(arguments)
+    try:
+        return train(options)
+    except (CheckpointError, TrainingError) as error:
+        raise SystemExit(f"{error}") from None
+    except OSError as error:
+        raise SystemExit(
+            f"{error}\nWith more room, or a folder that can be written to as --out, it can be begun again, or gone on "
+            "with by --resume: files of finished epochs are whole."
+        ) from None
+
+
+def train(options: argparse.Namespace) -> float:
+    """Load, train, save and test; returns the test accuracy."""
     recipe = RECIPES[options.dataset]
     mg.manual_seed(options.seed)
 
@@ -119,7 +133,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same machine: same result")
     parser.add_argument("--augment", choices=TRANSFORMS, help="changes to the training images; default: the data set's")
     parser.add_argument("--validate", action="store_true", help="validate on a fifth of the training images, cut off")
-    parser.add_argument("--out", help="folder for checkpoints, metrics, curves and graph; default: write nothing")
+    parser.add_argument(
+        "--out", type=folder, help="folder for checkpoints, metrics, curves and graph; default: write nothing"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--quiet", action="store_true", help="print the test accuracy only")
     options = parser.parse_args(arguments)
@@ -132,6 +148,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         if getattr(options, name) is None:
             setattr(options, name, getattr(recipe, name))
     return options
+
+
+def folder(text: str) -> str:
+    """A command line's folder, which need not be there yet."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give the name of a folder, as in --out runs/digits")
+    taken = next((path for path in (Path(text), *Path(text).parents) if path.exists()), None)
+    if taken is not None and not taken.is_dir():
+        raise argparse.ArgumentTypeError(f"{taken} is a file; give the name of a folder, as in --out runs/digits")
+    return text
 
 
 def whole_number(text: str) -> int:
@@ -204,4 +230,9 @@ def say(options: argparse.Namespace, text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        raise SystemExit(
+            "\nInterrupted. With --out, the run can be gone on with by the same command and --resume."
+        ) from None

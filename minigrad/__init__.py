@@ -27,7 +27,6 @@ from minigrad.creation import (
     full,
     full_like,
     linspace,
-    manual_seed,
     ones,
     ones_like,
     rand,
@@ -40,6 +39,7 @@ from minigrad.creation import (
     zeros,
     zeros_like,
 )
+from minigrad.generators import manual_seed
 from minigrad.serialization import load, save
 from minigrad.transforms import (
     checkpoint,

@@ -1,16 +1,15 @@
 """Making tensors: from data, from a shape, and at random.
 
 After this file you know the dtype rules: Python floats become float32, arrays keep their dtype, and tensors made from a
-shape are float32 unless `dtype` is given. And you know that random numbers come from one generator per device, which
-`manual_seed` restarts.
+shape are float32 unless `dtype` is given. And you know that random numbers come from one generator per device (see
+`generators`), which `manual_seed` restarts.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+import math
+import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from minigrad.autograd.calls import explained
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.tensor import Tensor, array_of, as_tensor
 from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
+from minigrad.generators import drawn
 
 # --- from data ---
 
@@ -63,8 +63,15 @@ def _shape(sizes: tuple | list) -> tuple[int, ...]:
     """`zeros(2, 3)` and `zeros((2, 3))` mean the same."""
     sizes = tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)) else sizes
     if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in sizes):
-        raise ShapeError(f"a shape is made of integers of at least 0, got {sizes}.")
+        raise ShapeError(f"a shape is made of integers of at least 0, got {reprlib.repr(sizes)}.")
     return tuple(int(n) for n in sizes)
+
+
+def _count(what: str, n: int) -> int:
+    """A number of things, checked."""
+    if not isinstance(n, (int, np.integer)) or n < 0:
+        raise ValueError(f"{what} is {n!r}; expected an integer of at least 0.")
+    return int(n)
 
 
 def zeros(
@@ -105,6 +112,8 @@ def arange(
 ) -> Tensor:
     """Numbers from start (0 if left out) up to, not including, stop; integers of integers, else float32."""
     start, stop = (0, start) if stop is None else (start, stop)
+    if step == 0 or not all(math.isfinite(n) for n in (start, stop, step)):
+        raise ValueError(f"arange: from {start} to {stop} in steps of {step}; expected finite numbers and a step.")
     if dtype is None:
         dtype = np.int64 if all(isinstance(n, (int, np.integer)) for n in (start, stop, step)) else np.float32
     return _made(np.arange(start, stop, step, dtype=check_dtype(dtype)), device, requires_grad)
@@ -119,6 +128,10 @@ def linspace(
     requires_grad: bool = False,
 ) -> Tensor:
     """`num` numbers from start to stop, both included, at equal distances."""
+    num = _count("linspace: num", num)
+    start, stop = (
+        n.item() if isinstance(n, Tensor) and n.size == 1 and not n.requires_grad else n for n in (start, stop)
+    )
     return _made(np.linspace(start, stop, num, dtype=check_dtype(dtype)), device, requires_grad)
 
 
@@ -126,83 +139,51 @@ def eye(
     n: int, m: int | None = None, dtype: DTypeLike = np.float32, device: str | None = None, requires_grad: bool = False
 ) -> Tensor:
     """Ones on the diagonal of an n by m (or n by n) matrix of zeros."""
+    n, m = _count("eye: n", n), None if m is None else _count("eye: m", m)
     return _made(np.eye(n, m, dtype=check_dtype(dtype)), device, requires_grad)
 
 
-def full_like(x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """One value in the shape, dtype and device of x."""
+def full_like(
+    x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False, device: str | None = None
+) -> Tensor:
+    """One value in the shape of x, and in its dtype and on its device unless others are given."""
     dtype = x.dtype if dtype is None else check_dtype(dtype)
-    return _made(namespace(array_of(x)).full(x.shape, value, dtype), None, requires_grad)
+    return _made(namespace(array_of(x)).full(x.shape, value, dtype), device, requires_grad)
 
 
-def zeros_like(x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Zeros in the shape, dtype and device of x."""
-    return full_like(x, 0, dtype, requires_grad)
+def zeros_like(
+    x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False, device: str | None = None
+) -> Tensor:
+    """Zeros in the shape of x, and in its dtype and on its device unless others are given."""
+    return full_like(x, 0, dtype, requires_grad, device)
 
 
-def ones_like(x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
-    """Ones in the shape, dtype and device of x."""
-    return full_like(x, 1, dtype, requires_grad)
+def ones_like(
+    x: Tensor, dtype: DTypeLike | None = None, requires_grad: bool = False, device: str | None = None
+) -> Tensor:
+    """Ones in the shape of x, and in its dtype and on its device unless others are given."""
+    return full_like(x, 1, dtype, requires_grad, device)
 
 
-def rand_like(x: Tensor, requires_grad: bool = False) -> Tensor:
-    """Uniform random numbers from [0, 1) in the shape, dtype and device of x."""
-    return rand(*x.shape, dtype=x.dtype, device=x.device, requires_grad=requires_grad)
+def rand_like(
+    x: Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None, device: str | None = None
+) -> Tensor:
+    """Uniform random numbers from [0, 1) in the shape of x, its dtype and on its device unless others are given."""
+    return rand(
+        *x.shape, dtype=x.dtype if dtype is None else dtype, device=device or x.device, requires_grad=requires_grad
+    )
 
 
-def randn_like(x: Tensor, requires_grad: bool = False) -> Tensor:
-    """Normal random numbers in the shape, dtype and device of x."""
-    return randn(*x.shape, dtype=x.dtype, device=x.device, requires_grad=requires_grad)
+def randn_like(
+    x: Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None, device: str | None = None
+) -> Tensor:
+    """Normal random numbers in the shape of x, and in its dtype and on its device unless others are given."""
+    return randn(
+        *x.shape, dtype=x.dtype if dtype is None else dtype, device=device or x.device, requires_grad=requires_grad
+    )
 
 
 # --- at random ---
-
-_generators: dict[str, Any] = {}
-_seed: list[int | None] = [None]
-
-
-def manual_seed(seed: int) -> None:
-    """Restart the random numbers of every device: weights, dropout and `rand` repeat from here."""
-    _seed[0] = seed
-    _generators.clear()
-
-
-def generator(device: str = "cpu") -> Any:
-    """The random generator of a device: `numpy.random.Generator`, or CuPy's on a GPU."""
-    if device not in _generators:
-        probe = to_device(np.zeros(0), device)
-        device = device_of(probe)  # "cuda" and "cuda:0" are one device, and draw from one stream
-        if device not in _generators:
-            _generators[device] = namespace(probe).random.default_rng(_seed[0])
-    return _generators[device]
-
-
-def remember_generators(devices: Iterable[str]) -> Callable[[], AbstractContextManager]:
-    """A function that gives a context, in which random numbers repeat those that will be drawn from here on.
-
-    A generator that cannot be copied, CuPy's, is started anew from a number that it draws, and then once more.
-    """
-    starts: dict[str, Callable] = {}
-    for name in devices:
-        current = generator(name)
-        device = next(known for known, one in _generators.items() if one is current)
-        if isinstance(current, np.random.Generator):
-            starts[device] = partial(copy.deepcopy, copy.deepcopy(current))
-        else:
-            new = namespace(to_device(np.zeros(0), device)).random.default_rng
-            starts[device] = partial(new, int(current.integers(0, 2**31)))
-            _generators[device] = starts[device]()
-
-    @contextmanager
-    def repeated():
-        outside = {device: _generators[device] for device in starts if device in _generators}
-        _generators.update({device: start() for device, start in starts.items()})
-        try:
-            yield
-        finally:
-            _generators.update(outside)
-
-    return repeated
 
 
 def rand(
@@ -223,27 +204,34 @@ def _random(kind: str, shape, dtype, device, requires_grad) -> Tensor:
     dtype = check_dtype(dtype)
     if dtype.kind != "f":
         raise TypeError(f"random numbers are floats; dtype {dtype} is not. Use randint for integers.")
-    drawn = np.dtype(np.float32) if dtype == np.float16 else dtype
-    array = getattr(generator(device), kind)(size=_shape(shape), dtype=drawn)
+    size, wide = _shape(shape), np.dtype(np.float32) if dtype == np.float16 else dtype
+    array = drawn(device, lambda generator: getattr(generator, kind)(size=size, dtype=wide))
     return _made(namespace(array).asarray(array, dtype=dtype), None, requires_grad)
 
 
-def randint(low: int, high: int, shape: int | Sequence[int], device: str = "cpu") -> Tensor:
-    """Random int64 from low to high - 1."""
-    return Tensor(
-        generator(device).integers(low, high, size=_shape(shape if isinstance(shape, (tuple, list)) else (shape,)))
-    )
+def randint(
+    low: int, high: int, shape: int | Sequence[int], device: str = "cpu", dtype: DTypeLike = np.int64
+) -> Tensor:
+    """Random integers from low to high - 1, int64 unless another dtype is given.
+
+    Raises TypeError unless both are integers, ValueError if there is none between them.
+    """
+    for name, bound in (("low", low), ("high", high)):
+        if not isinstance(bound, (int, np.integer)) or isinstance(bound, bool):
+            raise TypeError(f"randint: {name} must be an integer, got {bound!r}.")
+    if not low < high:
+        raise ValueError(f"randint: low={low}, high={high}; expected high above low, since high itself is not drawn.")
+    size = _shape(shape if isinstance(shape, (tuple, list)) else (shape,))
+    return Tensor(drawn(device, lambda generator: generator.integers(low, high, size=size))).astype(check_dtype(dtype))
 
 
 def randperm(n: int) -> Tensor:
-    """The integers 0 to n - 1 in random order."""
-    return Tensor(generator().permutation(n))
-
-
-def check_probability(op: str, p: float) -> None:
-    """Raise ValueError for a probability outside of [0, 1]."""
-    if not 0 <= p <= 1:
-        raise ValueError(f"{op}: p={p}; a probability lies between 0 and 1.")
+    """The integers 0 to n - 1 in random order. Raises TypeError unless n is an integer, ValueError below 0."""
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool):
+        raise TypeError(f"randperm: n must be an integer, got {n!r}.")
+    if n < 0:
+        raise ValueError(f"randperm: n={n}; expected 0 or more.")
+    return Tensor(drawn("cpu", lambda generator: generator.permutation(n)))
 
 
 @explained
@@ -252,7 +240,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
     Srivastava et al. 2014. Outside of training it returns x unchanged.
     """
-    check_probability("dropout", p)
+    _check_probability("dropout", p)
     if not training or p == 0:
         return as_tensor(x)
     return x * dropout_mask(x, p)
@@ -260,16 +248,29 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
 @explained
 def dropout_mask(x: Tensor, p: float) -> Tensor:
-    """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own."""
-    check_probability("dropout_mask", p)
+    """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own.
+
+    Raises ValueError for a p outside of [0, 1], TypeError for what is no number or no Tensor.
+    """
+    _check_probability("dropout_mask", p)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"dropout_mask: expected a Tensor, got {type(x).__name__}; make one with minigrad.tensor(...).")
     kept = _drawn_like(x.data) >= p
-    return Tensor(kept * x.dtype.type(1 / (1 - p) if p < 1 else 0))
+    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)  # an integer could not hold the factor
+    return Tensor(kept * dtype.type(1 / (1 - p) if p < 1 else 0))
+
+
+def _check_probability(owner: str, p: Any) -> None:
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{owner}: p must be a number, got {p!r}.")
+    if not 0 <= p <= 1:
+        raise ValueError(f"{owner}: p={p}; a probability lies between 0 and 1.")
 
 
 def _drawn_like(array: Array) -> Array:
     """Uniform float32 numbers from [0, 1) in the array's shape, for each example of a vmap other ones."""
     if type(array) is not BatchedArray:
-        return generator(device_of(array)).random(size=array.shape, dtype=np.float32)
+        return drawn(device_of(array), lambda generator: generator.random(size=array.shape, dtype=np.float32))
     inside = array.array
     repeated = namespace(inside).broadcast_to(inside, (array.level.size, *array.shape))
     return BatchedArray(_drawn_like(repeated), array.level)

@@ -8,6 +8,8 @@ stored under flat names.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -26,6 +28,8 @@ __all__ = ["CheckpointError", "load", "load_metadata", "load_state", "save", "sa
 
 PathLike = str | os.PathLike[str]
 STATE_KEY = "minigrad.state"
+CHECKSUM_KEY = "minigrad.sha256"
+NO_CHECKSUM = "0" * 64
 RESERVED = "__metadata__"
 
 
@@ -43,7 +47,8 @@ def save(path: PathLike, state: object, metadata: Mapping[str, str] | None = Non
     `save("run.safetensors", {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": 3})`.
 
     The new content is written beside `path` under another name, forced to the disk, and renamed. After a power cut or
-    Ctrl-C, `path` is therefore either what it was or complete.
+    Ctrl-C, `path` is therefore either what it was or complete. Its SHA-256 is stored in the metadata, and `load` looks
+    whether it still holds.
 
     Parameters
     ----------
@@ -61,7 +66,7 @@ def save(path: PathLike, state: object, metadata: Mapping[str, str] | None = Non
     TypeError
         A value of another type (the message says where in the state it is), or metadata that is not text.
     OSError
-        The file cannot be written.
+        The file cannot be written, because the disk is full, say; what was there before is unchanged.
     """
     path = _checked_path(path, state)
     if isinstance(state, Mapping) and all(isinstance(name, str) and _is_tensor(value) for name, value in state.items()):
@@ -80,25 +85,40 @@ def load(path: PathLike, device: str = "cpu") -> Any:
     FileNotFoundError
         There is no such file; the message says what else is in the folder.
     CheckpointError
-        The file is damaged, cut short, or of another kind; or holds a dtype that minigrad does not have.
+        The file is damaged, by a single bit even, cut short, or of another kind; or holds a dtype that minigrad does
+        not have. (Files of other programs have no checksum: flipped bits are found only where they break the format.)
     """
-    arrays, metadata = _read(Path(path))
+    path = Path(path)
+    arrays, metadata = _read(path)
     tensors = {name: Tensor(to_device(array, device)) for name, array in arrays.items()}
-    return _put_together(json.loads(metadata[STATE_KEY]), tensors) if STATE_KEY in metadata else tensors
+    if STATE_KEY not in metadata:
+        return tensors
+    try:
+        return _put_together(json.loads(metadata[STATE_KEY]), tensors)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        what = f"it names a tensor {error} that the file lacks" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(
+            f"{path}: the structure of the state, metadata {STATE_KEY!r}, is damaged: {what}. Copy the file anew."
+        ) from error
 
 
 def load_metadata(path: PathLike) -> dict[str, str]:
-    """Read only the metadata of a safetensors file. Raises what `load` raises."""
+    """Read only the metadata of a safetensors file. Raises what `load` raises, but for flipped bits in the arrays."""
     with _open(Path(path)) as file:
-        return dict(file.metadata() or {})
+        return {key: text for key, text in (file.metadata() or {}).items() if key != CHECKSUM_KEY}
 
 
 def save_state(path: PathLike, state: object, metadata: Mapping[str, str] | None = None) -> Path:
     """`save` that stores the structure of a flat dict of tensors too. Raises what `save` raises."""
     path = _checked_path(path, state)
     tensors: dict[str, Any] = {}
-    skeleton = _take_apart(state, "", tensors)
-    return _write(path, tensors, {**_checked_metadata(metadata), STATE_KEY: json.dumps(skeleton)})
+    try:
+        skeleton = json.dumps(_take_apart(state, "", tensors))
+    except RecursionError:
+        raise TypeError(
+            "save: the state is nested too deep, or holds itself; expected at most some 100 levels."
+        ) from None
+    return _write(path, tensors, {**_checked_metadata(metadata), STATE_KEY: skeleton})
 
 
 def load_state(path: PathLike, device: str = "cpu") -> Any:
@@ -126,8 +146,8 @@ def _checked_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
             raise TypeError(
                 f"save: metadata must be text, got {key!r}: {type(text).__name__}; for numbers use json.dumps."
             )
-        if key == STATE_KEY:
-            raise TypeError(f"save: the metadata {STATE_KEY!r} is minigrad's own; choose another name.")
+        if key in (STATE_KEY, CHECKSUM_KEY):
+            raise TypeError(f"save: the metadata {key!r} is minigrad's own; choose another name.")
     return dict(metadata or {})
 
 
@@ -186,8 +206,45 @@ def _write(path: Path, tensors: Mapping[str, Any], metadata: dict[str, str]) -> 
     if RESERVED in tensors:
         raise TypeError(f"save: {RESERVED!r} is a name of the file format itself; give the tensor another name.")
     arrays = {name: _on_host(name, value) for name, value in tensors.items()}
-    _replace(path, to_bytes(arrays, metadata or None))
+    content = to_bytes(arrays, {**metadata, CHECKSUM_KEY: NO_CHECKSUM})
+    before, after = _around_checksum(content)
+    replace_file(path, before, _sha256(before, NO_CHECKSUM.encode(), after).encode(), after)
     return path
+
+
+def _around_checksum(content: bytes) -> tuple[memoryview, memoryview]:
+    """What stands before the checksum in a file, and what stands after it."""
+    start = content.index(f'"{CHECKSUM_KEY}":"{NO_CHECKSUM}"'.encode()) + len(f'"{CHECKSUM_KEY}":"')
+    view = memoryview(content)
+    return view[:start], view[start + len(NO_CHECKSUM) :]
+
+
+def _sha256(*parts: bytes | memoryview) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _check(path: Path, checksum: str) -> None:
+    """Raise CheckpointError unless the file has the SHA-256 that it had when it was written.
+
+    The sum is over the whole file with zeros in the place of the sum itself, so that it holds for the header too.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        header = file.read(8)
+        header += file.read(int.from_bytes(header, "little"))
+        marked = header.replace(f'"{checksum}"'.encode(), f'"{NO_CHECKSUM}"'.encode(), 1)
+        digest.update(marked)
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    if digest.hexdigest() != checksum:
+        raise CheckpointError(
+            f"{path} is damaged: its SHA-256 is {digest.hexdigest()[:12]}..., but was {checksum[:12]}... when it was "
+            "written. Bits have changed on the disk or on the way, or another program has rewritten it. Copy it anew; "
+            "to read it as it is, use safetensors.numpy.load_file."
+        )
 
 
 def _on_host(name: str, value: Tensor | Array) -> np.ndarray:
@@ -199,19 +256,25 @@ def _on_host(name: str, value: Tensor | Array) -> np.ndarray:
     return array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file so that `path` is never incomplete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def replace_file(path: Path, *content: bytes | memoryview) -> None:
+    """Write a file so that `path` is never incomplete: what was there stays until the new content is on the disk.
+
+    Raises OSError with what to do, where it cannot be written; nothing is then left behind.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            file.write(content)
+            for part in content:
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            raise _unwritten(path, error) from error
         raise
     with suppress(OSError):  # the new name in the folder; not every system lets a folder be synced
         folder = os.open(path.parent, os.O_RDONLY)
@@ -219,6 +282,24 @@ def _replace(path: Path, content: bytes) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _unwritten(path: Path, error: OSError) -> OSError:
+    """The same error, with what to do about it."""
+    advice = {
+        errno.ENOSPC: "Free some space, or choose a folder on another disk.",
+        errno.EDQUOT: "Free some space, or choose a folder on another disk.",
+        errno.EROFS: "Choose a folder that can be written to.",
+        errno.EACCES: "Choose a folder that you may write to.",
+        errno.EPERM: "Choose a folder that you may write to.",
+        errno.ENOTDIR: "A part of this path is a file: choose another folder.",
+        errno.EEXIST: "A part of this path is a file: choose another folder.",
+        errno.EISDIR: "It is a folder: give the name of a file.",
+    }.get(error.errno or 0, "Choose another place.")
+    why = error.strerror or str(error) or type(error).__name__
+    return OSError(
+        error.errno or 0, f"cannot be written: {why}. What was there before is unchanged. {advice}", str(path)
+    )
 
 
 def _open(path: Path) -> Any:
@@ -244,6 +325,9 @@ def _open(path: Path) -> Any:
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     with _open(path) as file:
+        metadata = dict(file.metadata() or {})
+        if CHECKSUM_KEY in metadata:
+            _check(path, metadata.pop(CHECKSUM_KEY))
         tensors = {}
         for name in file.keys():  # noqa: SIM118  (a safe_open is no dict)
             try:
@@ -252,4 +336,4 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             except (SafetensorError, TypeError, AttributeError) as error:
                 raise CheckpointError(f"{path}: cannot read {name!r}: {error}") from error
             tensors[name] = array if array.ndim else array[()]
-        return tensors, dict(file.metadata() or {})
+        return tensors, metadata

@@ -7,6 +7,9 @@ whether every label names a class.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,6 +17,7 @@ from numpy.typing import ArrayLike
 import minigrad as mg
 from minigrad import ShapeError, Tensor
 
+P = ParamSpec("P")
 REDUCTIONS = ("mean", "sum", "none")
 UNSIGNED = {np.dtype(f"{sign}{size}"): np.dtype(f"u{size}") for sign in "iu" for size in (1, 2, 4, 8)}
 
@@ -54,7 +58,8 @@ def check_number(owner: str, name: str, value: object, low: float = -math.inf) -
 
 def sizes(owner: object, name: str, value: object, axes: int, at_least: int) -> tuple[int, ...]:
     """An integer for each of the axes, given as one for all or one for each; ValueError for others."""
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    values = values * axes if len(values) == 1 else values
     whole = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= at_least for v in values)
     if len(values) != axes or not whole:
         many = "" if axes == 1 else f", or {axes} of them"
@@ -62,14 +67,42 @@ def sizes(owner: object, name: str, value: object, axes: int, at_least: int) -> 
     return tuple(map(int, values))
 
 
+def check_windows(layer: object, kernel_size: object, stride: object, padding: object, dilation: object = 1) -> None:
+    """Raise ValueError unless integers say where the windows are; a stride of None is the kernel's."""
+    sizes(layer, "kernel_size", kernel_size, 2, 1)
+    sizes(layer, "stride", kernel_size if stride is None or stride == () else stride, 2, 1)
+    sizes(layer, "padding", padding, 2, 0)
+    sizes(layer, "dilation", dilation, 2, 1)
+
+
 def check_probability(owner: str, p: float) -> None:
-    """Raise ValueError for a probability of dropping outside of [0, 1]."""
-    check_number(owner, "p", p)
+    """Raise ValueError for a probability of dropping outside of [0, 1], TypeError for what is no number."""
+    if isinstance(p, bool) or not isinstance(p, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{owner}: p must be a number, got {p!r}.")
     if not 0 <= p <= 1:
         raise ValueError(f"{owner}: p={p}; the probability of dropping lies between 0 and 1.")
 
 
 # --- losses ---
+
+
+def rounded_once(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """A loss that computes with float32 where its input is float16, and rounds the result to float16."""
+
+    @wraps(loss)
+    def run(*args: P.args, **options: P.kwargs) -> Tensor:
+        given = args[0] if args else options.get("input")
+        if getattr(given, "dtype", None) != np.float16:
+            return loss(*args, **options)
+        wide: Any = [_in_float32(arg) for arg in args]
+        named: Any = {name: _in_float32(option) for name, option in options.items()}
+        return loss(*wide, **named).astype(np.float16)
+
+    return run
+
+
+def _in_float32(value: Any) -> Any:
+    return value.astype(np.float32) if getattr(value, "dtype", None) == np.float16 else value
 
 
 def check_reduction(op: str, reduction: str) -> None:
@@ -89,13 +122,15 @@ def reduce(op: str, losses: Tensor, reduction: str) -> Tensor:
 
 
 def same_shape(op: str, input: ArrayLike, target: ArrayLike) -> tuple[Tensor, Tensor]:
-    """Both as Tensors of one shape; integer targets become floats like the input."""
+    """Both as Tensors of one shape and of floats: integers become floats like the other side, two of them float64."""
     input, target = mg.as_tensor(input), mg.as_tensor(target)
     if input.shape != target.shape:
         raise ShapeError(
             f"{op}: input {input.shape} and target {target.shape} must have the same shape; broadcasting would compare "
             "elements that do not belong together. Use reshape, squeeze or unsqueeze."
         )
+    if input.dtype.kind != "f":
+        input = input.astype(target.dtype if target.dtype.kind == "f" else np.float64)
     return input, target if target.dtype.kind == "f" else target.astype(input.dtype)
 
 
@@ -137,7 +172,9 @@ def scores_and_labels(op: str, input: ArrayLike, target: ArrayLike) -> tuple[Ten
     """
     input, target = mg.as_tensor(input), mg.as_tensor(target)
     if input.dtype.kind != "f":
-        raise TypeError(f"{op}: the scores are {input.dtype}; expected floating-point numbers.")
+        raise TypeError(
+            f"{op}: the scores are {input.dtype}; expected floating-point numbers, as in scores.astype('float32')."
+        )
     if target.dtype not in UNSIGNED:
         raise TypeError(
             f"{op}: {target.dtype} targets of shape {target.shape} for scores {input.shape}. Class labels must be "
@@ -165,9 +202,11 @@ def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None
     data = mg.transforms.all_examples(labels)
     if not data.size:
         return None
-    in_range = int(data.view(UNSIGNED[data.dtype]).max()) < classes
+    positive = np.iinfo(data.dtype).max + 1  # in the unsigned view the negative labels begin here
+    in_range = int(data.view(UNSIGNED[data.dtype]).max()) < min(classes, positive)
     if in_range and (ignore_index is None or not 0 <= ignore_index < classes):
         return None
+    data = _in_64_bits(data)
     counted = data == data if ignore_index is None else data != ignore_index
     wrong = data[counted & ((data < 0) | (data >= classes))]
     if wrong.size:
@@ -176,7 +215,12 @@ def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None
             f"{op}: label {int(wrong[0])} for scores of {classes} classes; labels go from 0 to {classes - 1}{ignored}. "
             "Does the last layer have as many outputs as there are classes?"
         )
-    return None if bool(counted.all()) else labels != ignore_index
+    return None if bool(counted.all()) else _in_64_bits(labels) != ignore_index
+
+
+def _in_64_bits(labels: Any) -> Any:
+    """Labels beside which the number of classes and `ignore_index` can stand: 300 has no place beside an int8."""
+    return labels if labels.dtype.itemsize == 8 else labels.astype(np.int64)
 
 
 def check_ignore_index(op: str, ignore_index: object) -> None:

@@ -8,6 +8,8 @@ Most stateless layers are minigrad's ops under their own names, and only re-expo
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -36,7 +38,6 @@ from minigrad import (
 )
 
 from .argument_checks import (
-    as_weight,
     check_ignore_index,
     check_labels,
     check_number,
@@ -44,6 +45,7 @@ from .argument_checks import (
     check_smoothing,
     class_weight,
     reduce,
+    rounded_once,
     same_shape,
     scores_and_labels,
     weighed,
@@ -230,6 +232,7 @@ def _mask(x: Tensor, p: float, axes: int) -> Tensor:
 
 
 @explained
+@rounded_once
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """(input - target)^2, elementwise."""
     input, target = same_shape("mse_loss", input, target)
@@ -237,6 +240,7 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
 
 
 @explained
+@rounded_once
 def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """|input - target|, elementwise."""
     input, target = same_shape("l1_loss", input, target)
@@ -244,6 +248,7 @@ def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor
 
 
 @explained
+@rounded_once
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 where d = |input - target| is at most delta, delta (d - delta / 2) beyond (Huber 1964)."""
     if not delta > 0:
@@ -253,6 +258,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
 
 
 @explained
+@rounded_once
 def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """The Huber loss over its delta, here `beta`: slope 1 far out; |input - target| for 0 (Girshick 2015, eq. 3)."""
     if not beta >= 0:
@@ -260,13 +266,14 @@ def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", be
     if beta == 0:
         return l1_loss(input, target, reduction=reduction)
     input, target = same_shape("smooth_l1_loss", input, target)
-    return reduce("smooth_l1_loss", _huber(input - target, beta) / beta, reduction)
+    return reduce("smooth_l1_loss", _huber(input - target, beta, unit=beta), reduction)
 
 
-def _huber(difference: Tensor, delta: float) -> Tensor:
+def _huber(difference: Tensor, delta: float, unit: float = 1.0) -> Tensor:
+    """The Huber loss over `unit`."""
     distance = mg.abs(difference)
     near = mg.clip(distance, high=delta)
-    return near * (distance - 0.5 * near)
+    return (near if unit == 1 else near / unit) * (distance - 0.5 * near)
 
 
 # --- losses between probabilities of two classes ---
@@ -282,11 +289,11 @@ def binary_cross_entropy(
     """
     op = "binary_cross_entropy"
     p, t = same_shape(op, input, target)
-    edge = 1e-4 if p.dtype == np.float16 else 1e-12
+    edge = 2e-5 if p.dtype == np.float16 else 1e-12  # float16 has no larger slope than 65504
     lowest, highest = _range_of_probabilities(op, "input", p)
     _range_of_probabilities(op, "target", t)
     if lowest > 2 * edge and highest < 1 - 2 * edge:
-        losses = -(t * mg.log(p) + (1 - t) * mg.log(1 - p))
+        losses = mg.log_loss(p, t)
     else:
         losses = _bounded_cross_entropy(p, t, edge)
     return reduce(op, weighed(op, losses, weight), reduction)
@@ -309,17 +316,18 @@ def _bounded_cross_entropy(p: Tensor, t: Tensor, edge: float) -> Tensor:
     fixed = p.detach()
     at_an_end = fixed * (1 - fixed) < edge
     inside = mg.where(at_an_end, 0.5, p)
-    losses = -(t * mg.log(inside) + (1 - t) * mg.log(1 - inside))
-    value = -(t * _bounded_log(fixed) + (1 - t) * _bounded_log(1 - fixed))
+    losses = mg.log_loss(inside, t)
+    value = -(t * _bounded(mg.log, fixed, fixed == 0) + (1 - t) * _bounded(mg.log1p, -fixed, fixed == 1))
     slope = (fixed - t) / edge
     return mg.where(at_an_end, value + (p - fixed) * slope, losses)
 
 
-def _bounded_log(p: Tensor) -> Tensor:
-    return mg.where(p == 0, -100, mg.clip(mg.log(mg.where(p == 0, 1, p)), low=-100.0))
+def _bounded(logarithm: Callable[[Tensor], Tensor], x: Tensor, is_infinite: Tensor) -> Tensor:
+    return mg.where(is_infinite, -100, mg.clip(logarithm(mg.where(is_infinite, 0.5, x)), low=-100.0))
 
 
 @explained
+@rounded_once
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Tensor,
@@ -328,16 +336,16 @@ def binary_cross_entropy_with_logits(
     reduction: str = "mean",
     pos_weight: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross-entropy of sigmoid(x) against t, elementwise, from the scores x: softplus(x) - t x, no overflow.
+    """Binary cross-entropy of sigmoid(x) against t, elementwise, from the scores x: softplus(x) - t x.
 
-    `pos_weight` weighs the positive class: (1 - t) x + (1 + (pos_weight - 1) t) softplus(-x).
+    Nothing overflows or cancels. `pos_weight` weighs the positive class: (1-t) softplus(x) + pos_weight t softplus(-x).
     """
     op = "binary_cross_entropy_with_logits"
     x, t = same_shape(op, input, target)
     if pos_weight is None:
-        losses = mg.softplus(x) - t * x
+        losses = mg.logistic_loss(x, t)
     else:
-        losses = (1 - t) * x + (1 + weighed(op, t, as_weight(pos_weight, x) - 1)) * mg.softplus(-x)
+        losses = (1 - t) * mg.softplus(x) + weighed(op, t, pos_weight) * mg.softplus(-x)
     return reduce(op, weighed(op, losses, weight), reduction)
 
 
@@ -345,6 +353,7 @@ def binary_cross_entropy_with_logits(
 
 
 @explained
+@rounded_once
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -395,17 +404,24 @@ def _against_probabilities(
         target = target * (1 - label_smoothing) + label_smoothing / input.shape[axis]
     if weight is not None:
         target = target * class_weight(op, weight, input, axis).reshape((-1,) + (1,) * (input.ndim - axis - 1))
-    return reduce(op, -(target * mg.log_softmax(input, axis=axis)).sum(axis=axis), reduction)
+    logarithms = mg.log_softmax(input, axis=axis)
+    impossible = (target == 0) & (logarithms == -np.inf)  # a class of probability 0 that must not occur: 0 log(0) = 0
+    return reduce(op, -(target * mg.where(impossible, 0, logarithms)).sum(axis=axis), reduction)
 
 
 @explained
+@rounded_once
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Tensor:
-    """-input[target] of log-probabilities; shapes, options and errors as for `NLLLoss`."""
+    """-input[target] of log-probabilities; shapes, options and errors as for `NLLLoss`.
+
+    Warns of values above 0, which are no logarithms of probabilities (on a CPU; a GPU would have to be waited for).
+    """
     op = "nll_loss"
     check_ignore_index(op, ignore_index)
     scores, labels, shape = scores_and_labels(op, input, target)
+    _expect_log_probabilities(op, scores)
     counts = check_labels(op, labels, scores.shape[1], ignore_index)
     labels = labels if counts is None else mg.where(counts, labels, 0)
     losses = -_chosen(scores, labels)
@@ -415,7 +431,17 @@ def nll_loss(
     return _average(op, losses, labels, counts, weight, shape, reduction)
 
 
+def _expect_log_probabilities(op: str, scores: Tensor) -> None:
+    if scores.device == "cpu" and (mg.transforms.all_examples(scores) > 0.01).any():
+        warnings.warn(
+            f"{op}: some values are above 0, and log-probabilities are not. Give it log_softmax(scores), or give the "
+            "scores themselves to cross_entropy.",
+            stacklevel=5,  # past `rounded_once` and `explained`
+        )
+
+
 @explained
+@rounded_once
 def multi_margin_loss(
     input: Tensor,
     target: Tensor,
@@ -435,8 +461,8 @@ def multi_margin_loss(
         raise ShapeError(f"{op}: scores {input.shape}; expected (N, C) or (C,).")
     classes = scores.shape[1]
     check_labels(op, labels, classes, None)
-    wrong = 1 - mg.one_hot(labels, num_classes=classes, dtype=scores.dtype)
-    excess = mg.relu(margin - _chosen(scores, labels).reshape((-1, 1)) + scores) * wrong
+    wrong = mg.one_hot(labels, num_classes=classes) == 0
+    excess = mg.where(wrong, mg.relu(margin - _chosen(scores, labels).reshape((-1, 1)) + scores), 0)
     losses = (excess if p == 1 else mg.square(excess)).mean(axis=1)
     losses = losses if weight is None else losses * class_weight(op, weight, scores, 1)[labels]
     return reduce(op, _shaped(losses, shape), reduction)

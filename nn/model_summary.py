@@ -33,6 +33,7 @@ class Layer(Protocol):
     def register_forward_hook(self, hook: Hook, /) -> HookHandle: ...
     def multiply_adds(self, input_shape: Shape, output_shape: Shape) -> int: ...
     def eval(self) -> Any: ...
+    def unregistered(self) -> list[str]: ...
 
 
 @dataclass
@@ -49,12 +50,16 @@ class Row:
 
 @dataclass
 class Summary:
-    """What `summary` found; print it for the table. Multiply-adds are those of linear and convolution layers."""
+    """What `summary` found; print it for the table. Multiply-adds are those of linear and convolution layers.
+
+    Layers that plain lists hold are not seen; `unregistered` names those lists.
+    """
 
     rows: list[Row]
     parameters: int
     trainable: int
     multiply_adds: int
+    unregistered: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [HEADINGS] + [_cells(row) for row in self.rows]
@@ -62,7 +67,7 @@ class Summary:
         body = [_align(line, widths) for line in lines]
         rule = "-" * max(map(len, body))
         total = f"{self.parameters:,} parameters ({self.trainable:,} to train), {self.multiply_adds:,} multiply-adds"
-        return "\n".join([body[0], rule, *body[1:], rule, total])
+        return "\n".join([body[0], rule, *body[1:], rule, total, *self.unregistered])
 
     __repr__ = __str__
 
@@ -112,6 +117,7 @@ def summary(model: Layer, x: Tensor | Sequence[Tensor] | Shape, dtype: DTypeLike
         parameters=sum(p.size for p in parameters),
         trainable=sum(p.size for p in parameters if p.requires_grad),
         multiply_adds=sum(row.multiply_adds for row in rows.values()),
+        unregistered=model.unregistered(),
     )
 
 

@@ -8,6 +8,7 @@ pass costs no more than any other attribute.
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
@@ -31,6 +32,11 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
+MOST_LEVELS = 100
+"""How deep modules may stand in one another. A call takes two of the thousand frames that Python allows for each level,
+a deep copy six."""
+
+
 class Module:
     """The base of layers, losses and models: a function with parameters.
 
@@ -39,7 +45,10 @@ class Module:
     """
 
     training = True
+    _levels = 1  # of modules in one another, this one included
     _forward_hooks: Mapping[int, Callable] = {}
+    _containers: tuple[str, ...] = ()  # attributes that are plain lists or dicts, which may hold layers by mistake
+    _told = False  # that they do
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
@@ -115,7 +124,14 @@ class Module:
         """Register a submodule, as `self.<name> = module` does; its parameters get names that begin with this one."""
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{self._place(name)}: expected a Module or None, got {_kind(module)}.")
+        levels = 1 + (0 if module is None else module._levels)
+        if levels > MOST_LEVELS:
+            raise ValueError(
+                f"{self._place(name)}: modules in modules, more than {MOST_LEVELS} levels deep; Python could "
+                "not call or copy such a model. Put the layers side by side, as in nn.Sequential(*layers)."
+            )
         self._register("_modules", name, module)
+        object.__setattr__(self, "_levels", max(self._levels, levels))
         if module is not None:
             for path, parameter in module.named_parameters(prefix=name):
                 parameter.name = path
@@ -150,6 +166,9 @@ class Module:
         elif name in self.__dict__.get("_modules", ()):
             self.add_module(name, value)
         else:
+            growing = isinstance(value, (list, dict)) and name != "_forward_hooks"
+            if growing or (isinstance(value, tuple) and held_in(value)):
+                object.__setattr__(self, "_containers", tuple({*self._containers, name}))
             object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
@@ -217,10 +236,41 @@ class Module:
     def _named(self, register: str, prefix: str, recurse: bool) -> Iterator[tuple[str, Any]]:
         seen: set[int] = set()
         for path, module in self.named_modules(prefix) if recurse else [(prefix, self)]:
+            if module._containers and not module._told and not prefix:
+                self._tell_of_unregistered(module)
             for name, value in getattr(module, register).items():
                 if value is not None and id(value) not in seen:
                     seen.add(id(value))
                     yield _join(path, name), value
+
+    def unregistered(self) -> list[str]:
+        """What plain lists, tuples and dicts hold of layers and parameters: they are not trained, moved or saved.
+
+        One sentence for each such attribute of this module and of all below it, with what to use instead.
+        """
+        registered = {id(one) for one in self.modules()}
+        registered |= {id(p) for module in self.modules() for p in module._parameters.values()}
+        found = []
+        for path, module in self.named_modules():
+            for name in module._containers:
+                value = getattr(module, name, None)
+                lost = [one for one in held_in(value) if id(one) not in registered]
+                if lost:
+                    kinds = ", ".join(sorted({type(one).__name__ for one in lost}))
+                    found.append(
+                        f"{_join(path, name)} is a {type(value).__name__} that holds {len(lost)} of {kinds}, which are "
+                        "not registered: they are not trained, moved or saved. Use nn.ModuleList([...]) for layers, "
+                        "and an attribute of its own for each Parameter."
+                    )
+        return found
+
+    def _tell_of_unregistered(self, module: Module) -> None:
+        """Warn, once for each module, of layers that `parameters` does not see."""
+        found = module.unregistered() if self is module else self.unregistered()
+        if found:
+            for one in self.modules():
+                object.__setattr__(one, "_told", bool(one._containers))
+            warnings.warn(f"{type(self).__name__}: {' '.join(found)}", stacklevel=4)
 
     def apply(self, function: Callable[[Module], Any]) -> Self:
         """Call `function` on every module below this one, then on this one; returns the module. For initialisation."""
@@ -371,6 +421,16 @@ class Module:
         lines += [f"({name}): {module!r}" for name, module in self._modules.items()]
         body = "\n".join(lines).replace("\n", "\n  ")
         return f"{kind}(\n  {body}\n)"
+
+
+def held_in(value: object, depth: int = 3) -> list[Module | Parameter]:
+    """The modules and parameters in lists, tuples and dicts, and in those inside of them."""
+    if isinstance(value, (Module, Parameter)):
+        return [value]
+    if not isinstance(value, (list, tuple, dict)) or not depth:
+        return []
+    parts = value.values() if isinstance(value, dict) else value
+    return [one for part in parts for one in held_in(part, depth - 1)]
 
 
 mg.autograd.explain_constructor(Module)

@@ -32,6 +32,8 @@ class _BatchNorm(Module):
         track_running_stats: bool = True,
         device: str | None = None,
         dtype: DTypeLike | None = None,
+        *,
+        bias: bool = True,
     ):
         super().__init__()
         positive(self, num_features=num_features)
@@ -42,8 +44,8 @@ class _BatchNorm(Module):
             )
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
-        for name in ("weight", "bias"):
-            self.register_parameter(name, new_parameter((num_features,), device, dtype) if affine else None)
+        for name, wanted in {"weight": affine, "bias": affine and bias}.items():
+            self.register_parameter(name, new_parameter((num_features,), device, dtype) if wanted else None)
         dtype = mg.float32 if dtype is None else dtype
         statistics = {
             "running_mean": lambda: mg.zeros(num_features, dtype=dtype, device=device),
@@ -64,8 +66,9 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Scale 1, shift 0, and no batches seen."""
         self.reset_running_stats()
-        if self.affine:
+        if self.weight is not None:
             init.ones_(self.weight)
+        if self.bias is not None:
             init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -103,8 +106,9 @@ class _BatchNorm(Module):
         return 1 / counter.item() if self.momentum is None else self.momentum
 
     def extra_repr(self) -> str:
+        no_bias = "bias=False, " if self.affine and self.bias is None else ""
         return (
-            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, {no_bias}"
             f"track_running_stats={self.track_running_stats}"
         )
 
@@ -120,8 +124,8 @@ class BatchNorm2d(_BatchNorm):
         Added to the variance.
     momentum : float or None
         How far the running statistics move towards each batch's; None averages all batches evenly.
-    affine : bool
-        Whether there are a weight and a bias.
+    affine, bias : bool
+        Whether there are a weight and a bias; the bias only if both are True.
     track_running_stats : bool
         Whether there are running statistics; without them evaluation uses the batch's too.
 

@@ -5,8 +5,6 @@ A parameter is a leaf tensor and nothing more: its class tells a Module, on assi
 
 from __future__ import annotations
 
-from typing import Any
-
 from numpy.typing import ArrayLike
 
 import minigrad as mg
@@ -35,9 +33,9 @@ class Parameter(Tensor):
         super().__init__(mg.as_tensor(data).data)
         self.requires_grad_(requires_grad)
 
+    def _assigned(self, result: Tensor) -> Tensor:
+        # A frozen parameter is a place as well, as those of an average of models are: `p *= 0.9` writes to it.
+        return super()._assigned(result) if self.requires_grad or result.requires_grad else self.copy_(result)
+
     def __repr__(self) -> str:
         return f"Parameter containing:\n{super().__repr__()}"
-
-    def __reduce__(self) -> tuple[type, tuple[Any, bool]]:
-        # Pickled without its node: nodes are numbered by the process that made them.
-        return type(self), (self.data, self.requires_grad)

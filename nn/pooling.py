@@ -1,22 +1,12 @@
-"""Pooling layers: MaxPool2d, AvgPool2d, AdaptiveAvgPool2d. They have no parameters; the ops do the work and the checks.
-
-PyTorch's `ceil_mode`, dilated windows and returned indices are refused; its other options are supported.
-"""
+"""Pooling layers: MaxPool2d, AvgPool2d, AdaptiveAvgPool2d. They have no parameters; the ops work and check."""
 
 from __future__ import annotations
 
 import minigrad as mg
 from minigrad import Tensor
 
-from .argument_checks import sizes
+from .argument_checks import check_windows, sizes
 from .module import Module
-
-
-def _refuse(layer: Module, **options: tuple[object, object]) -> None:
-    """Raise ValueError for an option (value given, only value supported)."""
-    for name, (given, supported) in options.items():
-        if given != supported:
-            raise ValueError(f"{type(layer).__name__}: {name}={given!r} is not supported; leave it at {supported!r}.")
 
 
 class MaxPool2d(Module):
@@ -29,12 +19,17 @@ class MaxPool2d(Module):
         The kernel's size if left out.
     padding : int or pair
         Counts as -inf; at most half of the kernel.
-    dilation, return_indices, ceil_mode
-        PyTorch's, refused if not at their defaults.
+    dilation : int or pair
+        The distance of a window's pixels.
+    return_indices : bool
+        Whether the result is (values, indices); an index is the winner's place in its image, counted row by row.
+    ceil_mode : bool
+        Whether the last windows may reach over the border, if they begin before it.
 
     Shapes
     ------
-    x (N, C, H, W) or (C, H, W) gives (N, C, H', W') with H' = (H + 2 padding - kernel) // stride + 1.
+    x (N, C, H, W) or (C, H, W) gives (N, C, H', W') with H' = (H + 2 padding - dilation (kernel - 1) - 1) / stride + 1,
+    rounded down, or up with ceil_mode.
 
     Raises
     ------
@@ -47,24 +42,25 @@ class MaxPool2d(Module):
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] | None = None,
         padding: int | tuple[int, int] = 0,
-        dilation: int = 1,
+        dilation: int | tuple[int, int] = 1,
         return_indices: bool = False,
         ceil_mode: bool = False,
     ):
         super().__init__()
-        _refuse(self, dilation=(dilation, 1), return_indices=(return_indices, False), ceil_mode=(ceil_mode, False))
-        sizes(self, "kernel_size", kernel_size, 2, 1)
-        sizes(self, "stride", kernel_size if stride is None else stride, 2, 1)
-        sizes(self, "padding", padding, 2, 0)
-        self.kernel_size, self.padding = kernel_size, padding
+        check_windows(self, kernel_size, stride, padding, dilation)
+        self.kernel_size, self.padding, self.dilation = kernel_size, padding, dilation
         self.stride = kernel_size if stride is None else stride
+        self.return_indices, self.ceil_mode = return_indices, ceil_mode
 
-    def forward(self, x: Tensor) -> Tensor:
-        return mg.max_pool2d(x, self.kernel_size, self.stride, self.padding)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return mg.max_pool2d(
+            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, self.return_indices
+        )
 
     def extra_repr(self) -> str:
         return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation=1, ceil_mode=False"
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}, "
+            f"ceil_mode={self.ceil_mode}"
         )
 
 
@@ -74,10 +70,12 @@ class AvgPool2d(Module):
     Parameters
     ----------
     kernel_size, stride, padding : as for MaxPool2d, but padding is zeros
-    ceil_mode, divisor_override
-        PyTorch's, refused if not at their defaults.
+    ceil_mode : bool
+        As for MaxPool2d; what lies beyond the padding is not counted.
     count_include_pad : bool
         Whether the zeros of the padding are counted in the mean.
+    divisor_override : int, optional
+        What each window's sum is divided by, in place of the number of its pixels.
     """
 
     def __init__(
@@ -90,15 +88,21 @@ class AvgPool2d(Module):
         divisor_override: int | None = None,
     ):
         super().__init__()
-        _refuse(self, ceil_mode=(ceil_mode, False), divisor_override=(divisor_override, None))
-        sizes(self, "kernel_size", kernel_size, 2, 1)
-        sizes(self, "stride", kernel_size if stride is None else stride, 2, 1)
-        sizes(self, "padding", padding, 2, 0)
-        self.kernel_size, self.padding, self.count_include_pad = kernel_size, padding, count_include_pad
+        check_windows(self, kernel_size, stride, padding)
+        self.kernel_size, self.padding, self.ceil_mode = kernel_size, padding, ceil_mode
         self.stride = kernel_size if stride is None else stride
+        self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
 
     def forward(self, x: Tensor) -> Tensor:
-        return mg.avg_pool2d(x, self.kernel_size, self.stride, self.padding, self.count_include_pad)
+        return mg.avg_pool2d(
+            x,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.ceil_mode,
+            self.count_include_pad,
+            self.divisor_override,
+        )
 
     def extra_repr(self) -> str:
         return f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}"

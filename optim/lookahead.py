@@ -9,6 +9,7 @@ from minigrad import Tensor, no_grad, tensor
 
 from .optimizer import Optimizer
 from .options import check_number
+from .saved_state import is_whole
 from .wrapper import OptimizerWrapper
 
 
@@ -51,11 +52,7 @@ class Lookahead(OptimizerWrapper):
 
     def __init__(self, optimizer: Optimizer, k: int = 5, alpha: float = 0.5):
         super().__init__(optimizer)
-        if not isinstance(k, int) or isinstance(k, bool):
-            raise TypeError(f"Lookahead: k must be an int, got {k!r}.")
-        if k < 1:
-            raise ValueError(f"Lookahead: k={k}; expected 1 or more.")
-        check_number("Lookahead", "alpha", alpha, 0, 1)
+        check_lookahead(k, alpha)
         self.k, self.alpha, self.steps = k, alpha, 0
         self._slow: dict[Tensor, Tensor] = {}
 
@@ -94,17 +91,37 @@ class Lookahead(OptimizerWrapper):
                 "Load that into lookahead.optimizer."
             )
         own, params = state_dict["lookahead"], self._all_params()
-        slow = {}
+        if (
+            not isinstance(own, dict)
+            or own.keys() != {"k", "alpha", "steps", "slow"}
+            or not isinstance(own["slow"], dict)
+        ):
+            raise ValueError("Lookahead.load_state_dict: 'lookahead' must hold k, alpha, steps and the dict slow.")
+        check_lookahead(own["k"], own["alpha"])
+        if not is_whole(own["steps"]) or own["steps"] >= own["k"]:
+            raise ValueError(
+                f"Lookahead.load_state_dict: steps={own['steps']!r}; expected from 0 to below k={own['k']}."
+            )
+        slow, of_index = {}, {name: p for i, p in enumerate(params) for name in (i, str(i))}
         for i, value in own["slow"].items():
-            if int(i) >= len(params) or tuple(value.shape) != params[int(i)].shape:
+            if i not in of_index or getattr(value, "shape", None) != of_index[i].shape:
                 raise ValueError(
-                    f"Lookahead.load_state_dict: slow weights of parameter {i} have shape {tuple(value.shape)}, "
-                    f"but the parameters are {[p.shape for p in params]}."
+                    f"Lookahead.load_state_dict: slow weights of parameter {i} have shape "
+                    f"{getattr(value, 'shape', None)}, but the parameters are {[p.shape for p in params]}."
                 )
-            p = params[int(i)]
+            p = of_index[i]
             slow[p] = tensor(value, dtype=p.dtype, device=p.device)
         self.optimizer.load_state_dict({key: value for key, value in state_dict.items() if key != "lookahead"})
         self.k, self.alpha, self.steps, self._slow = own["k"], own["alpha"], own["steps"], slow
 
     def words(self) -> str:
         return f"k={self.k}, alpha={self.alpha}"
+
+
+def check_lookahead(k: Any, alpha: Any) -> None:
+    """Raise unless k is a whole number, 1 or more, and alpha a number from 0 to 1."""
+    if not isinstance(k, int) or isinstance(k, bool):
+        raise TypeError(f"Lookahead: k must be an int, got {k!r}.")
+    if k < 1:
+        raise ValueError(f"Lookahead: k={k}; expected 1 or more.")
+    check_number("Lookahead", "alpha", alpha, 0, 1)

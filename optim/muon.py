@@ -132,9 +132,10 @@ class Muon(Optimizer):
             raise TypeError(f"Muon: ns_steps must be an int, got {steps!r}.")
         if not 1 <= steps < 100:
             raise ValueError(f"Muon: ns_steps={steps}; expected from 1 to 99.")
-        if group["adjust_lr_fn"] not in ADJUSTMENTS:
+        chosen = group["adjust_lr_fn"]
+        if not isinstance(chosen, (str, type(None))) or chosen not in ADJUSTMENTS:
             expected = ", ".join(map(repr, ADJUSTMENTS))
-            raise ValueError(f"Muon: adjust_lr_fn={group['adjust_lr_fn']!r}; expected one of {expected}.")
+            raise ValueError(f"Muon: adjust_lr_fn={chosen!r}; expected one of {expected}.")
 
     def formula(self, group: dict[str, Any]) -> Formula:
         return muon

@@ -20,6 +20,7 @@ What an optimizer computes stands in its own file, as a formula; `_update` turns
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -42,6 +43,7 @@ from ._update import (
     with_weight_decay,
 )
 from .nonfinite import CHOICES, all_finite, described_nonfinite
+from .options import check_choice
 from .parameter_groups import ParameterGroups
 
 SMALL = 4096  # parameters up to this size are packed
@@ -108,7 +110,7 @@ class Optimizer(ParameterGroups):
     Notes
     -----
     A step changes the parameters' arrays in place. A parameter without a gradient is left alone: neither decayed nor
-    moved by its momentum, and its count of steps stands still.
+    moved by its momentum, and its count of steps stands still. The first step in which none has a gradient warns.
     """
 
     decoupled: ClassVar[bool] = False
@@ -119,9 +121,9 @@ class Optimizer(ParameterGroups):
     """What the formula's buffers are called in the state, where that is not as in the formula."""
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any], *, nonfinite: str = "pass"):
-        if nonfinite not in CHOICES:
-            raise ValueError(f"{self._name}: nonfinite={nonfinite!r}; expected one of {', '.join(map(repr, CHOICES))}.")
+        check_choice(self._name, "nonfinite", nonfinite, CHOICES)
         self.nonfinite, self.skipped_steps = nonfinite, 0
+        self._warned = False  # that no parameter has a gradient
         self._plans: dict[int, Plan] = {}
         super().__init__(params, defaults)
 
@@ -162,12 +164,24 @@ class Optimizer(ParameterGroups):
             self.skipped_steps += 1
             return loss
         plans = [(group, self._plan(i, group)) for i, group in enumerate(self.param_groups)]
+        if not self._warned and not any(plan.cohorts for _, plan in plans):
+            self._warn_that_nothing_moves()
         for group, plan in plans:
             formula, decay = self._with_decay(plan.formula, group)
             for cohort in plan.cohorts:
                 coefficients = self.next_coefficients(group, cohort.steps + 1, cohort.scalars)
                 cohort.update(formula, coefficients | decay if decay else coefficients)
         return loss
+
+    def _warn_that_nothing_moves(self) -> None:
+        """Said once: a loop without backward, or with the optimizer of another model, trains nothing and looks fine."""
+        self._warned = True
+        warnings.warn(
+            f"{self._name}.step: none of the {len(self._all_params())} parameters has a gradient, so nothing was moved."
+            " Call loss.backward() before it, and zero_grad() before that; the loss must be computed from these "
+            "parameters, and outside of no_grad().",
+            stacklevel=3,
+        )
 
     def _plan(self, i: int, group: dict[str, Any]) -> Plan:
         """The group's plan, with this step's gradients; a new one if the last fits no more."""
@@ -200,6 +214,14 @@ class Optimizer(ParameterGroups):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self._plans.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._write_steps()
+        return self.__dict__ | {"_plans": {}}  # a copy makes plans anew, for arrays of its own
+
+    def entries_of(self, group: dict[str, Any]) -> set[str]:
+        buffers = {self.buffer_names.get(name, name) for name in arguments(self.formula(group)).buffers}
+        return super().entries_of(group) | buffers | set(self.buffer_names.values())
 
     def _fill_first_values(self, group: dict[str, Any]) -> None:
         """Begin the state of parameters that take their first step, if it begins with anything but zeros."""

@@ -59,7 +59,7 @@ def check_pair(owner: str, name: str, value: Any) -> None:
 
 def check_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless `value` is one of the `choices`."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{owner}: {name}={value!r}; expected {' or '.join(map(repr, choices))}.")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from minigrad import Tensor, tensor, zeros_like
 from minigrad.autograd import explain_constructor
 
 from .options import CHECKS, Check, described
+from .saved_state import CLASS, check_kin, checked_layout, checked_options, checked_scalar, like_defaults
 
 
 class ParameterGroups:
@@ -105,7 +106,7 @@ class ParameterGroups:
         -------
         dict
             `state`: by the parameter's index, its buffers as Tensors. `param_groups`: the options of each group, with
-            `params` the list of indices.
+            `params` the list of indices. `class`: the optimizer's name, so that the state is not given to another.
         """
         index = {id(p): i for i, p in enumerate(self._all_params())}
         state = {}
@@ -117,54 +118,59 @@ class ParameterGroups:
             if entries:
                 state[index[id(p)]] = entries
         groups = [{**group, "params": [index[id(p)] for p in group["params"]]} for group in self.param_groups]
-        return {"state": dict(sorted(state.items())), "param_groups": groups}
+        return {"state": dict(sorted(state.items())), "param_groups": groups, CLASS: self._name}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict`. Values are copied, to the devices and dtypes of the parameters.
 
+        The options of the state replace those of the groups, and are checked as the constructor checks them.
+
         Raises
         ------
-        ValueError
-            The state does not fit: another optimizer's, other groups, or buffers of other shapes. Nothing is changed.
+        ValueError, TypeError
+            The state does not fit: another optimizer's, other groups, buffers of other names or shapes, or an option
+            out of range. Nothing is changed.
         """
-        missing = {"state", "param_groups"} - set(state_dict)
-        if missing:
-            raise ValueError(
-                f"{self._name}.load_state_dict: {sorted(missing)} not found; expected what state_dict() gave."
-            )
-        given = state_dict["param_groups"]
-        sizes, expected = [len(g["params"]) for g in given], [len(g["params"]) for g in self.param_groups]
-        if sizes != expected:
-            raise ValueError(
-                f"{self._name}.load_state_dict: the state is of groups of {sizes} parameters, but this optimizer has "
-                f"{expected}; build the model and the optimizer as they were when the state was saved."
-            )
-        for group in given:
-            absent = self.defaults.keys() - group.keys() - set(self.own_options)
-            if absent:
-                raise ValueError(
-                    f"{self._name}.load_state_dict: a group lacks {', '.join(sorted(absent))}; "
-                    f"is this the state of another optimizer? It has {', '.join(sorted(group.keys() - {'params'}))}."
-                )
-        of_index = dict(zip((i for group in given for i in group["params"]), self._all_params(), strict=True))
+        sizes = [len(group["params"]) for group in self.param_groups]
+        state, given = checked_layout(self._name, state_dict, sizes)
+        groups = []
+        for i, (group, saved) in enumerate(zip(self.param_groups, given, strict=True)):
+            check_kin(self._name, state_dict.get(CLASS), saved, self.defaults.keys(), self.own_options)
+            groups.append({**group, **like_defaults(self.defaults, saved)})
+            checked_options(self._name, i, self.check, groups[-1])
+        indices = [index for group in given for index in group["params"]]
+        of_index = dict(zip(indices, self._all_params(), strict=True))
+        group_of = {index: group for group, saved in zip(groups, given, strict=True) for index in saved["params"]}
         loaded: dict[Tensor, dict[str, Any]] = {}
-        for i, entries in state_dict["state"].items():
-            p = of_index.get(int(i))
-            if p is None:
-                raise ValueError(f"{self._name}.load_state_dict: state of parameter {i}, but no group has that index.")
-            loaded[p] = {key: self._loaded(p, i, key, value) for key, value in entries.items() if value is not None}
+        for key, entries in state.items():
+            index = int(key) if isinstance(key, str) and key.isdecimal() else key  # JSON has no other keys than text
+            if index not in of_index:
+                raise ValueError(
+                    f"{self._name}.load_state_dict: state of parameter {key}, but no group has that index."
+                )
+            self._check_entries(index, entries, group_of[index])
+            p = of_index[index]
+            loaded[p] = {k: self._loaded(p, index, k, value) for k, value in entries.items() if value is not None}
         self._state = loaded
-        for group, saved in zip(self.param_groups, given, strict=True):
-            group.update({key: value for key, value in saved.items() if key != "params"})
-            for key, default in self.defaults.items():
-                if isinstance(default, tuple):
-                    group[key] = tuple(group[key])  # JSON gives back lists
+        for group, options in zip(self.param_groups, groups, strict=True):
+            group.update(options)
+
+    def entries_of(self, group: dict[str, Any]) -> set[str]:
+        """The names that the state of a parameter in this group may have."""
+        return {"step", *self.scalar_state}
+
+    def _check_entries(self, index: Any, entries: Mapping[str, Any], group: dict[str, Any]) -> None:
+        unknown = entries.keys() - self.entries_of(group)
+        if unknown:
+            names = ", ".join(sorted(map(str, unknown)))
+            raise ValueError(
+                f"{self._name}.load_state_dict: the state of parameter {index} has {names}, which {self._name} does "
+                f"not know; is this the state of another optimizer? Nothing was changed."
+            )
 
     def _loaded(self, p: Tensor, index: Any, key: str, value: Any) -> Any:
-        if key == "step":
-            return int(value)
-        if key in self.scalar_state:
-            return float(value)
+        if key == "step" or key in self.scalar_state:
+            return checked_scalar(self._name, index, key, value, whole=key == "step")
         shape = getattr(value, "shape", None)
         if shape is None or tuple(shape) != p.shape:
             found = type(value).__name__ if shape is None else f"shape {tuple(shape)}"

@@ -30,6 +30,9 @@ class OptimizerWrapper(Optimizer):
             raise TypeError(f"{self._name}: expected an Optimizer to wrap, got a {type(optimizer).__name__}.")
         self.optimizer = optimizer
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__  # the optimizer inside sees to its own
+
     def words(self) -> str:
         """Its own options, for `repr`."""
         return ""

@@ -95,7 +95,7 @@ def test_files_written_before_save_took_states_are_read_as_before(tmp_path):
     assert_same(load_state(tmp_path / "nested"), {"model": {"w": np.ones(3)}, 1: (2, None)})
 
 
-keys = st.text().filter(lambda key: key != serialization.STATE_KEY)
+keys = st.text().filter(lambda key: key not in (serialization.STATE_KEY, serialization.CHECKSUM_KEY))
 names = st.text().filter(lambda name: name != "__metadata__")  # which the file format keeps for itself
 
 
@@ -215,6 +215,95 @@ for i in range(10**9):
     writer.communicate()
     values = np.unique(load(path)["w"].numpy())
     assert len(values) == 1 and values[0] >= 4
+
+
+# --- damaged ---
+
+
+@given(data=st.data())
+def test_a_flipped_bit_anywhere_is_found_or_harmless(data, tmp_path_factory):
+    """Only a flip in the name of the checksum itself goes unnoticed, and that changes nothing else."""
+    path = tmp_path_factory.mktemp("s") / "flipped.safetensors"
+    state = {"w": np.arange(20.0, dtype="f4"), "n": np.arange(9), "epoch": 3, "text": "a"}
+    save_state(path, state)
+    content = bytearray(path.read_bytes())
+    bit = data.draw(st.integers(0, 8 * len(content) - 1))
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    try:
+        assert_same(load_state(path), state)
+    except CheckpointError as error:
+        assert "flipped.safetensors" in str(error)
+    else:
+        assert abs(content.index(b".sha256" if b".sha256" in content else b"sha2") - bit // 8) < 40
+
+
+def test_every_flipped_bit_of_the_arrays_is_found(tmp_path):
+    path = tmp_path / "s.safetensors"
+    save(path, {"w": np.arange(4.0, dtype="f4")})
+    content = path.read_bytes()
+    for bit in range(8 * 16):
+        place = len(content) - 16 + bit // 8
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit % 8]) + content[place + 1 :])
+        with pytest.raises(CheckpointError, match=r"s\.safetensors is damaged: its SHA-256"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    "skeleton",
+    ["", "{", "[1", '{"tensor": "absent"}', '{"dict": 3}', '{"dict": [[1]]}', '{"a": 1, "b": 2}', "{}", "[" * 100_000],
+)
+def test_a_damaged_structure_is_an_error_with_the_files_name(skeleton, tmp_path):
+    save_file({"w": np.ones(2)}, tmp_path / "s.safetensors", {serialization.STATE_KEY: skeleton})
+    with pytest.raises(CheckpointError, match=r"s\.safetensors: the structure of the state.* is damaged"):
+        load_state(tmp_path / "s.safetensors")
+
+
+def test_files_of_other_programs_have_no_checksum_and_ours_are_read_by_them(tmp_path):
+    save_file({"w": np.ones(2)}, tmp_path / "theirs")
+    assert load(tmp_path / "theirs")["w"].tolist() == [1, 1]
+    save(tmp_path / "ours", {"w": np.ones(2)}, {"note": '"minigrad.sha256":"' + serialization.NO_CHECKSUM + '"'})
+    assert load_file(tmp_path / "ours")["w"].tolist() == [1, 1] and load(tmp_path / "ours")["w"].tolist() == [1, 1]
+    with pytest.raises(TypeError, match="minigrad's own"):
+        save(tmp_path / "ours", {}, {serialization.CHECKSUM_KEY: "0"})
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(28, "No space left on device.*Free some space"), (30, "Choose a folder that can be"), (13, "you may write to")],
+)
+@pytest.mark.parametrize("when", ["fsync", "replace"])
+def test_a_file_that_cannot_be_written_says_why_and_what_to_do(number, words, when, tmp_path, monkeypatch):
+    path = tmp_path / "s.safetensors"
+    save(path, {"w": np.ones(3)})
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(serialization.os, when, fail)
+    with pytest.raises(
+        OSError, match=rf"(?s)cannot be written: .*unchanged.*{words.split('.*')[-1]}.*s\.safetensors"
+    ) as caught:
+        save(path, {"w": np.zeros(3)})
+    assert caught.value.errno == number
+    monkeypatch.undo()
+    assert load(path)["w"].tolist() == [1, 1, 1] and os.listdir(tmp_path) == ["s.safetensors"]
+
+
+def test_a_file_in_the_place_of_a_folder_says_so(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="a file: choose another folder"):
+        save(tmp_path / "file" / "s.safetensors", {"w": np.ones(1)})
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=r"is a folder|Choose another"):
+        save(tmp_path / "folder", {"w": np.ones(1)})
+
+
+def test_a_state_that_holds_itself_is_refused(tmp_path):
+    state = []
+    state.append(state)
+    with pytest.raises(TypeError, match="nested too deep"):
+        save(tmp_path / "s", state)
 
 
 # --- refused ---

@@ -116,6 +116,12 @@ NOT_OURS = (NotImplementedError, GradientError, DeviceError)
 NOT_OURS = (NotImplementedError, GradientError, DeviceError)
 
 
+NOT_OURS = (NotImplementedError, GradientError, DeviceError)
+
+
+NOT_OURS = (NotImplementedError, GradientError, DeviceError)
+
+
 def does_not_bind(signature: inspect.Signature, args: Sequence[Any], options: Mapping[str, Any]) -> str | None:
     """Why these arguments do not fit a signature, or None where they do."""
     try:
@@ -419,8 +425,11 @@ def op_failure(op: Any, args: Sequence[Any], options: Mapping[str, Any], error: 
                 check_operand(op.name, "an argument", value)
         if isinstance(error, ValueError) and not isinstance(error, ShapeError) and "broadcast" in str(error):
             say(op.name, error, operands)
+        if isinstance(error, ValueError) and "read-only" in str(error):
+            error.add_note("minigrad: an op may not write to its arguments, the caller's: a = a + 1, not a += 1.")
         called_with = ", ".join(f"{x.dtype}{tuple(x.shape)}" for x in operands)
-        error.add_note(f"minigrad: in {op.signature}, called with {called_with} {options or ''}".rstrip())
+        options_too = shown(options) if options else ""
+        error.add_note(f"minigrad: in {op.signature}, called with {called_with} {options_too}".rstrip())
         raise
     finally:
         del error

@@ -12,7 +12,10 @@ from minigrad.autograd.grad_mode import is_grad_enabled, set_grad_enabled
 from minigrad.autograd.levels import levels_of, sum_what_was_shared
 from minigrad.autograd.node import Node
 from minigrad.autograd.tensor import Tensor, as_tensor
-from minigrad.backend import Array, BatchedArray
+from minigrad.backend import Array, BatchedArray, total
+from minigrad.locks import lock
+
+_storing = lock()
 
 MAYBE_BATCHED = frozenset({BatchedArray, Tensor})  # the types of a gradient that may hold one for each example
 
@@ -38,7 +41,7 @@ def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
             f"a rule gave a gradient of shape {gradient.shape} for an argument of shape {shape}; "
             "it must have that shape, or one that broadcasting made of it."
         )
-    return gradient.sum(axis=axes).reshape(shape)
+    return total(gradient, axes).reshape(shape)
 
 
 def is_alias(contribution: Array, gradient: Array) -> bool:
@@ -75,4 +78,5 @@ def store(node: Node, gradient: Any) -> None:
             "backward() inside vmap would leave a gradient for each example in a tensor from outside. "
             "Take gradients with minigrad.grad, or go backward from what vmap returns."
         )
-    owner._grad = gradient if owner.grad is None else owner.grad + gradient
+    with _storing:  # several threads may go backward into one leaf
+        owner._grad = gradient if owner.grad is None else owner.grad + gradient

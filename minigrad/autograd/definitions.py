@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any
+
+import numpy as np
 
 from minigrad.autograd.errors import GradientError
 from minigrad.autograd.plan import Op
@@ -36,6 +39,30 @@ def check_rules(op: Op, rules: Mapping[str, Callable[..., Any] | None], given: i
                 f"{op.name}: the rule for {argument!r} takes ({', '.join(names)}); its first parameter is the gradient "
                 f"that arrives, as in {argument}=lambda g, {argument}: ..."
             )
+
+
+def reading(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A forward or rule that may only read NumPy's arrays: they are tensors of the caller, and gradients of others."""
+
+    @wraps(function)
+    def read(*values: Any, **options: Any) -> Any:
+        given = [_read_only(value) for value in values]
+        made = function(*given, **options)
+        for value, view in zip(values, given, strict=True):
+            if made is view:
+                return value
+        return made
+
+    return read
+
+
+def _read_only(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_read_only, value))
+    if type(value) is np.ndarray and value.flags.writeable:
+        value = value.view()
+        value.flags.writeable = False
+    return value
 
 
 def missing_rule(op: Op, argument: str, form: str) -> GradientError:
@@ -101,5 +128,5 @@ def explain_rule(op: Op, error: Exception, position: int, shape: tuple[int, ...]
             f"minigrad: in the vjp rule of {op.name} for its argument {op.argument_name(position)!r} {shape}, given a "
             f"gradient {gradient.shape}. A rule returns an array of the argument's shape, or of one that broadcasting "
             "made of it. It is written with operators and minigrad's ops, never with NumPy's functions, because for "
-            "second derivatives it runs on Tensors."
+            "second derivatives it runs on Tensors. It may not write to what it is given: a = a + 1, not a += 1."
         )

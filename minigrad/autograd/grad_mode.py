@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ContextDecorator, contextmanager
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
+
+from minigrad.contexts import ContextDecorator, F
 
 if TYPE_CHECKING:
     from minigrad.backend import Level
@@ -31,14 +33,20 @@ grad_mode = GradMode()
 
 
 class set_grad_enabled(ContextDecorator):
-    """Switch recording on or off in this thread; a context manager and a decorator. Restores what was, on any exit."""
+    """Switch recording on or off in this thread; a context manager and a decorator. Restores what was, on any exit.
+
+    A decorated generator or coroutine is switched at each resumption, and back at each `yield` and `await`.
+    """
 
     def __init__(self, enabled: bool):
+        if callable(enabled):
+            raise TypeError("set_grad_enabled: expected True or False; as a decorator write @set_grad_enabled(True).")
         self.enabled = bool(enabled)
         self.previous: list[tuple[bool, bool]] = []
 
-    def _recreate_cm(self) -> set_grad_enabled:
-        return set_grad_enabled(self.enabled)  # as a decorator one for each call: calls in two threads may overlap
+    def again(self) -> set_grad_enabled:
+        """The same switch."""
+        return set_grad_enabled(self.enabled)
 
     def __enter__(self) -> set_grad_enabled:
         self.previous.append((grad_mode.enabled, grad_mode.in_rule))
@@ -51,14 +59,33 @@ class set_grad_enabled(ContextDecorator):
         grad_mode.enabled, grad_mode.in_rule = self.previous.pop()
 
 
-def no_grad() -> set_grad_enabled:
-    """`with no_grad():` nothing is recorded, and results need no gradient. Also a decorator, `@no_grad()`."""
-    return set_grad_enabled(False)
+@overload
+def no_grad() -> set_grad_enabled: ...
 
 
-def enable_grad() -> set_grad_enabled:
-    """`with enable_grad():` record again inside a `no_grad` block. Also a decorator."""
-    return set_grad_enabled(True)
+@overload
+def no_grad(function: F, /) -> F: ...
+
+
+def no_grad(function: Any = None, /) -> Any:
+    """`with no_grad():` nothing is recorded, and results need no gradient. Also a decorator, with brackets or without.
+
+    Leaves may be written to inside, as in `p -= 0.1 * p.grad`.
+    """
+    return set_grad_enabled(False) if function is None else set_grad_enabled(False)(function)
+
+
+@overload
+def enable_grad() -> set_grad_enabled: ...
+
+
+@overload
+def enable_grad(function: F, /) -> F: ...
+
+
+def enable_grad(function: Any = None, /) -> Any:
+    """`with enable_grad():` record again inside a `no_grad` block. Also a decorator, with brackets or without."""
+    return set_grad_enabled(True) if function is None else set_grad_enabled(True)(function)
 
 
 def is_grad_enabled() -> bool:

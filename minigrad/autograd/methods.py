@@ -7,9 +7,11 @@ and first sentences are those of the ops, which a test compares.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from functools import update_wrapper
 from inspect import Parameter, Signature, signature
+from opcode import opmap
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ from minigrad.backend import NUMBERS, is_array
 if TYPE_CHECKING:
     from minigrad.autograd.tensor import Tensor
     from minigrad.autograd.types import Axis, Index, Indices, Operand, Shape
+
+UNPACK = opmap["UNPACK_SEQUENCE"]  # what Python runs for `a, b = x`
 
 ops: Any = None  # the package minigrad.ops
 linalg: Any = None  # and minigrad.linalg
@@ -45,6 +49,7 @@ class TensorMethods:
         def requires_grad(self) -> bool: ...
         def detach(self) -> Any: ...
         def __len__(self) -> int: ...
+        def _assigned(self, result: Tensor) -> Tensor: ...
 
     # --- operators ---
 
@@ -150,7 +155,50 @@ class TensorMethods:
         return ops.getitem(self, index)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
+        count = len(self)
+        caller = sys._getframe(1)
+        opcode, names = caller.f_code.co_code[caller.f_lasti : caller.f_lasti + 2]
+        if opcode == UNPACK and names != count:  # Python's own error would not say what the tensor is
+            raise ValueError(
+                f"a tensor of shape {self.shape} has {count} entries along its first axis, which {names} names cannot "
+                "take. max() and min() give values alone: argmax(), argmin() give their places; topk() gives both."
+            )
+        return (self[i] for i in range(count))
+
+    # --- operators that assign: see `Tensor._assigned` for what they leave under the name ---
+
+    def __iadd__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.add(self, other))
+
+    def __isub__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.subtract(self, other))
+
+    def __imul__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.multiply(self, other))
+
+    def __itruediv__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.divide(self, other))
+
+    def __ifloordiv__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.floor_divide(self, other))
+
+    def __imod__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.remainder(self, other))
+
+    def __ipow__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.power(self, other))
+
+    def __imatmul__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.matmul(self, other))
+
+    def __iand__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.bitwise_and(self, other))
+
+    def __ior__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.bitwise_or(self, other))
+
+    def __ixor__(self, other: Operand) -> Tensor:
+        return self._assigned(ops.bitwise_xor(self, other))
 
     # --- derivatives ---
 
@@ -188,8 +236,8 @@ class TensorMethods:
         return ops.broadcast_to(self, shape=_spread(shape))
 
     def expand(self, *shape: Shape) -> Tensor:
-        """PyTorch's name for `broadcast_to`, in which -1 keeps the size of an axis."""
-        return ops.broadcast_to(self, shape=_with_own_sizes(_spread(shape), self.shape))
+        """PyTorch's name for `broadcast_to`; -1 keeps the size of an axis."""
+        return ops.broadcast_to(self, shape=_kept(self.shape, _spread(shape)))
 
     def unsqueeze(self, axis: int) -> Tensor:
         """PyTorch's name for `expand_dims`."""
@@ -381,9 +429,9 @@ class TensorMethods:
         """x shifted along `axis`; elements that leave at one end enter at the other. None shifts the flattened x."""
         return ops.roll(self, shift=shift, axis=axis)
 
-    def round(self) -> Tensor:
-        """The nearest integer, halves to even, elementwise; gradient zero."""
-        return ops.round(self)
+    def round(self, decimals: int = 0) -> Tensor:
+        """x to so many decimals (negative: tens, hundreds ...), halves to even, elementwise; gradient zero."""
+        return ops.round(self, decimals=decimals)
 
     def rsqrt(self) -> Tensor:
         """1 / sqrt(x), elementwise."""
@@ -394,7 +442,7 @@ class TensorMethods:
         return ops.scatter_add(self, dim, index, src)
 
     def sigmoid(self) -> Tensor:
-        """1 / (1 + e^-x), elementwise, without overflow: (1 + tanh(x/2)) / 2."""
+        """1 / (1 + e^-x), elementwise: to full relative precision also where it is tiny, without overflow."""
         return ops.sigmoid(self)
 
     def sign(self) -> Tensor:
@@ -524,12 +572,6 @@ def _spread(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
 
 
-def _with_own_sizes(shape: tuple[Any, ...], own: tuple[int, ...]) -> tuple[Any, ...]:
-    """The shape with sizes of a tensor's own, counted from the right, in the place of each -1 that has one."""
-    missing = len(shape) - len(own)
-    return tuple(own[i - missing] if n == -1 and i >= missing >= 0 else n for i, n in enumerate(shape))
-
-
 OTHER_NAMES = {"copy": "clone", "absolute": "abs", "linalg.norm": "norm", "append": "concatenate"}
 """NumPy's functions whose ops have other names; `around` and the like are NumPy's aliases already."""
 
@@ -560,6 +602,12 @@ def _values(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(map(_values, value))
     return value.detach().numpy() if isinstance(value, TensorMethods) else value
+
+
+def _kept(shape: tuple[int, ...], wanted: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A wanted shape in which -1 stands for the size that is there; axes are counted from the right."""
+    there = (None,) * (len(wanted) - len(shape)) + shape
+    return tuple(n if m == -1 and n is not None else m for n, m in zip(there, wanted, strict=False))
 
 
 def _comparable(value: Any) -> bool:

@@ -109,6 +109,9 @@ class HookHandle:
     def __init__(self, remove: Callable[[], None]) -> None:
         self.remove = remove
 
+    def __reduce__(self) -> tuple[type[HookHandle], tuple[type[None]]]:
+        return HookHandle, (type(None),)  # a copied or pickled tensor has no hooks, so its handle removes nothing
+
 
 # --- writes in place ---
 
@@ -131,14 +134,16 @@ latest_write = Memory()
 
 def note_write(array: Array) -> Memory:
     """Remember that an array was written to in place now; returns its memory."""
-    now = latest_write.written = tick()
+    now = tick()
+    latest_write.written = max(now, latest_write.written)  # another thread may have been faster
     base = array if array.base is None else base_of(array)
     known = _memories.get(id(base))
     memory = Memory() if known is None else known[1]
-    memory.written = now
     if known is None and not isinstance(base, np.generic):  # a NumPy scalar is not written to, but replaced
         key = id(base)
-        _memories[key] = (weakref.ref(base, lambda _: _memories.pop(key, None)), memory)
+        entry = weakref.ref(base, lambda _: _memories.pop(key, None)), memory
+        memory = _memories.setdefault(key, entry)[1]
+    memory.written = now
     return memory
 
 

@@ -22,13 +22,14 @@ from __future__ import annotations
 
 import inspect
 import re
+import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import FunctionType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 from minigrad.autograd.calls import NAMES, explained, foreign_to_tensors, form, op_failure, with_our_names
-from minigrad.autograd.definitions import check_result, check_rules, missing_rule, result_and_residuals
+from minigrad.autograd.definitions import check_result, check_rules, missing_rule, reading, result_and_residuals
 from minigrad.autograd.grad_mode import grad_mode
 from minigrad.autograd.node import Node
 from minigrad.autograd.plan import Plan, Rule, frame_names, full_frame, needs_of
@@ -47,7 +48,10 @@ general : everything else; such an op states its jvp rules
 """
 
 OPS: dict[str, Primitive[...]] = {}
-"""Every op by name. The tests walk this table; so do the pictures."""
+"""Ops by name: minigrad's, and of those defined elsewhere the last one of each name. The tests walk this table."""
+
+EVERY_OP: weakref.WeakSet[Primitive[...]] = weakref.WeakSet()
+"""Every op that is still in use, those of one name too."""
 
 COMPOSITES: dict[str, Callable[..., Any]] = {}
 """Every public function that is composed of ops, by name: its derivatives follow from theirs. The tests walk it too."""
@@ -69,10 +73,11 @@ class Primitive(Generic[P]):
         view: bool = False,
     ) -> None:
         parameters = inspect.signature(forward).parameters.values()
-        self.__doc__ = forward.__doc__
+        self.__doc__, self.__module__ = forward.__doc__, forward.__module__
         self.__name__ = self.name = forward.__name__.strip("_")
         self.__wrapped__: Callable[..., Any] = forward
-        self.forward: Callable[..., Any] = forward
+        self.is_minigrads = forward.__module__.partition(".")[0] == "minigrad"
+        self.forward: Callable[..., Any] = forward if self.is_minigrads else reading(forward)
         self.kind, self.symbol, self.local = kind, symbol or self.name, local
         self.residuals, self.differentiable, self.view = tuple(residuals), differentiable, view
         self.reference = reference
@@ -101,7 +106,7 @@ class Primitive(Generic[P]):
             mask += mask
             if isinstance(arg, Tensor):
                 tensors = True
-                arrays.append(arg.data)
+                arrays.append(arg._data)
                 node = arg.node
                 parents.append(node)
                 if node is not None:
@@ -182,7 +187,7 @@ class Primitive(Generic[P]):
         It runs on arrays only; when Tensors flow, or a tangent is pushed, `reference` is differentiated instead.
         """
         check_rules(self, {self.argument_names[0]: rule})
-        self.fused_vjp = rule
+        self.fused_vjp = rule if self.is_minigrads else reading(rule)
         self.plans.clear()
 
     def defvjp_into(self, **rules: Rule) -> None:
@@ -211,6 +216,7 @@ class Primitive(Generic[P]):
         if rule is None:
             return None, ()
         needs = needs_of(rule)
+        rule = rule if self.is_minigrads else reading(rule)
         if "position" in needs:
             needs = tuple(n for n in needs if n != "position")
             return lambda g, *values: rule(g, position=position, **dict(zip(needs, values, strict=True))), needs
@@ -235,6 +241,9 @@ class Primitive(Generic[P]):
     def _no_rule(self, argument: str, form: str, *_: Any) -> None:
         raise missing_rule(self, argument, form)
 
+    def __reduce__(self) -> str:
+        return self.__wrapped__.__qualname__  # copied and pickled as a function is: by its name
+
     def __repr__(self) -> str:
         return f"<op {self.signature}>"
 
@@ -244,7 +253,7 @@ class Unary(Primitive[P]):
 
     def __call__(self, x):  # type: ignore
         if isinstance(x, Tensor):
-            array, node = x.data, x.node
+            array, node = x._data, x.node
         elif x.__class__ not in PLAIN:
             return self(*foreign_to_tensors(self.name, x))
         else:
@@ -265,14 +274,14 @@ class Binary(Primitive[P]):
 
     def __call__(self, a, b):  # type: ignore
         if isinstance(a, Tensor):
-            a_array = a.data
+            a_array = a._data
             a_node = a.node
         elif a.__class__ not in PLAIN:
             return self(*foreign_to_tensors(self.name, a, b))
         else:
             a_array, a_node = a, None
         if isinstance(b, Tensor):
-            b_array = b.data
+            b_array = b._data
             b_node = b.node
         elif b.__class__ not in PLAIN:
             return self(*foreign_to_tensors(self.name, a, b))
@@ -355,6 +364,10 @@ def primitive(
 def primitive(forward: Callable[P, Any] | None = None, **properties: Any) -> Any:
     """Make an op of a function on arrays and enter it in the table of ops.
 
+    Several ops may have one name: each is differentiable, and the table keeps the last, but minigrad's own before any.
+    An op and its rules read arrays that are the caller's: those of an op defined outside of minigrad are read-only to
+    it, so that an `a += 1` in it is an error.
+
     Parameters
     ----------
     forward : function
@@ -377,19 +390,17 @@ def primitive(forward: Callable[P, Any] | None = None, **properties: Any) -> Any
     Raises
     ------
     ValueError
-        An unknown kind, or a name that another op in the table has already.
+        An unknown kind.
     """
     if forward is None:
         return partial(primitive, **properties)
     op = _class_of(forward, properties.get("residuals", ()))(forward, **properties)
     if op.kind not in get_args(Kind):
         raise ValueError(f"{op.name}: kind={op.kind!r}; expected one of {', '.join(map(repr, get_args(Kind)))}.")
-    known = OPS.get(op.name)
-    again = known is not None and known.forward.__module__ == forward.__module__ == "__main__"  # a notebook's cell
-    if known is not None and not again:
-        raise ValueError(f"an op named {op.name!r} stands in the table already; choose another name.")
-    OPS[op.name] = op
+    EVERY_OP.add(op)
     NAMES.add(op.name)
+    if op.is_minigrads or not (op.name in OPS and OPS[op.name].is_minigrads):
+        OPS[op.name] = op
     return op
 
 

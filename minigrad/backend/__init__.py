@@ -35,6 +35,7 @@ from minigrad.backend.device import (
     register,
     to_device,
 )
+from minigrad.backend.sums import total, wide
 
 __all__ = [
     "DTYPES",
@@ -65,6 +66,8 @@ __all__ = [
     "register",
     "sum_examples",
     "to_device",
+    "total",
+    "wide",
 ]
 
 

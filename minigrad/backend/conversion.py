@@ -46,3 +46,10 @@ def as_array(data: Any, dtype: DTypeLike | None = None, device: str | None = Non
     if dtype is not None and data.dtype != dtype:
         data = data.astype(dtype)
     return data if device is None else to_device(data, device)
+
+
+def lowest(dtype: np.dtype) -> Any:
+    """The number of a dtype that is larger than no other: minus infinity, False, or the smallest integer."""
+    if dtype.kind == "f":
+        return -np.inf
+    return False if dtype.kind == "b" else int(np.iinfo(dtype).min)

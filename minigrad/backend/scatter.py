@@ -24,9 +24,14 @@ def update(x, value, index):
     return out
 
 
+MOST_AXES_OF_AT = 32  # NumPy's ufunc.at writes past its memory where arrays have more (2.4: a segmentation fault)
+
+
 def add_at(buffer, values, index) -> None:
     """buffer[index] += values, where an element named several times is added to several times."""
-    if not any(is_array(part) and part.dtype != bool and part.ndim for part in index):
+    if max(part.ndim for part in (buffer, values, *index) if is_array(part)) > MOST_AXES_OF_AT:
+        _add_flat(buffer, values, index)
+    elif not any(is_array(part) and part.dtype != bool and part.ndim for part in index):
         buffer[index] += values  # slices, single numbers and masks name each element once
     elif len(index) == 1 and index[0].ndim == 1 and buffer.ndim == 2 and namespace(buffer) is np:
         _add_rows(buffer, values, index[0])
@@ -36,6 +41,15 @@ def add_at(buffer, values, index) -> None:
         wide = namespace(buffer).zeros(buffer.shape, np.uint64)
         namespace(buffer).add.at(wide, index, values.astype(np.uint64))
         buffer += wide.astype(buffer.dtype)
+
+
+def _add_flat(buffer, values, index) -> None:
+    """The same by the places in the flattened buffer, for arrays of any number of axes."""
+    xp = namespace(buffer)
+    places = xp.arange(buffer.size).reshape(buffer.shape)[index]
+    flat = xp.zeros(buffer.size, buffer.dtype)
+    add_at(flat, xp.broadcast_to(values, places.shape).reshape(-1), (xp.asarray(places).reshape(-1),))
+    buffer += flat.reshape(buffer.shape)
 
 
 def _add_rows(buffer, rows, index) -> None:

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ContextDecorator, contextmanager
+from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from itertools import islice
@@ -29,9 +29,10 @@ from minigrad.autograd import forward, reverse
 from minigrad.autograd.errors import GradientError
 from minigrad.autograd.node import Node
 from minigrad.autograd.plan import Op
-from minigrad.autograd.primitive import OPS, Primitive
+from minigrad.autograd.primitive import EVERY_OP, Primitive
 from minigrad.autograd.tensor import array_of
 from minigrad.backend import bare, is_array, namespace
+from minigrad.contexts import ContextDecorator
 
 
 class AnomalyError(GradientError):
@@ -76,8 +77,9 @@ class detect_anomaly(ContextDecorator):
     def __init__(self, *, inf: bool = True):
         self.inf = inf
 
-    def _recreate_cm(self):
-        return detect_anomaly(inf=self.inf)  # as a decorator one for each call
+    def again(self) -> detect_anomaly:
+        """The same block."""
+        return detect_anomaly(inf=self.inf)
 
     def __enter__(self):
         _exchange()
@@ -97,7 +99,7 @@ def _exchanges() -> Iterator[tuple[Any, str, Callable]]:
     yield import_module("minigrad.autograd.primitive"), "Node", _node_with_place
     yield reverse, "_Pass", _WatchedPass
     yield forward, "push_through", _watched_push
-    for op in OPS.values():
+    for op in list(EVERY_OP):
         if not hasattr(op.forward, "watched"):  # a block inside another finds them exchanged already
             yield op, "forward", _watched_forward(op, op.forward)
 
@@ -311,7 +313,7 @@ class _Place(NamedTuple):
 
 
 _places: WeakKeyDictionary[Node, _Place | None] = WeakKeyDictionary()
-_NOT_THE_USERS = ("minigrad", "contextlib")  # contextlib: between a function under @no_grad() and its caller
+_NOT_THE_USERS = ("minigrad", "contextlib")  # contextlib: between a function under a context and its caller
 
 
 def _place() -> _Place | None:

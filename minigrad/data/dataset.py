@@ -4,6 +4,7 @@ A dataset has a length and can be indexed; nothing needs to be inherited. A load
 batches from a dataset that can gather them, and single samples from any other.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -199,6 +200,7 @@ def random_split(dataset: Dataset, lengths: Sequence[float], *, seed: int = 0) -
     """
     size = len(dataset)
     sizes = _part_sizes(lengths, size)
+    check_seed("random_split", seed)
     order = np.random.default_rng(seed).permutation(size)
     return [Subset(dataset, part) for part in np.split(order, np.cumsum(sizes)[:-1])]
 
@@ -235,8 +237,11 @@ def stratified_split(labels: ArrayLike, test_fraction: float = 0.2, seed: int = 
     values = to_numpy(labels)
     if values.ndim != 1:
         raise DataError(f"stratified_split: labels have shape {values.shape}; expected (N,), one class a sample.")
-    if not 0 < test_fraction < 1:
-        raise DataError(f"stratified_split: test_fraction is {test_fraction}; expected a number between 0 and 1.")
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise DataError(f"stratified_split: {np.isnan(values).sum()} labels are NaN, which is no class.")
+    if not isinstance(test_fraction, (int, float, np.number)) or not 0 < test_fraction < 1:
+        raise DataError(f"stratified_split: test_fraction is {test_fraction!r}; expected a number between 0 and 1.")
+    check_seed("stratified_split", seed)
 
     _, members, counts = np.unique(values, return_inverse=True, return_counts=True)
     wanted = counts * float(test_fraction)
@@ -259,9 +264,27 @@ def stratified_split(labels: ArrayLike, test_fraction: float = 0.2, seed: int = 
     return np.sort(order[~in_test]), np.sort(order[in_test])
 
 
+def check_seed(owner: str, seed: object) -> None:
+    """Raise DataError unless the seed is a whole number, 0 or more."""
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise DataError(f"{owner}: seed is {seed!r}; expected a whole number, 0 or more.")
+
+
+def _is_length(value: Any) -> bool:
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    return number and 0 <= value < math.inf
+
+
 def _part_sizes(lengths: Sequence[float], size: int) -> list[int]:
-    if not len(lengths) or any(length < 0 for length in lengths):
-        raise DataError(f"random_split: lengths are {list(lengths)}; expected sizes or fractions, none negative.")
+    whole_or_not = (int, float, np.integer, np.floating)
+    listed = isinstance(lengths, (list, tuple, np.ndarray)) and len(lengths) > 0
+    if not listed or not all(
+        isinstance(length, whole_or_not) and not isinstance(length, bool) and 0 <= length < math.inf
+        for length in lengths
+    ):
+        raise DataError(
+            f"random_split: lengths are {lengths!r}; expected a list of sizes, or of fractions, none negative or NaN."
+        )
     total = sum(lengths)
     if all(isinstance(length, (int, np.integer)) for length in lengths):
         if total != size:

@@ -1,8 +1,9 @@
 """Files of data sets: found, checked, and downloaded.
 
-A file is taken only when its checksum is what it should be. One that is missing or damaged gives a `DataError`
-that says which, what was expected, what was found, and where to put a good one. `Places.searched` says where minigrad
-looks for data, and in which order.
+A file of its authors is taken only when its checksum is what it should be. One that is missing or damaged gives a
+`DataError` that says which, what was expected, what was found, and where to put a good one. `Places.searched` says
+where minigrad looks for data, and in which order. Files that somebody made of them, the CIFAR-10 archive unpacked or a
+copy in JPEGs, have no published checksum; they are found here, and `formats` checks what can be checked of them.
 """
 
 import contextlib
@@ -11,20 +12,25 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from .dataset import DataError
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file as its authors published it, and the checksum of its unpacked content if it is gzipped."""
+    """A file as its authors published it, and the checksum of its unpacked content if it is gzipped.
+
+    A download is broken off after `largest` bytes.
+    """
 
     name: str
     md5: str
     unpacked_md5: str | None = None
+    largest: int = 200_000_000  # the largest that we know, CIFAR-10's archive, has 170,052,171
 
     def versions(self) -> dict[str, str]:
         """The checksum of each name that the file may go by."""
@@ -146,7 +152,7 @@ class Places:
             ) from missing
         failures = []
         for mirror in self.mirrors:
-            downloader = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16)
+            downloader = _limited(pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 16), file.largest)
             try:
                 # pooch writes to a temporary file and moves it here only once the checksum is right.
                 return Path(
@@ -169,9 +175,41 @@ class Places:
         )
 
 
+class _Bounded:
+    """A file that takes so many bytes and no more."""
+
+    def __init__(self, file: BinaryIO, left: int):
+        self.file, self.left = file, left
+
+    def write(self, content: bytes) -> int:
+        self.left -= len(content)
+        if self.left < 0:
+            raise OSError("broken off: it sends more than the file can have")
+        return self.file.write(content)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _limited(downloader: Callable[..., Any], largest: int) -> Callable[..., Any]:
+    """A downloader of pooch's that gives up after `largest` bytes, as a server may send for ever."""
+
+    def download(url: str, output_file: str, manager: Any, check_only: bool = False) -> Any:
+        if check_only:
+            return downloader(url, output_file, manager, check_only=True)
+        with open(output_file, "wb") as file:
+            return downloader(url, _Bounded(file, largest), manager)
+
+    return download
+
+
 def md5_of(path: Path) -> str:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    """The MD5 of a file's content; DataError where it cannot be read."""
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except OSError as error:
+        raise DataError(f"{path}: the file cannot be read ({error.strerror}).") from error
 
 
 @contextlib.contextmanager

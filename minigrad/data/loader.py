@@ -6,9 +6,10 @@ passes do not change it, so a run that was stopped goes on with exactly the batc
 
 import math
 import operator
+import os
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
@@ -60,9 +61,9 @@ class DataLoader:
     Raises
     ------
     DataError
-        An empty dataset, a batch size below 1, or ``drop_last`` with less than one whole batch; while
-        iterating, samples whose shapes differ. What the dataset or the transform raises is raised from the
-        loop, with its own traceback.
+        Something that is no dataset, an empty one, a batch size below 1, or ``drop_last`` with less than one whole
+        batch; while iterating, samples whose shapes differ. What the dataset or the transform raises is raised from the
+        loop, with its own traceback; StopIteration as a RuntimeError.
 
     Notes
     -----
@@ -92,6 +93,17 @@ class DataLoader:
         mix: Callable[..., Arrays] | None = None,
         device: str = "cpu",
     ) -> None:
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise DataError(
+                f"DataLoader: the dataset is a {type(dataset).__name__}; expected something with len(dataset) and "
+                "dataset[i], such as ArrayDataset(images, labels)."
+            )
+        for name, flag in (("shuffle", shuffle), ("drop_last", drop_last)):
+            if not isinstance(flag, (bool, np.bool_)):
+                raise DataError(f"DataLoader: {name} is {flag!r}; expected True or False.")
+        for name, function in (("transform", transform), ("mix", mix)):
+            if function is not None and not callable(function):
+                raise DataError(f"DataLoader: {name} is a {type(function).__name__}; expected a function, or None.")
         self.dataset = dataset
         self.shuffle = shuffle
         self.seed = _fresh_seed() if seed is None else _whole_number("seed", seed, least=0)
@@ -168,8 +180,11 @@ class DataLoader:
             A state with a missing entry, or one from the middle of an epoch with another batch size.
         """
         expected = {"seed", "epoch", "batch", "batch_size"}
-        if set(state) != expected:
-            raise DataError(f"DataLoader.load_state_dict: got {sorted(state)}; expected {sorted(expected)}.")
+        if not isinstance(state, Mapping) or set(state) != expected:
+            found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise DataError(f"DataLoader.load_state_dict: got {found}; expected {sorted(expected)}.")
+        seed, epoch, batch = (_whole_number(name, state[name], least=0) for name in ("seed", "epoch", "batch"))
+        _whole_number("batch_size", state["batch_size"], least=1)
         if state["batch"] and state["batch_size"] != self.batch_size:
             raise DataError(
                 f"DataLoader.load_state_dict: the state is from batch {state['batch']} of an epoch in batches of "
@@ -181,7 +196,6 @@ class DataLoader:
                 f"DataLoader.load_state_dict: the state is from batch {state['batch']} of an epoch, but this "
                 f"loader's have {len(self)}. Use the same dataset and batch_size, or set_epoch()."
             )
-        seed, epoch, batch = (_whole_number(name, state[name], least=0) for name in ("seed", "epoch", "batch"))
         self.seed, self._next = seed, (epoch, batch)
 
     def _batches(self, convert: Callable[[Arrays], Made]) -> Generator[Made, None, None]:
@@ -192,7 +206,13 @@ class DataLoader:
         order = self._order(epoch)
 
         def make(batch: int) -> Made:
-            return convert(self._read(order[batch * size : (batch + 1) * size], epoch, batch))
+            try:
+                return convert(self._read(order[batch * size : (batch + 1) * size], epoch, batch))
+            except StopIteration as stop:  # which would look like the end of the epoch
+                raise RuntimeError(
+                    f"DataLoader: the dataset or its transform raised StopIteration in batch {batch}; it is not the "
+                    "end of the data. Is there a next(...) on an iterator that is used up?"
+                ) from stop
 
         numbers = range(first, len(self))
         made = prefetched(make, numbers, self.prefetch) if self.prefetch else map(make, numbers)
@@ -244,7 +264,8 @@ def prefetched(make: Callable[[int], Made], numbers: range, ahead: int) -> Gener
     """``map(make, numbers)``, run by a thread that is up to `ahead` results in front of the consumer.
 
     What `make` raises is raised here, when its turn comes. Closing the generator, as leaving a ``for`` loop
-    early does, stops the thread and waits for it; it finishes at most the result it is working on.
+    early does, stops the thread and waits for it; it finishes at most the result it is working on. In a child process
+    that was forked in the loop, which has no thread, the rest is made without one.
     """
     done: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
     room = threading.Semaphore(ahead)
@@ -261,9 +282,13 @@ def prefetched(make: Callable[[int], Made], numbers: range, ahead: int) -> Gener
             done.put((None, failure))
 
     worker = threading.Thread(target=work, name=WORKER_NAME, daemon=True)
+    home = os.getpid()
     try:
         worker.start()
-        for _ in numbers:
+        for number in numbers:
+            if os.getpid() != home:  # a child that was forked in the loop has no worker to wait for
+                yield make(number)
+                continue
             result, failure = _take(done)
             room.release()
             if failure is not None:
@@ -274,7 +299,8 @@ def prefetched(make: Callable[[int], Made], numbers: range, ahead: int) -> Gener
         stopped.set()
         room.release()
         # Not started if the system had no thread left; and the garbage collector may close the generator in any thread.
-        if worker.ident is not None and worker is not threading.current_thread():
+        ours = os.getpid() == home and worker.ident is not None
+        if ours and worker is not threading.current_thread():
             worker.join()
 
 

@@ -1,7 +1,8 @@
 """The data sets, as a table: digits, MNIST, Fashion-MNIST, CIFAR-10.
 
 `digits` comes with the package. The others are looked for in a folder of yours (``root=``, or the environment
-variable ``MINIGRAD_DATA``), then in the cache, then downloaded into the cache, and their checksums verified.
+variable ``MINIGRAD_DATA``), then in the cache, then downloaded into the cache, and their checksums verified, where the
+authors' files have one.
 The table and the functions say where each data set comes from, under which terms, and how it is split.
 """
 
@@ -236,7 +237,9 @@ def cifar10(
     root : path, optional
         A folder, or one with a subfolder ``cifar10``, with ``cifar-10-binary.tar.gz``; or with the files unpacked
         from it, in ``cifar-10-batches-bin``; or with ``cifar10_jpeg.npz``, a JPEG copy, decoded with Pillow. They
-        are taken in this order, and only then is the archive downloaded.
+        are taken in this order, and only then is the archive downloaded. The archive's checksum is verified; of
+        unpacked files and JPEG copies none is published: they are yours, and only their form is checked. Unpacked files
+        whose classes are not as many of each as in CIFAR-10 give a warning.
 
     Returns
     -------
@@ -306,10 +309,9 @@ def _idx_dataset(key: str, train: bool, root: PathLike | None, download: bool, d
     part, number = ("train", 60_000) if train else ("test", 10_000)
     images = formats.read_idx(places.get(source.files[f"{part} images"]), (number, 28, 28))
     labels = formats.read_idx(places.get(source.files[f"{part} labels"]), (number,))
-    if labels.max() >= len(source.classes):
-        raise DataError(
-            f"{source.title}: the {part} labels hold class {labels.max()}; expected 0 to 9. Get a fresh copy."
-        )
+    labels = formats.checked_labels(labels, f"{source.title}, {part} labels", len(source.classes))
+    if images.dtype != np.uint8:
+        raise DataError(f"{source.title}: the {part} images are {images.dtype}; expected bytes. Get a fresh copy.")
     return ArrayDataset(
         _as_dtype(images[:, None], dtype),
         labels.astype(np.int64),
@@ -324,9 +326,7 @@ def _cifar10_bytes(places: Places, archive: DataFile, train: bool) -> tuple[np.n
     if not places.find(archive.name):
         unpacked = [places.find(part) for part in parts]
         if all(unpacked):
-            return *formats.read_cifar_records(
-                [paths[0].read_bytes() for paths in unpacked], str(unpacked[0][0].parent)
-            ), ""
+            return *formats.read_cifar_files([paths[0] for paths in unpacked]), ""
         if jpeg_copies := places.find("cifar10_jpeg.npz"):
             return formats.read_jpeg_copy(jpeg_copies[0], _part(train))
         if not places.download and (pickled := places.find("cifar-10-python.tar.gz")):

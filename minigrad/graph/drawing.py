@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import graphviz
-
 from minigrad.autograd.errors import GradientError
 from minigrad.autograd.node import Node
 from minigrad.autograd.plan import Op
 from minigrad.autograd.tensor import Tensor
 from minigrad.backend import is_array
 from minigrad.graph.labels import header, lines, value_text
+from minigrad.graph.labels import tooltip as escaped
 from minigrad.graph.rendering import Drawing
 from minigrad.graph.values import on_host
 
@@ -249,7 +248,7 @@ class _Picture:
             self.constants[key] = f"c{len(self.constants)}"
             title = "const" if _is_infix(node.plan.op) else argument
             self.add(self.constants[key], "constant", self.constant_label(title, value))
-        edge = {"tooltip": graphviz.escape(argument), "color": LOOKS["constant"].line}
+        edge = {"tooltip": escaped(argument), "color": LOOKS["constant"].line}
         self.graph.edge(self.constants[key], self.ids[node], **edge, **_head(node.plan.op, argument))
 
     def constant_label(self, title: str, value: Any) -> str:
@@ -274,7 +273,7 @@ class _Picture:
     def add(self, id: str, kind: str, label: str, tooltip: str = "", **attributes: str) -> None:
         look = LOOKS[kind]
         self.kinds.add(kind)
-        tooltip = graphviz.escape(tooltip or look.meaning)
+        tooltip = escaped(tooltip or look.meaning)
         attributes = {"tooltip": tooltip, "fillcolor": look.fill, "color": look.line, **look.attributes, **attributes}
         self.graph.node(id, label, **attributes)
 
@@ -282,13 +281,13 @@ class _Picture:
         """An edge, with the shape of its value unless a box at one of its ends shows it."""
         weight = "1" if start.plan is None else "8"  # the path through the ops runs straight, leaves stand beside it
         label = f" {shape} " if shape else None
-        attributes = {"tooltip": graphviz.escape(argument), "weight": weight, **head}
+        attributes = {"tooltip": escaped(argument), "weight": weight, **head}
         self.graph.edge(self.ids.get(start, "cut"), end, label, **attributes)
 
     def finish(self, title: str | None, legend: bool) -> Drawing:
         kinds = [(look.meaning, look.fill, look.line) for kind, look in LOOKS.items() if legend and kind in self.kinds]
         if title or kinds:
-            self.graph.attr(label=header(title, kinds), labelloc="t", tooltip=graphviz.escape(title or "graph"))
+            self.graph.attr(label=header(title, kinds), labelloc="t", tooltip=escaped(title or "graph"))
         return self.graph
 
 
@@ -296,7 +295,7 @@ def _head(op: Op, argument: str) -> dict[str, str]:
     """Which argument an edge is, written at its end: for `a - b` and the like, where order matters."""
     if not _is_infix(op) or op.name in COMMUTATIVE:
         return {}
-    return {"headlabel": graphviz.escape(argument), "labelfontsize": "8", "labeldistance": "1.4"}
+    return {"headlabel": escaped(argument), "labelfontsize": "8", "labeldistance": "1.4"}
 
 
 def _is_infix(op: Op) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+import graphviz
 import numpy as np
 
 LONGEST = 60
@@ -22,8 +23,17 @@ def safe(text: str) -> str:
 
 
 def _safe_line(line: str) -> str:
-    visible = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
-    return escape(visible).replace("\\", "&#92;&#92;")
+    return escape(visible(line)).replace("\\", "&#92;&#92;")
+
+
+def visible(line: str) -> str:
+    """`line` with what cannot be printed, control characters and half surrogates, as Python's escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def tooltip(text: str) -> str:
+    """`text` for a plain string of DOT's: as it is, or as escapes where XML has no such character."""
+    return graphviz.escape("\n".join(visible(line) for line in text.split("\n")))
 
 
 def lines(*rows: tuple[str, str], size: int | None = None) -> str:

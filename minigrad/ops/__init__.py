@@ -54,7 +54,6 @@ from minigrad.ops.elementary import (
     arcsin,
     arcsinh,
     arctan,
-    arctan2,
     arctanh,
     cos,
     cosh,
@@ -90,8 +89,9 @@ from minigrad.ops.indexing import (
     topk,
 )
 from minigrad.ops.normalization import batch_norm, batch_norm_inference
+from minigrad.ops.plane import arctan2, hypot
 from minigrad.ops.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
-from minigrad.ops.probabilities import log_softmax, logsumexp, softmax, softmax_cross_entropy
+from minigrad.ops.probabilities import log_loss, log_softmax, logistic_loss, logsumexp, softmax, softmax_cross_entropy
 from minigrad.ops.products import dot, einsum, linear, matmul, outer, tensordot
 from minigrad.ops.reductions import (
     amax,
@@ -195,6 +195,7 @@ __all__ = [
     "getitem",
     "greater",
     "greater_equal",
+    "hypot",
     "index_add",
     "index_update",
     "isfinite",
@@ -207,9 +208,11 @@ __all__ = [
     "log10",
     "log1p",
     "log2",
+    "log_loss",
     "log_softmax",
     "logaddexp",
     "logical_not",
+    "logistic_loss",
     "logsumexp",
     "matmul",
     "max",

@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Axis, DTypeLike, Operand, TensorLike
-from minigrad.backend import check_dtype, device_kind, namespace
+from minigrad.backend import BatchedArray, check_dtype, device_kind, elementwise, namespace
 from minigrad.backend import to_device as move
 from minigrad.ops.elementary import log
 
@@ -72,19 +72,29 @@ def power(a: Operand, b: Operand) -> Tensor:
     return a**b
 
 
-def _power_base(g, a, b):
+def _power_base(g, out, a, b):
+    """g times b a^(b-1). Where b - 1 would be rounded, an error times log(a) in the result, it is b a^b / a."""
     if isinstance(b, (int, float)):
         if b == 0:
             return zeros_like(g)
-        return (g + g) * a if b == 2 else g * (b * a ** (b - 1))
-    exponent = where((a == 0) & (b == 0), 1, b - 1)  # 0^-1 times b = 0 would be NaN; the slope there is 0
-    return g * (b * a**exponent)
+        if b == 2:
+            return (g + g) * a
+        if b < 0:
+            return g * (b * out / a)
+        if b >= 0.5:  # as a number of the result's dtype, b - 1 is exact
+            return g * (b * a ** (b - 1 if isinstance(b, int) else float(out.dtype.type(b)) - 1))
+    divided = (b < 0.5) & (a != 0) & isfinite(a)
+    base, divisor = where(divided, 1, a), where(divided, a, 1)
+    exponent = where(divided | ((a == 0) & (b == 0)), 1, b - 1)  # 0^-1 times b = 0 would be NaN; the slope there is 0
+    return g * where(divided, b * divisor**b / divisor, b * base**exponent)
 
 
-def _power_exponent(g, out, a):
+def _power_exponent(g, out, a, b):
     if isinstance(a, (int, float)):
-        return g * out * (math.log(a) if a > 0 else 0.0 if a == 0 else math.nan)
-    return g * out * log(where(a == 0, 1, a))  # 0^b is flat in b
+        if a == 0:
+            return where(b >= 0, zeros_like(g), -g * out)  # 0^b is flat in b, and infinite below 0
+        return g * out * (math.log(a) if a > 0 else math.nan)
+    return g * (out * log(where((a == 0) & (b >= 0), 1, a)))
 
 
 power.defvjp(a=_power_base, b=_power_exponent)
@@ -97,7 +107,7 @@ def remainder(a: Operand, b: Operand) -> Tensor:
 
 
 def _remainder_divisor(g, a, b):
-    return -g * floor(a / b)
+    return -g * floor_divide(a, b)  # not floor(a / b): 1.0 % 0.1 took 0.1 away 9 times, and 1.0 / 0.1 rounds to 10
 
 
 remainder.defvjp(a=lambda g: g, b=_remainder_divisor)
@@ -116,7 +126,7 @@ def abs(x: Operand) -> Tensor:
 
 
 def _abs_slope(g, x):
-    return g * sign(x)
+    return keep_where(x != 0, g) * sign(x)
 
 
 abs.defvjp(x=_abs_slope)
@@ -178,9 +188,9 @@ def trunc(x: Operand) -> Tensor:
 
 
 @primitive(local="0", kind="elementwise")
-def round(x: Operand) -> Tensor:
-    """The nearest integer, halves to even, elementwise; gradient zero."""
-    return namespace(x).round(x)
+def round(x: Operand, decimals: int = 0) -> Tensor:
+    """x to so many decimals (negative: tens, hundreds ...), halves to even, elementwise; gradient zero."""
+    return namespace(x).round(x, decimals)
 
 
 for _op in (sign, floor, ceil, trunc, round):
@@ -203,7 +213,7 @@ def minimum(a: Operand, b: Operand) -> Tensor:
 
 
 def _larger_gets(g, chosen, other):
-    return where(chosen > other, g, where(chosen == other, 0.5 * g, zeros_like(g)))
+    return keep_where(logical_not(chosen < other), where(chosen == other, 0.5 * g, g))  # beside NaN both get it
 
 
 maximum.defvjp(a=lambda g, a, b: _larger_gets(g, a, b), b=lambda g, a, b: _larger_gets(g, b, a))
@@ -217,11 +227,33 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     return xp.where(condition, a, b)
 
 
-where.defvjp(
-    condition=None,
-    a=lambda g, condition: where(condition, g, zeros_like(g)),
-    b=lambda g, condition: where(condition, zeros_like(g), g),
-)
+_BITS = {np.dtype(f"f{size}"): np.dtype(f"i{size}") for size in (2, 4, 8)}
+
+
+@primitive(symbol="keep", local="1 where kept", kind="elementwise")
+def keep_where(kept: TensorLike, x: TensorLike) -> Tensor:
+    """x where the mask holds, 0 elsewhere. Rules select gradients with it: a mask times an infinite one is NaN."""
+    return _kept(kept, x)
+
+
+def _kept(kept, x):
+    if type(kept) is BatchedArray or type(x) is BatchedArray:
+        return elementwise(_kept, kept, x)
+    if type(x) is np.ndarray and x.dtype in _BITS and kept.dtype == bool and kept.shape == x.shape:
+        bits, out = _BITS[x.dtype], np.empty_like(x)
+        np.multiply(x.view(bits), kept, out=out.view(bits))  # integers times 0 or 1: three times faster than `where`
+        return out
+    return namespace(kept, x).where(kept, x, 0)
+
+
+keep_where.defvjp(kept=None, x=lambda g, kept: keep_where(kept, g))
+
+
+def _given_to_second(g, condition):
+    return keep_where(logical_not(condition), g)
+
+
+where.defvjp(condition=None, a=lambda g, condition: keep_where(condition, g), b=_given_to_second)
 
 
 @primitive(local="1 inside", kind="elementwise")
@@ -229,7 +261,7 @@ def _clip(x: Operand, *, low: Operand | None, high: Operand | None) -> Tensor:
     return namespace(x).clip(x, low, high)
 
 
-_clip.defvjp(x=lambda g, x, low, high: where(_inside(x, low, high), g, zeros_like(g)))
+_clip.defvjp(x=lambda g, x, low, high: keep_where(_inside(x, low, high), g))
 
 
 def _inside(x, low, high):

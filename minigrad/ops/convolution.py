@@ -119,7 +119,7 @@ def conv2d(
             f"conv2d: input {x.shape} and weight {weight.shape}; "
             "expected (N, C, H, W) or (C, H, W), and (out, C/groups, height, width)."
         )
-    geometry = _checked("conv2d", ("height", "width"), x, weight, bias, stride, padding, dilation, groups)
+    x, geometry = _checked("conv2d", ("height", "width"), x, weight, bias, stride, padding, dilation, groups)
     return _conv2d(x, weight, bias, **geometry)
 
 
@@ -141,7 +141,7 @@ def conv1d(
         )
     if x.ndim == 2:
         return squeeze(conv1d(expand_dims(x, 0), weight, bias, stride, padding, dilation, groups), 0)
-    line = _checked("conv1d", ("length",), x, weight, bias, stride, padding, dilation, groups)
+    x, line = _checked("conv1d", ("length",), x, weight, bias, stride, padding, dilation, groups)
     (step,), (around,), (spacing,) = line["stride"], line["padding"], line["dilation"]
     geometry = _geometry((1, step), (0, around), (1, spacing), line["groups"])
     return squeeze(_conv2d(expand_dims(x, -2), expand_dims(weight, -2), bias, **geometry), -2)
@@ -214,8 +214,9 @@ def conv_transpose2d(
 
 
 def pair(what: str, value, at_least: int, axes: int = 2) -> tuple[int, ...]:
-    """An int for both directions (or however many axes there are), or one for each, checked."""
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
+    """An int for both directions (or however many axes there are), also as a 1-tuple, or one for each, checked."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    values = values * axes if len(values) == 1 else values
     if len(values) != axes or not all(is_whole(v) and v >= at_least for v in values):
         many = ", or a pair (height, width) of them" if axes == 2 else ""
         given = f"a {type(value).__name__}" if hasattr(value, "shape") else repr(value)
@@ -224,11 +225,11 @@ def pair(what: str, value, at_least: int, axes: int = 2) -> tuple[int, ...]:
 
 
 def _checked(op, names, x, weight, bias, stride, padding, dilation, groups):
-    """The geometry of a convolution over axes of these names, each option as a tuple with an int for each axis."""
+    """x, padded where needed, and the geometry of a convolution: each option with an int for each of the named axes."""
     _check_dtypes(op, x, weight, bias)
     axes = len(names)
     stride, dilation = pair(f"{op}: stride", stride, 1, axes), pair(f"{op}: dilation", dilation, 1, axes)
-    padding = _padding(op, padding, weight.shape[2:], stride, dilation)
+    x, padding = _padded(op, x, padding, weight.shape[2:], stride, dilation)
     _check_channels(op, x.shape, weight.shape, bias, groups)
     for name, n, kernel, p, d in zip(names, x.shape[2:], weight.shape[2:], padding, dilation, strict=True):
         extent = d * (kernel - 1) + 1
@@ -240,7 +241,7 @@ def _checked(op, names, x, weight, bias, stride, padding, dilation, groups):
                 if kernel
                 else f"{op}: a weight of shape {weight.shape}; its {name} must be at least 1."
             )
-    return _geometry(stride, padding, dilation, int(groups))
+    return x, _geometry(stride, padding, dilation, int(groups))
 
 
 def _check_dtypes(op, x, weight, bias) -> None:
@@ -248,21 +249,24 @@ def _check_dtypes(op, x, weight, bias) -> None:
     found = [str(part.dtype) for part in (x, weight, bias) if part is not None]
     if len(set(found)) > 1:
         raise TypeError(f"{op}: input, weight and bias are {', '.join(found)}; give them one dtype, with .astype(...).")
+    if x.dtype.kind != "f":  # sums of small integers would wrap around
+        raise TypeError(f"{op}: input and weight are {x.dtype}; expected floats, as in x.astype('float32').")
 
 
-def _padding(op, padding, kernel, stride, dilation) -> tuple[int, ...]:
+def _padded(op, x, padding, kernel, stride, dilation) -> tuple[TensorLike, tuple[int, ...]]:
+    """x and the padding on both of its sides. Where "same" needs an odd number of zeros, x has the last one itself."""
     if not isinstance(padding, str):
-        return pair(f"{op}: padding", padding, 0, len(kernel))
+        return x, pair(f"{op}: padding", padding, 0, len(kernel))
     if padding == "valid":
-        return (0,) * len(kernel)
+        return x, (0,) * len(kernel)
     if padding != "same":
         raise ValueError(f"{op}: padding={padding!r}; expected integers, 'same' or 'valid'.")
+    if max(stride) > 1:
+        raise ShapeError(f"{op}: padding='same' needs stride 1, for the result to have x's size; got stride {stride}.")
     reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    if max(stride) > 1 or any(r % 2 for r in reach):
-        raise ShapeError(
-            f"{op}: padding='same' needs stride 1 and an odd kernel; got stride {stride}, kernel {tuple(kernel)}."
-        )
-    return tuple(r // 2 for r in reach)
+    if any(r % 2 for r in reach):
+        x = pad(x, ((0, 0), (0, 0), *((0, r % 2) for r in reach)))
+    return x, tuple(r // 2 for r in reach)
 
 
 def _check_channels(op, x_shape, weight_shape, bias, groups) -> None:

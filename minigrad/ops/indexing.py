@@ -76,7 +76,12 @@ def _index_part(x, part):
         return part
     part = array_of(part)
     if isinstance(part, (list, tuple, range)):
-        part = np.asarray(part, dtype=None if len(part) else np.intp)
+        try:
+            part = np.asarray(part, dtype=None if len(part) else np.intp)
+        except ValueError as error:
+            raise IndexError(
+                f"getitem: cannot make one array of integers of this {type(part).__name__}: {error}"
+            ) from None
     if not is_array(part) or part.dtype.kind not in "iub":
         kind = f"{part.dtype} array" if is_array(part) else type(part).__name__
         raise TypeError(

@@ -116,7 +116,11 @@ def check_eps(op: str, eps: float) -> None:
 
 
 def check_channels(x, weight, bias) -> None:
-    """Raise unless x is (N, C, ...) and weight and bias are (C,) or None."""
+    """Raise unless x is (N, C, ...), of floats, and weight and bias are (C,) or None."""
+    if x.dtype.kind != "f":
+        raise TypeError(
+            f"batch_norm: the input is {x.dtype}; expected floating-point numbers, as in x.astype('float32')."
+        )
     if x.ndim < 2:
         raise ShapeError(f"batch_norm: input {x.shape}; expected (N, C) or (N, C, ...).")
     for name, value in (("weight", weight), ("bias", bias)):

@@ -13,42 +13,59 @@ import numpy as np
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import primitive
 from minigrad.autograd.tensor import Tensor
-from minigrad.autograd.types import Axis, TensorLike
-from minigrad.backend import namespace, read
+from minigrad.autograd.types import Axis, Operand, TensorLike
+from minigrad.backend import namespace, read, total, wide
 from minigrad.ops.arithmetic import where
-from minigrad.ops.elementary import exp
+from minigrad.ops.elementary import decay, exp, in_float32, log, log1p, sigmoid, sigmoid_slope
 from minigrad.ops.indexing import check_range
-from minigrad.ops.reductions import keep_axes, sum
+from minigrad.ops.reductions import keep_axes, like, sum
 
 
 @primitive(local="softmax(x)")
 def logsumexp(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))) over `axis`, without overflow: the largest value is taken out first."""
-    xp = namespace(x)
-    largest = x.max(axis=axis, keepdims=True)
+    """log(sum(exp(x))) over `axis`, without overflow: the largest value is taken out first. Of nothing it is -inf."""
+    xp, scores = namespace(x), wide(x)
+    if not x.size:
+        return like(total(scores, axis, keepdims) - math.inf, x)
+    largest = scores.max(axis=axis, keepdims=True)
     largest = xp.where(xp.isfinite(largest), largest, 0)
-    out = xp.log(xp.exp(x - largest).sum(axis=axis, keepdims=True)) + largest
-    return out if keepdims else out.reshape(x.max(axis=axis).shape)
+    out = xp.log(total(xp.exp(scores - largest), axis, True)) + largest
+    return like(out if keepdims else out.reshape(x.max(axis=axis).shape), x)
 
 
 def _share_of_sum(x, out, axis):
+    if x.dtype == np.float16:  # whose steps near 16 are of 1.6 %: the exponent needs the unrounded value
+        x = wide(x)
+        out = logsumexp(x, axis=axis)
     whole = keep_axes(out, axis, x.shape)
     return exp(x - where(whole == -math.inf, 0, whole))
 
 
-logsumexp.defvjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _share_of_sum(x, out, axis))
-logsumexp.defjvp(x=lambda t, x, out, axis, keepdims: sum(t * _share_of_sum(x, out, axis), axis=axis, keepdims=keepdims))
+def _logsumexp_vjp(g, x, out, axis):
+    return like(keep_axes(g, axis, x.shape) * _share_of_sum(x, out, axis), x)
+
+
+def _logsumexp_jvp(t, x, out, axis, keepdims):
+    return like(sum(t * _share_of_sum(x, out, axis), axis=axis, keepdims=keepdims), x)
+
+
+logsumexp.defvjp(x=_logsumexp_vjp)
+logsumexp.defjvp(x=_logsumexp_jvp)
 
 
 @primitive(local="s (g - g.s)")
 def softmax(x: TensorLike, axis: int | tuple[int, ...] = -1) -> Tensor:
-    """exp(x) / sum(exp(x)) along `axis`."""
-    powers = namespace(x).exp(x - x.max(axis=axis, keepdims=True))
-    return powers / powers.sum(axis=axis, keepdims=True)
+    """exp(x) / sum(exp(x)) along `axis`; of integers in float64."""
+    scores = wide(x)
+    if not x.size:
+        return like(scores, x)
+    powers = namespace(x).exp(scores - scores.max(axis=axis, keepdims=True))
+    return like(powers / total(powers, axis, True), x)
 
 
 def _softmax_rule(g, out, axis):  # the Jacobian diag(s) - s s' is symmetric: one rule for both directions
-    return out * (g - sum(g * out, axis=axis, keepdims=True))
+    g, s = wide(g), wide(out)
+    return like(s * (g - sum(g * s, axis=axis, keepdims=True)), out)
 
 
 softmax.defvjp(x=_softmax_rule)
@@ -57,14 +74,26 @@ softmax.defjvp(x=_softmax_rule)
 
 @primitive(local="g - softmax(x) sum(g)")
 def log_softmax(x: TensorLike, axis: int | tuple[int, ...] = -1) -> Tensor:
-    """log(softmax(x)) along `axis`, without overflow or underflow."""
-    xp = namespace(x)
-    shifted = x - x.max(axis=axis, keepdims=True)
-    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+    """log(softmax(x)) along `axis`, without overflow or underflow; of integers in float64."""
+    xp, scores = namespace(x), wide(x)
+    if not x.size:
+        return like(scores, x)
+    shifted = scores - scores.max(axis=axis, keepdims=True)
+    return like(shifted - xp.log(total(xp.exp(shifted), axis, True)), x)
 
 
-log_softmax.defvjp(x=lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True))
-log_softmax.defjvp(x=lambda t, out, axis: t - sum(exp(out) * t, axis=axis, keepdims=True))
+def _log_softmax_vjp(g, out, axis):
+    g, s = wide(g), exp(wide(out))
+    return like(g - s * sum(g, axis=axis, keepdims=True), out)
+
+
+def _log_softmax_jvp(t, out, axis):
+    t, s = wide(t), exp(wide(out))
+    return like(t - sum(s * t, axis=axis, keepdims=True), out)
+
+
+log_softmax.defvjp(x=_log_softmax_vjp)
+log_softmax.defjvp(x=_log_softmax_jvp)
 
 
 def _cross_entropy_composed(scores, target):
@@ -85,11 +114,13 @@ def softmax_cross_entropy(scores: TensorLike, target: TensorLike) -> Tensor:
     xp = namespace(scores, target)
     if xp is np:  # on a GPU the check would wait for the device
         check_range("softmax_cross_entropy", target, scores.shape[1], "class")
+    given, scores = scores, wide(scores)
     shifted = scores - scores.max(axis=1, keepdims=True)
     powers = xp.exp(shifted)
-    total = powers.sum(axis=1, keepdims=True)
+    whole = total(powers, 1, True)
     chosen = read(shifted, (xp.arange(target.shape[0]), target))
-    return xp.log(total[:, 0]) - chosen, powers / total  # type: ignore[return-value]  # the second is a residual
+    losses = like(xp.log(whole[:, 0]) - chosen, given)
+    return losses, powers / whole  # type: ignore[return-value]  # the second is a residual
 
 
 def _softmax_minus_truth(g, probabilities, target):
@@ -99,3 +130,47 @@ def _softmax_minus_truth(g, probabilities, target):
 
 
 softmax_cross_entropy.defvjp_fused(_softmax_minus_truth)
+
+
+# --- two classes, elementwise ---
+
+
+@primitive(symbol="log-loss", local="(p-t)/(p (1-p)), log((1-p)/p)", kind="elementwise")
+@in_float32
+def log_loss(p: Operand, t: Operand) -> Tensor:
+    """-(t log(p) + (1 - t) log(1 - p)), the cross-entropy of a probability p against t; elementwise, broadcasts."""
+    xp = namespace(p, t)
+    return -(t * xp.log(p) + (1 - t) * xp.log1p(-p))
+
+
+@primitive(symbol="log-loss'", local="t/p^2+(1-t)/(1-p)^2, -1/(p (1-p))", kind="elementwise")
+@in_float32
+def _log_loss_slope(p: Operand, t: Operand) -> Tensor:
+    """(p - t) / (p (1 - p)), where (1 - t)/(1 - p) - t/p would cancel for p near t."""
+    return (p - t) / p / (1 - p)
+
+
+log_loss.defvjp(p=lambda g, p, t: g * _log_loss_slope(p, t), t=lambda g, p: g * (log1p(-p) - log(p)))
+_log_loss_slope.defvjp(p=lambda g, p, t: g * (t / p / p + (1 - t) / (1 - p) / (1 - p)), t=lambda g, p: -g / p / (1 - p))
+
+
+@primitive(symbol="logistic", local="s(x)-t, -x", kind="elementwise")
+@in_float32
+def logistic_loss(x: Operand, t: Operand) -> Tensor:
+    """The `log_loss` of the probability sigmoid(x) against t, from the score x: softplus(x) - t x.
+
+    Computed as max(x, 0) - t x + log(1 + e^-|x|), in which nothing cancels for t from 0 to 1.
+    """
+    xp = namespace(x, t)
+    return ((x > 0) - t) * x + xp.log1p(decay(x))
+
+
+@primitive(symbol="s(x)-t", local="s(x) s(-x), -1", kind="elementwise")
+@in_float32
+def _logistic_residual(x: Operand, t: Operand) -> Tensor:
+    """s(x) - t as (1 - t) s(x) - t s(-x): for t = 1 that is -s(-x), where s(x) has long rounded to 1."""
+    return (1 - t) * sigmoid(x) - t * sigmoid(-x)
+
+
+logistic_loss.defvjp(x=lambda g, x, t: g * _logistic_residual(x, t), t=lambda g, x: -g * x)
+_logistic_residual.defvjp(x=lambda g, x: g * sigmoid_slope(x), t=lambda g: -g)

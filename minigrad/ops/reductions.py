@@ -16,10 +16,10 @@ from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.autograd.types import Axis, TensorLike
-from minigrad.backend import bare, namespace
+from minigrad.backend import namespace, total, wide
 from minigrad.ops.arithmetic import abs as absolute
 from minigrad.ops.arithmetic import square, where
-from minigrad.ops.shapes import broadcast_to, concatenate, flip
+from minigrad.ops.shapes import broadcast_to, concatenate, flip, moveaxis
 
 # --- axes ---
 
@@ -56,7 +56,7 @@ def count(shape: tuple[int, ...], axis) -> int:
 @primitive(local="1", kind="linear")
 def sum(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The sum over `axis` (an int, a tuple, or None for all)."""
-    return x.sum(axis=axis, keepdims=keepdims)
+    return total(x, axis, keepdims)
 
 
 sum.defvjp(x=lambda g, x_shape, axis: spread(g, axis, x_shape))
@@ -64,13 +64,26 @@ sum.defvjp(x=lambda g, x_shape, axis: spread(g, axis, x_shape))
 
 @primitive(local="1/n", kind="linear")
 def mean(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The mean over `axis`. The mean of no values is NaN, as in NumPy."""
-    if x.ndim and (x.dtype.kind != "f" or x.dtype.itemsize < 4 or not x.size):
-        return x.mean(axis=axis, keepdims=keepdims)  # NumPy's care for integers and float16
-    return x.sum(axis=axis, keepdims=keepdims) / count(x.shape, axis)
+    """The mean over `axis`; of integers and bools in float64. The mean of no values is NaN, as in NumPy."""
+    if x.ndim and (x.dtype.kind != "f" or not x.size):
+        return x.mean(axis=axis, keepdims=keepdims)
+    if x.dtype == np.float16:
+        return (total(wide(x), axis, keepdims) / count(x.shape, axis)).astype(x.dtype)
+    return total(x, axis, keepdims) / count(x.shape, axis)
 
 
-mean.defvjp(x=lambda g, x_shape, axis: spread(g / (count(x_shape, axis) or 1), axis, x_shape))
+def _divided(g, n):
+    """g over a count, or counts, in float32 where float16 could not hold them."""
+    n = n if isinstance(n, int) else n.astype(wide(g).dtype)
+    return g / n if g.dtype.itemsize > 2 else (wide(g) / n).astype(g.dtype)
+
+
+mean.defvjp(x=lambda g, x_shape, axis: spread(_divided(g, count(x_shape, axis) or 1), axis, x_shape))
+
+
+def like(value, x):
+    """What was computed from `wide(x)`, back in float16 if x is; other dtypes stay."""
+    return value.astype(x.dtype) if x.dtype.kind == "f" and value.dtype != x.dtype else value
 
 
 @composite
@@ -79,8 +92,8 @@ def var(x: TensorLike, axis: Axis = None, *, correction: int = 0, keepdims: bool
     n = count(x.shape, axis)
     if n <= correction:
         raise ShapeError(f"var: {n} values along axis {axis} of shape {x.shape}; correction={correction} needs more.")
-    distance = x - mean(x, axis=axis, keepdims=True)
-    return sum(square(distance), axis=axis, keepdims=keepdims) / (n - correction)
+    squares = square(_distance_from_mean(x, axis))
+    return like(sum(squares, axis=axis, keepdims=keepdims) / (n - correction), x)
 
 
 @composite
@@ -89,29 +102,74 @@ def std(x: TensorLike, axis: Axis = None, *, correction: int = 0, keepdims: bool
     n = count(x.shape, axis)
     if n <= correction:
         raise ShapeError(f"std: {n} values along axis {axis} of shape {x.shape}; correction={correction} needs more.")
-    distance = x - mean(x, axis=axis, keepdims=True)
-    return _norm2(distance, axis=axis, keepdims=keepdims) / math.sqrt(n - correction)
+    length = _norm2(_distance_from_mean(x, axis), axis=axis, keepdims=keepdims)
+    return like(length / math.sqrt(n - correction), x)
+
+
+def _distance_from_mean(x, axis):
+    x = wide(x)
+    return x - mean(x, axis=axis, keepdims=True)
+
+
+# --- norms ---
 
 
 @primitive(symbol="norm", local="x/norm")
 def _norm2(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     xp = namespace(x)
-    return xp.sqrt(xp.square(x).sum(axis=axis, keepdims=keepdims))
+    if x.dtype == np.float64:
+        return _norm2_scaled(xp, x, axis, keepdims)
+    squares = xp.square(x.astype(np.float64))  # no square of a float32 overflows there, nor does it vanish
+    return xp.sqrt(total(squares, axis, keepdims)).astype(x.dtype)
 
 
-def _direction(x, out, axis):
-    """x over its length, and zero, the smallest subgradient, where the length is zero."""
+def _norm2_scaled(xp, x, axis, keepdims):
+    """The same in float64, where a square may overflow or vanish: x over a power of two near its largest element."""
+    if xp is np:  # on a GPU to look at the result would cost more than to scale
+        with np.errstate(over="ignore", under="ignore"):
+            length = np.sqrt(total(np.square(x), axis, keepdims))
+        if ((length > 1e-140) & (length < 1e140)).all():
+            return length
+    scale = _near_largest(x, axis)
+    length = xp.sqrt(total(xp.square(x / scale), axis, True)) * scale
+    return length if keepdims else length.reshape(total(x, axis).shape)
+
+
+def _near_largest(x, axis):
+    """The power of two below the largest of |x| along `axis`, which stays as size 1; 1 for zero, infinity and NaN."""
+    xp = namespace(x)
+    if not x.size:
+        return xp.ones_like(total(x, axis, True))
+    largest = xp.absolute(x).max(axis=axis, keepdims=True)
+    usable = (largest > 0) & xp.isfinite(largest)
+    info = np.finfo(x.dtype)
+    exponent = xp.clip(xp.floor(xp.log2(xp.where(usable, largest, 1))), info.minexp, info.maxexp - 1)
+    return xp.where(usable, xp.exp2(exponent), 1).astype(x.dtype)
+
+
+def _along_direction(g, x, out, axis):
+    """g times x over its length, and zero, the smallest subgradient, where the length is zero."""
     length = keep_axes(out, axis, x.shape)
-    return x / where(length == 0, 1, length)
+    zero = length == 0
+    return where(zero, 0, keep_axes(g, axis, x.shape)) * (x / where(zero, 1, length))
 
 
-_norm2.defvjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _direction(x, out, axis))
-_norm2.defjvp(x=lambda t, x, out, axis, keepdims: sum(t * _direction(x, out, axis), axis=axis, keepdims=keepdims))
+def _norm2_jvp(t, x, out, axis, keepdims):
+    length = keep_axes(out, axis, x.shape)
+    return sum(t * (x / where(length == 0, 1, length)), axis=axis, keepdims=keepdims)
+
+
+_norm2.defvjp(x=_along_direction)
+_norm2.defjvp(x=_norm2_jvp)
 
 
 @composite
 def norm(x: TensorLike, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The vector norm over `axis` (None: all): ord 1, 2, inf or any p > 0. The gradient at zero is zero."""
+    """The vector norm over `axis` (None: all): ord 1, 2, inf or any p > 0.
+
+    Its gradient at zero is zero, and where p < 1 that of each element that is zero. Integers count as float64.
+    """
+    x = x if x.dtype.kind == "f" else wide(x)
     if ord == 2:
         return _norm2(x, axis=axis, keepdims=keepdims)
     if ord == 1:
@@ -120,17 +178,32 @@ def norm(x: TensorLike, ord: float = 2, axis: Axis = None, keepdims: bool = Fals
         return max(absolute(x), axis=axis, keepdims=keepdims)
     if not (isinstance(ord, (int, float)) and ord > 0):
         raise ValueError(f"norm: ord={ord!r}; expected 1, 2, inf or another positive number.")
-    total = sum(absolute(x) ** ord, axis=axis, keepdims=keepdims)
-    return where(total == 0, 0, where(total == 0, 1, total) ** (1 / ord))
+    return like(_p_norm(wide(x), ord, axis, keepdims), x)
 
 
-# --- products ---
+def _p_norm(x, p, axis, keepdims):
+    """(sum |x|^p)^(1/p), of x over its largest element: a power of it could overflow, or vanish."""
+    scale = _near_largest(array_of(x), axis)
+    size = absolute(x) / scale
+    powers = where(size == 0, 0, where(size == 0, 1, size) ** p)  # the slope of a power p < 1 at 0 is infinite
+    whole = sum(powers, axis=axis, keepdims=True)
+    length = where(whole == 0, 0, where(whole == 0, 1, whole) ** (1 / p)) * scale
+    return length if keepdims else length.reshape(total(array_of(x), axis).shape)
+
+
+# --- products and running forms ---
+
+
+def _in_double(x):
+    """float16 and float32 as float64, for products on the way to a result that may overflow or vanish."""
+    return x.astype(np.float64) if x.dtype.kind == "f" and x.dtype.itemsize < 8 else x
 
 
 @primitive(local="product of the others")
 def prod(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The product over `axis`. The gradient is right where factors are zero."""
-    return x.prod(axis=axis, keepdims=keepdims)
+    out = _in_double(x).prod(axis=axis, keepdims=keepdims)
+    return out.astype(x.dtype) if x.dtype.kind == "f" else out
 
 
 def _product_of_others(x, axis):
@@ -140,13 +213,18 @@ def _product_of_others(x, axis):
         return namespace(array_of(x)).ones((), x.dtype)
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     order = rest + axes
-    moved = x.transpose(order)
+    moved = _in_double(x).transpose(order)
     lines = moved.reshape(tuple(x.shape[i] for i in rest) + (count(x.shape, axis),))
-    one = namespace(array_of(x)).ones((*lines.shape[:-1], builtins.min(lines.shape[-1], 1)), x.dtype)
-    left = cumprod(concatenate([one, lines[..., :-1]], axis=-1), axis=-1)
-    right = flip(cumprod(concatenate([one, flip(lines, axis=-1)[..., :-1]], axis=-1), axis=-1), axis=-1)
+    left = _before(lines)
+    right = flip(_before(flip(lines, axis=-1)), axis=-1)
     back = tuple(order.index(i) for i in range(x.ndim))
-    return (left * right).reshape(moved.shape).transpose(back)
+    return (left * right).reshape(moved.shape).transpose(back).astype(x.dtype)
+
+
+def _before(x):
+    """For each element the product of those before it along the last axis."""
+    one = namespace(array_of(x)).ones((*x.shape[:-1], builtins.min(x.shape[-1], 1)), x.dtype)
+    return cumprod(concatenate([one, x[..., :-1]], axis=-1), axis=-1)
 
 
 prod.defvjp(x=lambda g, x, axis: keep_axes(g, axis, x.shape) * _product_of_others(x, axis))
@@ -155,9 +233,14 @@ prod.defjvp(x=lambda t, x, axis, keepdims: sum(t * _product_of_others(x, axis), 
 
 @primitive(local="1 up to here", kind="linear")
 def cumsum(x: TensorLike, axis: int) -> Tensor:
-    """Running sums along `axis`."""
+    """Running sums along `axis`, rounded once each: float16 and float32 are added in float64."""
     _need_axis("cumsum", axis)
-    return namespace(x).cumsum(x, axis=axis)
+    return _running(namespace(x).cumsum, x, axis)
+
+
+def _running(function, x, axis):
+    out = function(_in_double(x), axis=axis)
+    return out.astype(x.dtype) if x.dtype.kind == "f" and out.dtype != x.dtype else out
 
 
 def _need_axis(op: str, axis) -> None:
@@ -170,39 +253,55 @@ cumsum.defvjp(x=lambda g, axis: flip(cumsum(flip(g, axis=axis), axis=axis), axis
 
 @primitive(local="product of the others up to here")
 def cumprod(x: TensorLike, axis: int) -> Tensor:
-    """Running products along `axis`. The gradient is right where factors are zero."""
+    """Running products along `axis`. The gradient is right where factors are zero, and where a product vanishes."""
     _need_axis("cumprod", axis)
-    return namespace(x).cumprod(x, axis=axis)
+    return _running(namespace(x).cumprod, x, axis)
 
 
-def _has_zero(x) -> bool:
-    return bool((bare(array_of(x)) == 0).any())
+def _cumprod_vjp(g, x, axis):
+    """What lies before x[k] times what follows: the sum over i >= k of g[i] x[k+1] ... x[i], without a division."""
+    g, lines = (moveaxis(_in_double(value.reshape(value.shape or (1,))), axis, -1) for value in (g, x))
+    back = flip(lines, axis=-1)
+    factors = concatenate([back[..., :1], back[..., :-1]], axis=-1)  # of x[k+1]; the first one is not used
+    behind = flip(_recurrence(factors, flip(g, axis=-1)), axis=-1)
+    return moveaxis(_before(lines) * behind, -1, axis).reshape(x.shape).astype(x.dtype)
 
 
-def _cumprod_vjp(g, x, out, axis):
-    if not _has_zero(x):
-        return flip(cumsum(flip(g * out, axis=axis), axis=axis), axis=axis) / x
-    g, jacobian = g.swapaxes(axis, -1), _cumprod_jacobian(x.swapaxes(axis, -1))
-    return sum(g[..., None] * jacobian, axis=-2).swapaxes(axis, -1)
+def _cumprod_jvp(t, x, axis):
+    """The product rule step by step: y'[k] = x[k] y'[k-1] + t[k] y[k-1]."""
+    t, lines = (moveaxis(_in_double(value.reshape(value.shape or (1,))), axis, -1) for value in (t, x))
+    return moveaxis(_recurrence(lines, t * _before(lines)), -1, axis).astype(x.dtype)
 
 
-def _cumprod_jvp(t, x, out, axis):
-    if not _has_zero(x):
-        return out * cumsum(t / x, axis=axis)
-    t, jacobian = t.swapaxes(axis, -1), _cumprod_jacobian(x.swapaxes(axis, -1))
-    return sum(t[..., None, :] * jacobian, axis=-1).swapaxes(axis, -1)
+@primitive(local="a, y before")
+def _recurrence(a: TensorLike, b: TensorLike) -> Tensor:
+    """y[k] = a[k] y[k-1] + b[k] along the last axis, from y = 0; the first a is not used.
+
+    By doubling (Hillis & Steele 1986): after step i each place has taken in the 2^i places up to it.
+    """
+    reach = 1
+    while reach < b.shape[-1]:
+        xp, now, then = namespace(a, b), slice(reach, None), slice(None, -reach)
+        earlier = b[..., then]
+        taken = xp.where(earlier == 0, 0, a[..., now] * earlier)  # a product of many may be infinite
+        b = namespace(b, taken).concatenate([b[..., :reach], b[..., now] + taken], axis=-1)
+        a = namespace(a).concatenate([a[..., :reach], a[..., now] * a[..., then]], axis=-1)
+        reach *= 2
+    return b  # type: ignore[return-value]  # an array here
 
 
-def _cumprod_jacobian(x):
-    """J[..., i, k] = product of x[..., j] for j <= i, j != k, where k <= i: n^2 numbers, and no division."""
-    n = x.shape[-1]
-    xp = namespace(array_of(x))
-    own = xp.arange(n)[:, None] == xp.arange(n)  # k, j
-    without = where(own, 1, x[..., None, :])  # ..., k, j
-    running = cumprod(without, axis=-1)  # ..., k, i
-    return where(xp.arange(n)[:, None] <= xp.arange(n), running, 0).swapaxes(-1, -2)
+def _later(y):
+    """y of the place before, along the last axis, and 0 at the first."""
+    return concatenate([y[..., :1] * 0, y[..., :-1]], axis=-1)
 
 
+def _recurrence_back(g, a):
+    back = flip(a, axis=-1)
+    return flip(_recurrence(concatenate([back[..., :1], back[..., :-1]], axis=-1), flip(g, axis=-1)), axis=-1)
+
+
+_recurrence.defvjp(a=lambda g, a, out: _recurrence_back(g, a) * _later(out), b=_recurrence_back)
+_recurrence.defjvp(a=lambda t, a, out: _recurrence(a, t * _later(out)), b=lambda t, a: _recurrence(a, t))
 cumprod.defvjp(x=_cumprod_vjp)
 cumprod.defjvp(x=_cumprod_jvp)
 
@@ -221,15 +320,26 @@ def min(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return x.min(axis=axis, keepdims=keepdims)
 
 
-def _winners(g, x, out, axis):
-    """In the dtype of g, each winner's share of the gradient: 1 / number of winners."""
-    won = x == keep_axes(out, axis, x.shape)
-    return won / won.sum(axis=axis, keepdims=True).astype(g.dtype)
+def _winners(x, out, axis):
+    """Which elements won (a NaN wins over every number), and how many of them there are along `axis`."""
+    won = (x == keep_axes(out, axis, x.shape)) | (x != x)
+    return won, won.sum(axis=axis, keepdims=True)
+
+
+def _give_to_winners(g, x, out, axis):
+    won, number = _winners(x, out, axis)
+    share = _divided(keep_axes(g, axis, x.shape), number)
+    return where(won, share, 0)  # chosen, not multiplied by 0 or 1: an infinite gradient concerns the winners only
+
+
+def _take_from_winners(t, x, out, axis, keepdims):
+    won, number = _winners(x, out, axis)
+    return sum(_divided(where(won, t, 0), number), axis=axis, keepdims=keepdims)
 
 
 for _op in (max, min):
-    _op.defvjp(x=lambda g, x, out, axis: keep_axes(g, axis, x.shape) * _winners(g, x, out, axis))
-    _op.defjvp(x=lambda t, x, out, axis, keepdims: sum(t * _winners(t, x, out, axis), axis=axis, keepdims=keepdims))
+    _op.defvjp(x=_give_to_winners)
+    _op.defjvp(x=_take_from_winners)
 
 
 @composite

@@ -1,6 +1,7 @@
-"""Training a model. Read `protocols` (what `fit` is given), `history` (the metrics), `early_stopping`, then `loop`.
+"""Training a model. Read `protocols` (what `fit` is given), `history` (metrics), `early_stopping`, `run`, then `loop`.
 
-`loop` has `fit` and `evaluate`; `progress` shows the bar and listens for Ctrl-C.
+`loop` has `fit`, which is epochs of a `run`, and `evaluation` has `evaluate`. `counting` says what a mean loss divides
+by, `run_folder` keeps the files of a run, `progress` shows the bar and listens for Ctrl-C.
 """
 
 from minigrad.training.early_stopping import EarlyStopping

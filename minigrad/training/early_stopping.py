@@ -6,7 +6,10 @@ The model to use afterwards is the best one, not the last.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from minigrad.autograd.tensor import Tensor
 from minigrad.training.protocols import Resumable
@@ -47,10 +50,15 @@ class EarlyStopping:
     def __init__(self, model: Resumable, patience: int | None = None, mode: str = "min", min_delta: float = 0.0):
         if mode not in ("min", "max"):
             raise ValueError(f"EarlyStopping: mode={mode!r}; expected 'min' or 'max'.")
-        if patience is not None and (not isinstance(patience, int) or patience < 1):
+        whole = isinstance(patience, (int, np.integer)) and not isinstance(patience, bool)
+        if patience is not None and (not whole or patience < 1):
             raise ValueError(f"EarlyStopping: patience={patience!r}; expected a whole number, 1 or more, or None.")
-        if not min_delta >= 0:
-            raise ValueError(f"EarlyStopping: min_delta={min_delta}; expected 0 or more.")
+        if (
+            isinstance(min_delta, bool)
+            or not isinstance(min_delta, (int, float, np.number))
+            or not 0 <= min_delta < math.inf
+        ):
+            raise ValueError(f"EarlyStopping: min_delta={min_delta!r}; expected a finite number, 0 or more.")
         self.model, self.patience, self.mode, self.min_delta = model, patience, mode, min_delta
         self.best = math.inf if mode == "min" else -math.inf
         self.since = 0
@@ -81,7 +89,26 @@ class EarlyStopping:
         return {"best": self.best, "since": self.since, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`."""
-        if set(state) != {"best", "since", "weights"}:
-            raise ValueError(f"EarlyStopping.load_state_dict: got {sorted(state)}; expected best, since, weights.")
-        self.best, self.since, self.weights = state["best"], state["since"], state["weights"]
+        """Continue from a `state_dict`. ValueError, and nothing is changed, for one that does not fit the model."""
+        name = "EarlyStopping.load_state_dict"
+        if not isinstance(state, Mapping) or set(state) != {"best", "since", "weights"}:
+            found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise ValueError(f"{name}: got {found}; expected best, since, weights.")
+        best, since, weights = state["best"], state["since"], state["weights"]
+        if isinstance(best, bool) or not isinstance(best, (int, float)) or math.isnan(best):
+            raise ValueError(f"{name}: best={best!r}; expected a number.")
+        if isinstance(since, bool) or not isinstance(since, int) or since < 0:
+            raise ValueError(f"{name}: since={since!r}; expected a whole number, 0 or more.")
+        if weights is not None:
+            check_weights(self.model, weights, name)
+        self.best, self.since, self.weights = best, since, weights
+
+
+def check_weights(model: Resumable, weights: Any, owner: str) -> None:
+    """Raise ValueError unless these are weights of this model, by names and shapes."""
+    own = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    found = weights if isinstance(weights, Mapping) else {}
+    given = {name: getattr(value, "shape", None) for name, value in found.items()}
+    if own != given:
+        odd = sorted(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+        raise ValueError(f"{owner}: the best weights are of another model; {', '.join(odd[:5])} do not fit.")

@@ -6,12 +6,15 @@ Means are taken over samples and not over batches, because the last batch of an 
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from minigrad.autograd.tensor import Tensor
+from minigrad.serialization import replace_file
+from minigrad.training.counting import Counting
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 
@@ -47,14 +50,16 @@ class History:
         return [row[column] for row in self.rows]
 
     def to_csv(self, path: str | os.PathLike[str]) -> Path:
-        """Write the rows as a table with a header; None is written as an empty cell."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, COLUMNS)
-            table.writeheader()
-            table.writerows(self.rows)
-        return path
+        """Write the rows as a table with a header; None is written as an empty cell. The file is whole at every moment.
+
+        Raises OSError where it cannot be written.
+        """
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, COLUMNS)
+        table.writeheader()
+        table.writerows(self.rows)
+        replace_file(Path(path), text.getvalue().encode())
+        return Path(path)
 
     def __repr__(self) -> str:
         last = "".join(f", {k}={v:.4g}" for k, v in self.rows[-1].items() if v is not None) if self.rows else ""
@@ -62,21 +67,21 @@ class History:
 
 
 class Totals:
-    """Loss and accuracy over the samples seen so far."""
+    """Loss and accuracy over what was seen so far: samples, or the labels that count, by the weights of classes."""
 
-    def __init__(self, loss: float = 0.0, correct: int = 0, samples: int = 0, classified: int = 0):
+    def __init__(self, loss: float = 0.0, correct: int = 0, samples: float = 0, classified: int = 0):
         self.loss, self.correct, self.samples, self.classified = loss, correct, samples, classified
 
-    def add(self, loss: float, output: Tensor, target: Tensor) -> None:
-        """Add a batch: its mean loss, and, if outputs are scores of classes, how many predictions are right."""
-        size = len(target) if target.ndim else 1
-        self.loss += loss * size
-        self.samples += size
-        if output.ndim >= 2 and target.dtype.kind in "iu" and target.ndim == output.ndim - 1:
-            self.correct += int((output.detach().argmax(axis=1) == target).sum())
-            self.classified += target.size
+    def add(self, loss: float, output: Tensor, target: Tensor, counting: Counting) -> None:
+        """Add a batch: its loss, and, if outputs are scores of classes, how many predictions are right."""
+        amount = counting.denominator(target)
+        self.loss += loss if counting.reduction == "sum" else loss * amount
+        self.samples += amount
+        right, classified = counting.predictions(output, target)
+        self.correct += right
+        self.classified += classified
 
     def means(self) -> tuple[float, float | None]:
         """(loss, accuracy), the accuracy None if nothing was classified."""
         accuracy = self.correct / self.classified if self.classified else None
-        return self.loss / max(self.samples, 1), accuracy
+        return self.loss / self.samples if self.samples else 0.0, accuracy

@@ -20,7 +20,7 @@ from minigrad.autograd.grad_mode import enable_grad, grad_mode, is_grad_enabled
 from minigrad.autograd.node import Node, leaf_was_written_since, recipes, tick, viewed
 from minigrad.autograd.saved import restored
 from minigrad.autograd.tensor import Tensor
-from minigrad.creation import remember_generators
+from minigrad.generators import Draws
 from minigrad.transforms.trees import flatten, map_leaves
 
 P = ParamSpec("P")
@@ -103,8 +103,7 @@ class Recipe:
     def __init__(self, f: Callable, args: tuple, kwargs: dict):
         self.f = f
         self.args, self.kwargs = map_leaves(_with_present_array, (args, kwargs))
-        devices = {x.device for x in flatten((args, kwargs))[0] if isinstance(x, Tensor)}
-        self.generators = remember_generators(devices | {"cpu"})
+        self.draws = Draws()
         self.surroundings = _surroundings.active
         self.levels: list = []  # those of the vmaps inside, so that the second run has the same ones
         self.steps: list[tuple] = []
@@ -116,7 +115,8 @@ class Recipe:
         outside, grad_mode.opened = grad_mode.opened, self.levels
         start = tick()
         try:
-            out = self.f(*args, **kwargs)
+            with self.draws.noted():
+                out = self.f(*args, **kwargs)
         finally:
             grad_mode.opened = outside
         if outside is not None:
@@ -149,7 +149,7 @@ class Recipe:
         outside = grad_mode.opened, grad_mode.replayed
         grad_mode.opened, grad_mode.replayed = None, iter(self.levels)
         try:
-            with self.generators(), _back_in(self.surroundings), enable_grad():
+            with self.draws.repeated(), _back_in(self.surroundings), enable_grad():
                 start = tick()
                 fresh = _nodes_since(start, flatten(self.f(*self.args, **self.kwargs))[0])
         finally:

@@ -6,12 +6,17 @@ is a tree without leaves; a dict's leaves come in the order in which its keys we
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from copy import copy
 from typing import Any, TypeAlias
 
 Tree: TypeAlias = Any
 """A Tensor, or a tuple, list or dict of trees."""
+
+
+MOST_LEVELS = 100
+"""How deep a tree may be: a tenth of the calls in one another that Python allows."""
 
 
 def flatten(tree: Tree) -> tuple[list, Callable[[list], Tree]]:
@@ -43,7 +48,7 @@ def spread_prefix(prefix: Tree, tree: Tree, what: str) -> list:
     """One entry of `prefix` for each leaf of `tree`: a prefix stands for everything below it (as in_axes of vmap)."""
     if isinstance(prefix, (tuple, list)) and isinstance(tree, (tuple, list)):
         if len(prefix) != len(tree):
-            raise ValueError(f"{what} has {len(prefix)} entries for {len(tree)} values: {prefix!r}.")
+            raise ValueError(f"{what} has {len(prefix)} entries for {len(tree)} values: {reprlib.repr(prefix)}.")
         pairs = zip(prefix, tree, strict=True)
         return [entry for part, branch in pairs for entry in spread_prefix(part, branch, what)]
     if isinstance(prefix, dict) and isinstance(tree, dict):
@@ -51,29 +56,33 @@ def spread_prefix(prefix: Tree, tree: Tree, what: str) -> list:
             raise ValueError(f"{what} has the keys {list(prefix)} for a dict of {list(tree)}.")
         return [entry for key in tree for entry in spread_prefix(prefix[key], tree[key], what)]
     if isinstance(prefix, (tuple, list, dict)):
-        raise ValueError(f"{what} {prefix!r} is deeper than the value it is for, {form(tree)}.")
+        raise ValueError(f"{what} {reprlib.repr(prefix)} is deeper than the value it is for, {form(tree)}.")
     return [prefix] * len(flatten(tree)[0])
 
 
-def form(tree: Tree) -> str:
+def form(tree: Tree, level: int = 0) -> str:
     """The tree with * for each leaf, as text."""
+    if level > MOST_LEVELS:
+        return "..."
     if isinstance(tree, dict):
-        return "{" + ", ".join(f"{key!r}: {form(branch)}" for key, branch in tree.items()) + "}"
+        return "{" + ", ".join(f"{key!r}: {form(branch, level + 1)}" for key, branch in tree.items()) + "}"
     if isinstance(tree, (tuple, list)):
-        inside = ", ".join(form(branch) for branch in tree)
+        inside = ", ".join(form(branch, level + 1) for branch in tree)
         return f"[{inside}]" if isinstance(tree, list) else f"({inside})"
     return "None" if tree is None else "*"
 
 
-def _collect(tree: Tree, leaves: list) -> Callable:
+def _collect(tree: Tree, leaves: list, level: int = 0) -> Callable:
     """Append the tree's leaves; the function given back takes an iterator of others and builds the tree."""
+    if level > MOST_LEVELS:
+        raise ValueError(f"a tree of tuples, lists and dicts in one another, more than {MOST_LEVELS} levels deep.")
     if isinstance(tree, dict):
-        branches = {key: _collect(branch, leaves) for key, branch in tree.items()}
+        branches = {key: _collect(branch, leaves, level + 1) for key, branch in tree.items()}
         empty = copy(tree)  # an OrderedDict stays one, and a defaultdict keeps its default
         empty.clear()
         return lambda values: _filled(copy(empty), {key: build(values) for key, build in branches.items()})
     if isinstance(tree, (tuple, list)):
-        parts = [_collect(branch, leaves) for branch in tree]
+        parts = [_collect(branch, leaves, level + 1) for branch in tree]
         kind = type(tree)
         make = kind._make if hasattr(kind, "_make") else kind  # a named tuple takes its fields one by one
         return lambda values: make([build(values) for build in parts])

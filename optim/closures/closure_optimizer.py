@@ -15,6 +15,7 @@ import numpy as np
 from minigrad import Tensor
 
 from ..optimizer import Optimizer
+from ..saved_state import CLASS, checked_layout, checked_scalar
 from ..solve.result import INTERRUPTED, TOO_MANY_EVALUATIONS, OptimizeResult, Reason, fields_of_the_end
 from .borrowing import borrowed
 from .learnt_state import loaded, put_back, saved, short, taken_from
@@ -138,30 +139,40 @@ class ClosureOptimizer(Optimizer):
         """
         entries = {0: {key: saved(value) for key, value in self._entries().items()}} if self.func_evals else {}
         groups = [{**group, "params": list(range(len(group["params"])))} for group in self.param_groups]
-        return {"state": entries, "param_groups": groups}
+        return {"state": entries, "param_groups": groups, CLASS: self._name}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a `state_dict`. Values are copied, to the device and dtype of the parameters.
 
         Raises
         ------
-        ValueError
-            The state does not fit: another optimizer's, or of parameters of other sizes. Nothing is changed.
+        ValueError, TypeError
+            The state does not fit: another optimizer's, of parameters of other sizes, or an option out of range.
+            Nothing is changed.
         """
         group = self.param_groups[0]
         before = dict(group)
-        super().load_state_dict({**state_dict, "state": {}} if "state" in state_dict else state_dict)
+        state, _ = checked_layout(self._name, state_dict, [len(group["params"])])
+        super().load_state_dict({**state_dict, "state": {}})
         try:
-            given = state_dict["state"]
-            self._load(dict(given.get(0, given.get("0", {}))))
-        except ValueError:
+            if state.keys() - {0, "0"}:
+                raise ValueError(
+                    f"{self._name}.load_state_dict: state of parameters {', '.join(map(str, state))}; expected one "
+                    "entry, of the parameters together. Is it that of another optimizer?"
+                )
+            self._load(dict(state.get(0, state.get("0", {}))))
+        except BaseException:
+            group.clear()
             group.update(before)
             raise
 
     def _load(self, entries: dict[str, Any]) -> None:
         params = self.param_groups[0]["params"]
         size, dtype = sum(p.size for p in params), np.result_type(*[p.dtype for p in params])
-        n_iter, func_evals = int(entries.pop("n_iter", 0)), int(entries.pop("func_evals", 0))
+        n_iter, func_evals = (
+            int(checked_scalar(self._name, 0, name, entries.pop(name, 0), whole=True))
+            for name in ("n_iter", "func_evals")
+        )
         known = {short(name): name for name in taken_from(self.parts(self.param_groups[0]))}
         if entries.keys() - known.keys():
             raise ValueError(

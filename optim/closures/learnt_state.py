@@ -60,9 +60,15 @@ def saved(value: Any) -> Any:
 def loaded(value: Any, size: int, dtype: Any, device: str, what: str) -> Any:
     """The value that `saved` made part of a state; an error for arrays of another size than the parameters have."""
     if isinstance(value, (list, tuple)):
+        if any(not isinstance(pair, (list, tuple)) or len(pair) != 3 for pair in value):
+            raise ValueError(f"{what} must be a list of triples: two arrays and a number.")
         arrays = [[loaded(x, size, dtype, device, what) for x in (s, y)] for s, y, _ in value]
         return deque(CurvaturePair(s, y, float(pair[2])) for (s, y), pair in zip(arrays, value, strict=True))
-    if value is None or not hasattr(value, "shape"):
+    if value is None or isinstance(value, bool):
+        return value
+    if not hasattr(value, "shape"):
+        if not isinstance(value, (int, float)) or value != value:
+            raise ValueError(f"{what} is {value!r}; expected a number, or an array as long as the parameters.")
         return value
     if not value.shape or set(value.shape) != {size}:
         raise ValueError(

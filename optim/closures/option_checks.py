@@ -36,7 +36,7 @@ def check_options(owner: str, group: Group) -> None:
 
 def check_choice(owner: str, name: str, value: Any, choices: tuple) -> None:
     """Raise unless the value is one of the choices."""
-    if value not in choices:
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
         raise ValueError(f"{owner}: {name}={value!r}; expected one of {', '.join(map(repr, choices))}.")
 
 

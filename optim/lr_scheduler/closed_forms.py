@@ -5,11 +5,39 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from math import cos, pi, prod
-from typing import Any
+from typing import Any, ClassVar
 
 from ..optimizer import Optimizer
-from ..options import check_number
-from .base import LRScheduler, check_function, check_optimizer, check_whole, for_groups
+from ..options import check_number, number
+from .base import LRScheduler, check_function, check_optimizer, check_whole, for_groups, whole
+
+# --- what options may be ---
+
+
+def check_milestones(owner: str, name: str, value: Any) -> None:
+    """Raise unless `value` is a list of whole numbers."""
+    if not isinstance(value, list):
+        raise TypeError(f"{owner}: {name} must be a list of whole numbers, got {value!r}.")
+    for milestone in value:
+        check_whole(owner, name, milestone, 0)
+
+
+def check_start(owner: str, name: str, value: Any) -> None:
+    """Raise unless `value` is above 0, up to 1."""
+    check_number(owner, name, value, 0, 1)
+    if value == 0:
+        raise ValueError(f"{owner}: {name}=0 would waste the first step; expected a number above 0, up to 1.")
+
+
+def check_power(owner: str, name: str, value: Any) -> None:
+    """Raise unless `value` is above 1/2, up to 1."""
+    check_number(owner, name, value, 0, 1)
+    if value <= 0.5:
+        raise ValueError(
+            f"{owner}: {name}={value}; expected more than 0.5, up to 1, or the squares of the rates would not have a "
+            "finite sum."
+        )
+
 
 # --- rates that fall in steps ---
 
@@ -17,10 +45,12 @@ from .base import LRScheduler, check_function, check_optimizer, check_whole, for
 class ConstantLR(LRScheduler):
     """`base * factor` until t = `total_iters`, then `base`. (A rate that never changes needs no schedule.)"""
 
+    factor: float
+    total_iters: int
+    checks: ClassVar = {"factor": number(0, 1), "total_iters": whole(1)}
+
     def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1):
-        check_number("ConstantLR", "factor", factor, 0, 1)
-        check_whole("ConstantLR", "total_iters", total_iters, 1)
-        self.factor, self.total_iters = factor, total_iters
+        self.set_options(factor=factor, total_iters=total_iters)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, t: int) -> float:
@@ -30,10 +60,12 @@ class ConstantLR(LRScheduler):
 class StepLR(LRScheduler):
     """The rate times `gamma` every `step_size` steps: `base * gamma^(t // step_size)`."""
 
+    step_size: int
+    gamma: float
+    checks: ClassVar = {"step_size": whole(1), "gamma": number(0)}
+
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1, last_epoch: int = -1):
-        check_whole("StepLR", "step_size", step_size, 1)
-        check_number("StepLR", "gamma", gamma, 0)
-        self.step_size, self.gamma = step_size, gamma
+        self.set_options(step_size=step_size, gamma=gamma)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, t: int) -> float:
@@ -46,12 +78,14 @@ class MultiStepLR(LRScheduler):
     A milestone given twice counts twice.
     """
 
+    milestones: list[int]
+    gamma: float
+    checks: ClassVar = {"milestones": check_milestones, "gamma": number(0)}
+
     def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1):
-        self.milestones = sorted(milestones)
-        for milestone in self.milestones:
-            check_whole("MultiStepLR", "milestones", milestone, 0)
-        check_number("MultiStepLR", "gamma", gamma, 0)
-        self.gamma = gamma
+        milestones = list(milestones)
+        check_milestones("MultiStepLR", "milestones", milestones)
+        self.set_options(milestones=sorted(milestones), gamma=gamma)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, t: int) -> float:
@@ -68,6 +102,11 @@ class LinearLR(LRScheduler):
     before another schedule with `SequentialLR`, or multiply it with one by `ChainedScheduler`.
     """
 
+    start_factor: float
+    end_factor: float
+    total_iters: int
+    checks: ClassVar = {"start_factor": check_start, "end_factor": number(0, 1), "total_iters": whole(1)}
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -76,12 +115,7 @@ class LinearLR(LRScheduler):
         total_iters: int = 5,
         last_epoch: int = -1,
     ):
-        check_number("LinearLR", "start_factor", start_factor, 0, 1)
-        check_number("LinearLR", "end_factor", end_factor, 0, 1)
-        check_whole("LinearLR", "total_iters", total_iters, 1)
-        if start_factor == 0:
-            raise ValueError("LinearLR: start_factor=0 would waste the first step; expected a number above 0, up to 1.")
-        self.start_factor, self.end_factor, self.total_iters = start_factor, end_factor, total_iters
+        self.set_options(start_factor=start_factor, end_factor=end_factor, total_iters=total_iters)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, t: int) -> float:
@@ -92,9 +126,11 @@ class LinearLR(LRScheduler):
 class ExponentialLR(LRScheduler):
     """The rate times `gamma` at every step: `base * gamma^t`."""
 
+    gamma: float
+    checks: ClassVar = {"gamma": number(0)}
+
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1):
-        check_number("ExponentialLR", "gamma", gamma, 0)
-        self.gamma = gamma
+        self.set_options(gamma=gamma)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, t: int) -> float:
@@ -104,10 +140,12 @@ class ExponentialLR(LRScheduler):
 class PolynomialLR(LRScheduler):
     """`base * (1 - t / total_iters)^power`, zero from t = `total_iters` on."""
 
+    total_iters: int
+    power: float
+    checks: ClassVar = {"total_iters": whole(1), "power": number(0)}
+
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1):
-        check_whole("PolynomialLR", "total_iters", total_iters, 1)
-        check_number("PolynomialLR", "power", power, 0)
-        self.total_iters, self.power = total_iters, power
+        self.set_options(total_iters=total_iters, power=power)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, t: int) -> float:
@@ -120,10 +158,12 @@ class CosineAnnealingLR(LRScheduler):
     Loshchilov & Hutter 2017, "SGDR: stochastic gradient descent with warm restarts", equation 5, without the restarts.
     """
 
+    T_max: int
+    eta_min: float
+    checks: ClassVar = {"T_max": whole(1), "eta_min": number(0)}
+
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1):
-        check_whole("CosineAnnealingLR", "T_max", T_max, 1)
-        check_number("CosineAnnealingLR", "eta_min", eta_min, 0)
-        self.T_max, self.eta_min = T_max, eta_min
+        self.set_options(T_max=T_max, eta_min=eta_min)
         super().__init__(optimizer, last_epoch)
 
     @property
@@ -140,9 +180,11 @@ class InverseTimeLR(LRScheduler):
     The rate is halved at t = 1 / decay, and falls as 1 / t in the end.
     """
 
+    decay: float
+    checks: ClassVar = {"decay": number(0)}
+
     def __init__(self, optimizer: Optimizer, decay: float, last_epoch: int = -1):
-        check_number("InverseTimeLR", "decay", decay, 0)
-        self.decay = decay
+        self.set_options(decay=decay)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, t: int) -> float:
@@ -157,14 +199,11 @@ class RobbinsMonroLR(LRScheduler):
     no such schedule.
     """
 
+    power: float
+    checks: ClassVar = {"power": check_power}
+
     def __init__(self, optimizer: Optimizer, power: float = 1.0, last_epoch: int = -1):
-        check_number("RobbinsMonroLR", "power", power, 0, 1)
-        if power <= 0.5:
-            raise ValueError(
-                f"RobbinsMonroLR: power={power}; expected more than 0.5, up to 1, or the squares of the rates "
-                "would not have a finite sum."
-            )
-        self.power = power
+        self.set_options(power=power)
         super().__init__(optimizer, last_epoch)
 
     def rate(self, base: float, t: int) -> float:
@@ -189,6 +228,11 @@ class LambdaLR(LRScheduler):
     def rates_at(self, t: int) -> list[float]:
         return [base * function(t) for base, function in zip(self.base_lrs, self.functions, strict=True)]
 
+    def _join(self, i: int, group: dict[str, Any]) -> None:
+        self.functions = [*self.functions, self.shared("lr_lambda", list(self.functions), i)]
+        self.base_lrs.append(group["initial_lr"])
+        self._rates.append(group["lr"])
+
 
 class MultiplicativeLR(LambdaLR):
     """The rate times `lr_lambda(t)` at step t = 1, 2, ...: `base * lr_lambda(1) * ... * lr_lambda(t)`."""
@@ -201,6 +245,7 @@ class MultiplicativeLR(LambdaLR):
 
     def take_over(self) -> None:
         """Go on from the rate that is found, times `lr_lambda(0)`: so PyTorch does it."""
+        self.join_new_groups()
         pairs = zip(self.optimizer.param_groups, self.functions, strict=True)
         self.base_lrs = [group["lr"] * function(0) for group, function in pairs]
         self.begin()

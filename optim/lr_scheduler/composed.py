@@ -7,16 +7,20 @@ the batch, so a schedule of one is a schedule of the other.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from ..optimizer import Optimizer
-from .base import LRScheduler, check_optimizer, check_whole
+from ..options import number
+from .base import LRScheduler, check_optimizer, check_whole, whole
+from .closed_forms import check_milestones
 from .plateau import ReduceLROnPlateau
 
 
 class _Combined(LRScheduler):
     """What the schedules made of others share. Where one of these counts batches, the whole does."""
+
+    for_each_group = ()
 
     def _take(self, optimizer: Optimizer | None, schedulers: Sequence[LRScheduler]) -> None:
         name = type(self).__name__
@@ -41,18 +45,22 @@ class _Combined(LRScheduler):
         state = super().state_dict()
         return {**state, "schedulers": [scheduler.state_dict() for scheduler in self.schedulers]}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        schedulers = self.schedulers
-        given = state_dict.get("schedulers", ())
-        if len(given) != len(schedulers):
+    def check_state(self, state_dict: Any) -> None:
+        given = state_dict.get("schedulers") if isinstance(state_dict, Mapping) else ()
+        if not isinstance(given, (list, tuple)) or len(given) != len(self.schedulers):
+            found = len(given) if isinstance(given, (list, tuple)) else repr(given)
             raise ValueError(
-                f"{type(self).__name__}.load_state_dict: the state is of {len(given)} schedules, this has "
-                f"{len(schedulers)}."
+                f"{type(self).__name__}.load_state_dict: the state is of {found} schedules, this has "
+                f"{len(self.schedulers)}."
             )
-        super().load_state_dict(state_dict)
-        self.schedulers = schedulers
-        for scheduler, state in zip(schedulers, given, strict=True):
-            scheduler.load_state_dict(state)
+        super().check_state(state_dict)
+        for scheduler, state in zip(self.schedulers, given, strict=True):
+            scheduler.check_state(state)
+
+    def _take_state(self, state_dict: Mapping[str, Any]) -> None:
+        super()._take_state({key: value for key, value in state_dict.items() if key != "schedulers"})
+        for scheduler, state in zip(self.schedulers, state_dict["schedulers"], strict=True):
+            scheduler._take_state(state)
 
 
 class SequentialLR(_Combined):
@@ -68,6 +76,9 @@ class SequentialLR(_Combined):
     milestones : list of int
         At which step the second takes over, the third, and so on: one less than there are schedules.
     """
+
+    milestones: list[int]
+    checks: ClassVar = {"milestones": check_milestones}
 
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[LRScheduler], milestones: Sequence[int], last_epoch: int = -1
@@ -86,12 +97,13 @@ class SequentialLR(_Combined):
         self._begin_first()
 
     def step(self) -> None:
-        self.last_epoch += 1
-        current = self.schedulers[bisect_right(self.milestones, self.last_epoch)]
-        if self.last_epoch in self.milestones:
+        t = self.last_epoch + 1
+        current = self.schedulers[bisect_right(self.milestones, t)]
+        if t in self.milestones:
             current.take_over()
         else:
             current.step()
+        self.last_epoch = t
         self._remember()
 
     def rates_at(self, t: int) -> list[float]:
@@ -106,7 +118,7 @@ class SequentialLR(_Combined):
 
     def _begin_first(self) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"]
+            group["lr"] = group.setdefault("initial_lr", group["lr"])
         self.schedulers[0].begin()
         self._remember()
 
@@ -137,7 +149,7 @@ class ChainedScheduler(_Combined):
 
     def begin(self) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"]
+            group["lr"] = group.setdefault("initial_lr", group["lr"])
         self.restart()
 
     def restart(self) -> None:
@@ -165,6 +177,14 @@ class BatchSizeScheduler(_Combined):
         Where memory ends; the paper stops at a tenth of the data. The number of samples, if the loader has a dataset.
     """
 
+    for_each_group = ("_scheduled",)
+    checks: ClassVar = {
+        "batch_size": whole(1),
+        "base_batch_size": whole(1),
+        "max_batch_size": lambda owner, name, value: value is None or check_whole(owner, name, value, 1),
+        "first_rate": number(0),
+    }
+
     def __init__(self, scheduler: LRScheduler, loader: Any, max_batch_size: int | None = None):
         self._take(None, [scheduler])
         if not hasattr(loader, "batch_size"):
@@ -185,11 +205,15 @@ class BatchSizeScheduler(_Combined):
         self._trade()
 
     def step(self) -> None:
+        self.join_new_groups()
         (scheduler,) = self.schedulers
         for group, rate in zip(self.optimizer.param_groups, self._scheduled, strict=True):
             group["lr"] = rate
         scheduler.step()
         self._trade()
+
+    def _join(self, i: int, group: dict[str, Any]) -> None:
+        self._scheduled.append(group["lr"] * self.base_batch_size / self.batch_size)
 
     def _trade(self) -> None:
         """Turn the scheduled rates into a size of the batch and the rates that belong to it."""
@@ -206,6 +230,6 @@ class BatchSizeScheduler(_Combined):
     def state_dict(self) -> dict[str, Any]:
         return {key: value for key, value in super().state_dict().items() if key != "loader"}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self.loader.batch_size = self.batch_size
+    def _take_state(self, state_dict: Mapping[str, Any]) -> None:
+        self.loader.batch_size = state_dict["batch_size"]  # first: the loader may refuse
+        super()._take_state(state_dict)

@@ -6,13 +6,13 @@ where it is cycled, is high while the rate is low, so that a step is about as lo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import cos, floor, pi
-from typing import Any
+from typing import Any, ClassVar
 
 from ..optimizer import Optimizer
-from ..options import check_choice, check_flag, check_number
-from .base import LRScheduler, check_function, check_optimizer, check_whole, numbers_for_groups
+from ..options import check_flag, check_number, number
+from .base import LRScheduler, check_function, check_optimizer, check_whole, numbers_for_groups, one_of, whole
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
@@ -33,12 +33,13 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     """
 
     overwrites = True
+    T_0: int
+    T_mult: int
+    eta_min: float
+    checks: ClassVar = {"T_0": whole(1), "T_mult": whole(1), "eta_min": number(0), "time": number(-1)}
 
     def __init__(self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1):
-        check_whole("CosineAnnealingWarmRestarts", "T_0", T_0, 1)
-        check_whole("CosineAnnealingWarmRestarts", "T_mult", T_mult, 1)
-        check_number("CosineAnnealingWarmRestarts", "eta_min", eta_min, 0)
-        self.T_0, self.T_mult, self.eta_min = T_0, T_mult, eta_min
+        self.set_options(T_0=T_0, T_mult=T_mult, eta_min=eta_min)
         self.time: float = last_epoch
         super().__init__(optimizer, last_epoch)
 
@@ -59,9 +60,14 @@ class CosineAnnealingWarmRestarts(LRScheduler):
         """Set the next rate, or that of `epoch`, which may be a fraction: `step(epoch + i / batches)`."""
         if epoch is not None:
             check_number("CosineAnnealingWarmRestarts", "epoch", epoch, 0)
+        before = self.time, self.last_epoch
         self.time = self.time + 1 if epoch is None else epoch
         self.last_epoch = floor(self.time) - 1
-        super().step()
+        try:
+            super().step()
+        except Exception:
+            self.time, self.last_epoch = before
+            raise
 
     def restart(self) -> None:
         self.time = -1
@@ -76,6 +82,8 @@ class _Cycle(LRScheduler):
 
     interval = "batch"
     overwrites = True
+
+    for_each_group = ("base_lrs", "_rates", "base_momentums", "max_momentums")
 
     def _prepare_momentum(self, optimizer: Optimizer, cycle: bool, base: Any, highest: Any) -> None:
         name = type(self).__name__
@@ -96,13 +104,24 @@ class _Cycle(LRScheduler):
         super().step()
         if not self.cycle_momentum:
             return
-        ranges = zip(self.optimizer.param_groups, self.base_momentums, self.max_momentums, strict=False)
+        ranges = zip(self.optimizer.param_groups, self.base_momentums, self.max_momentums, strict=True)
         for group, lowest, highest in ranges:
             momentum = self.momentum(lowest, highest, self.last_epoch)
             if "betas" in group:
                 group["betas"] = (momentum, *group["betas"][1:])
             else:
                 group["momentum"] = momentum
+
+    def _check_rates(self, rates: Sequence[Any]) -> None:
+        super()._check_rates(rates)
+        for lowest, highest in zip(self.base_momentums, self.max_momentums, strict=True) if self.cycle_momentum else ():
+            check_number(type(self).__name__, "the momentum", self.momentum(lowest, highest, self.last_epoch), 0, 1)
+
+    def _join(self, i: int, group: dict[str, Any]) -> None:
+        """A new group's own rate is not used, as those of the others are not."""
+        for name in ("base_momentums", "max_momentums"):
+            values = getattr(self, name)
+            values.append(self.shared(name, values, i))
 
 
 class CyclicLR(_Cycle):
@@ -129,6 +148,20 @@ class CyclicLR(_Cycle):
     base_momentum, max_momentum : float, or a list with one for each group
     """
 
+    step_size_up: int
+    step_size_down: int
+    mode: str
+    gamma: float
+    scale_mode: str
+    for_each_group = (*_Cycle.for_each_group, "lowest", "max_lrs")
+    checks: ClassVar = {
+        **dict.fromkeys(("step_size_up", "step_size_down"), whole(1)),
+        "gamma": number(0),
+        "mode": one_of("triangular", "triangular2", "exp_range"),
+        "scale_mode": one_of("cycle", "iterations"),
+        "cycle_momentum": check_flag,
+    }
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -146,17 +179,12 @@ class CyclicLR(_Cycle):
         last_epoch: int = -1,
     ):
         check_optimizer("CyclicLR", optimizer)
-        check_whole("CyclicLR", "step_size_up", step_size_up, 1)
         step_size_down = step_size_up if step_size_down is None else step_size_down
-        check_whole("CyclicLR", "step_size_down", step_size_down, 1)
-        check_number("CyclicLR", "gamma", gamma, 0)
-        check_choice("CyclicLR", "mode", mode, ("triangular", "triangular2", "exp_range"))
-        check_choice("CyclicLR", "scale_mode", scale_mode, ("cycle", "iterations"))
+        self.set_options(step_size_up=step_size_up, step_size_down=step_size_down)
+        self.set_options(mode=mode, gamma=gamma, scale_mode=scale_mode)
         if scale_fn is not None:
             check_function("CyclicLR", "scale_fn", scale_fn)
             self.functions = [scale_fn]
-        self.step_size_up, self.step_size_down = step_size_up, step_size_down
-        self.mode, self.gamma, self.scale_mode = mode, gamma, scale_mode
         self.lowest = numbers_for_groups("CyclicLR", "base_lr", base_lr, optimizer)
         self.max_lrs = numbers_for_groups("CyclicLR", "max_lr", max_lr, optimizer)
         self._prepare_momentum(optimizer, cycle_momentum, base_momentum, max_momentum)
@@ -167,6 +195,14 @@ class CyclicLR(_Cycle):
 
     def bases(self) -> list[float]:
         return list(self.lowest)
+
+    def _join(self, i: int, group: dict[str, Any]) -> None:
+        lowest, highest = self.shared("base_lr", self.lowest, i), self.shared("max_lr", self.max_lrs, i)
+        super()._join(i, group)
+        self.lowest.append(lowest)
+        self.max_lrs.append(highest)
+        self.base_lrs.append(lowest)
+        self._rates.append(group["lr"])
 
     def rates_at(self, t: int) -> list[float]:
         height = self.height(t)
@@ -187,6 +223,26 @@ class CyclicLR(_Cycle):
         if self.functions:
             return self.functions[0](cycle if self.scale_mode == "cycle" else t)
         return {"triangular": 1.0, "triangular2": 0.5 ** (cycle - 1), "exp_range": self.gamma**t}[self.mode]
+
+
+def check_factor(owner: str, name: str, value: Any) -> None:
+    """Raise unless `value` is a number above 0."""
+    check_number(owner, name, value, 0)
+    if value == 0:
+        raise ValueError(f"{owner}: {name}=0; expected a number above 0.")
+
+
+def check_phases(owner: str, name: str, value: Any) -> None:
+    """Raise unless `value` is the list of where each phase ends, and between which levels it goes."""
+
+    def is_phase(phase: Any) -> bool:
+        levels = ("first", "highest", "last")
+        return isinstance(phase, (list, tuple)) and len(phase) == 3 and all(level in levels for level in phase[1:])
+
+    if not isinstance(value, (list, tuple)) or not value or any(not is_phase(phase) for phase in value):
+        raise ValueError(f"{owner}: {name}={value!r}; expected a list of (end, level, level).")
+    for end, *_ in value:
+        check_number(owner, name, end, -1)
 
 
 class OneCycleLR(_Cycle):
@@ -215,6 +271,18 @@ class OneCycleLR(_Cycle):
         Go down as long as up, to the first rate, and from there to the last in what remains.
     """
 
+    total_steps: int
+    anneal_strategy: str
+    div_factor: float
+    final_div_factor: float
+    checks: ClassVar = {
+        "total_steps": whole(1),
+        "anneal_strategy": one_of("cos", "linear"),
+        **dict.fromkeys(("div_factor", "final_div_factor"), check_factor),
+        "cycle_momentum": check_flag,
+        "phases": check_phases,
+    }
+
     def __init__(
         self,
         optimizer: Optimizer,
@@ -239,16 +307,10 @@ class OneCycleLR(_Cycle):
             check_whole("OneCycleLR", "steps_per_epoch", steps_per_epoch, 1)
             total_steps = epochs * steps_per_epoch
         check_optimizer("OneCycleLR", optimizer)
-        check_whole("OneCycleLR", "total_steps", total_steps, 1)
+        self.set_options(total_steps=total_steps, anneal_strategy=anneal_strategy)
+        self.set_options(div_factor=div_factor, final_div_factor=final_div_factor)
         check_number("OneCycleLR", "pct_start", pct_start, 0, 1)
-        for name, value in (("div_factor", div_factor), ("final_div_factor", final_div_factor)):
-            check_number("OneCycleLR", name, value, 0)
-            if value == 0:
-                raise ValueError(f"OneCycleLR: {name}=0; expected a number above 0.")
-        check_choice("OneCycleLR", "anneal_strategy", anneal_strategy, ("cos", "linear"))
         check_flag("OneCycleLR", "three_phase", three_phase)
-        self.total_steps, self.anneal_strategy = total_steps, anneal_strategy
-        self.div_factor, self.final_div_factor = div_factor, final_div_factor
         # Where each phase ends, and between which of (first, highest, last) it goes.
         turn = pct_start * total_steps - 1
         self.phases = [(turn, "first", "highest"), (2 * turn, "highest", "first"), (total_steps - 1, "first", "last")]
@@ -277,11 +339,29 @@ class OneCycleLR(_Cycle):
             )
         super().step()
 
+    def check_state(self, state_dict: Any) -> None:
+        super().check_state(state_dict)
+        saved = state_dict["total_steps"]
+        if saved != self.total_steps:
+            raise ValueError(
+                f"OneCycleLR.load_state_dict: the state is of a cycle of {saved} steps, this one has "
+                f"{self.total_steps}. A cycle has its length from the start: go on with as many epochs, batches and "
+                "samples as in the first run; or, to train longer, begin from the saved weights with a new schedule in "
+                "another folder."
+            )
+
+    def _join(self, i: int, group: dict[str, Any]) -> None:
+        base = self.shared("max_lr", self.base_lrs, i)
+        super()._join(i, group)
+        group["initial_lr"] = base
+        self.base_lrs.append(base)
+        self._rates.append(group["lr"])
+
     def _between(self, levels: dict[str, float], t: int) -> float:
         i = next((i for i, (end, *_) in enumerate(self.phases) if t <= end), len(self.phases) - 1)
         end, before, after = self.phases[i]
         begin = self.phases[i - 1][0] if i else 0.0
-        share = (t - begin) / (end - begin) if end != begin else 1.0
+        share = 1.0 if t > end or end == begin else (t - begin) / (end - begin)  # the very last step is past the end
         if self.anneal_strategy == "linear":
             return levels[before] + (levels[after] - levels[before]) * share
         return levels[after] + (levels[before] - levels[after]) * (1 + cos(pi * share)) / 2

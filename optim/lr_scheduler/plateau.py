@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any
+from typing import Any, ClassVar
 
 from ..optimizer import Optimizer
-from ..options import check_choice, check_number
-from .base import LRScheduler, check_optimizer, check_whole, numbers_for_groups
+from ..options import check_number, number
+from .base import LRScheduler, check_optimizer, numbers_for_groups, one_of, whole
+
+
+def check_best(owner: str, name: str, value: Any) -> None:
+    """Raise unless `value` is a metric, or an infinity, where none was seen."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        raise ValueError(f"{owner}: {name}={value!r}; expected a number.")
 
 
 class ReduceLROnPlateau(LRScheduler):
@@ -39,6 +45,22 @@ class ReduceLROnPlateau(LRScheduler):
     """
 
     watches = True  # `step` takes a metric
+    mode: str
+    factor: float
+    patience: int
+    cooldown: int
+    threshold: float
+    threshold_mode: str
+    eps: float
+    for_each_group = ("min_lrs",)
+    checks: ClassVar = {
+        "mode": one_of("min", "max"),
+        "threshold_mode": one_of("rel", "abs"),
+        "factor": lambda owner, name, value: check_number(owner, name, value, 0, 1, high_excluded=True),
+        **dict.fromkeys(("threshold", "eps"), number(0)),
+        **dict.fromkeys(("patience", "cooldown", "num_bad_epochs", "cooldown_counter"), whole(0)),
+        "best": check_best,
+    }
 
     def __init__(
         self,
@@ -54,16 +76,9 @@ class ReduceLROnPlateau(LRScheduler):
     ):
         name = "ReduceLROnPlateau"
         check_optimizer(name, optimizer)
-        check_choice(name, "mode", mode, ("min", "max"))
-        check_choice(name, "threshold_mode", threshold_mode, ("rel", "abs"))
-        check_number(name, "factor", factor, 0, 1, high_excluded=True)
-        check_number(name, "threshold", threshold, 0)
-        check_number(name, "eps", eps, 0)
-        check_whole(name, "patience", patience, 0)
-        check_whole(name, "cooldown", cooldown, 0)
         self.optimizer = optimizer
-        self.mode, self.factor, self.patience, self.cooldown = mode, factor, patience, cooldown
-        self.threshold, self.threshold_mode, self.eps = threshold, threshold_mode, eps
+        self.set_options(mode=mode, factor=factor, patience=patience, cooldown=cooldown)
+        self.set_options(threshold=threshold, threshold_mode=threshold_mode, eps=eps)
         self.min_lrs = numbers_for_groups(name, "min_lr", min_lr, optimizer)
         self.best = inf if mode == "min" else -inf
         self.num_bad_epochs = self.cooldown_counter = self.last_epoch = 0
@@ -73,8 +88,9 @@ class ReduceLROnPlateau(LRScheduler):
         """Look at the metric, a number or a Tensor of one, and lower the rates if it is time."""
         if metrics is None:
             raise TypeError("ReduceLROnPlateau.step: expected the metric to watch, as in scheduler.step(val_loss).")
-        self.last_epoch += 1
+        self.join_new_groups()
         value = float(metrics)
+        self.last_epoch += 1
         if self.is_better(value):
             self.best, self.num_bad_epochs = value, 0
         else:
@@ -99,8 +115,11 @@ class ReduceLROnPlateau(LRScheduler):
     def rates_at(self, t: int) -> list[float]:
         raise TypeError("ReduceLROnPlateau: its rates depend on what it is shown, so they cannot be told beforehand.")
 
+    def _join(self, i: int, group: dict[str, Any]) -> None:
+        self.min_lrs.append(self.shared("min_lr", self.min_lrs, i))
+
     def _reduce(self) -> None:
-        for group, lowest in zip(self.optimizer.param_groups, self.min_lrs, strict=False):
+        for group, lowest in zip(self.optimizer.param_groups, self.min_lrs, strict=True):
             lower = max(group["lr"] * self.factor, lowest)
             if group["lr"] - lower > self.eps:
                 group["lr"] = lower

@@ -117,17 +117,3 @@ def test_a_missing_jvp_rule_names_the_kind_that_makes_it_unnecessary(new_op):
     x = leaf(1.0)
     with pytest.raises(GradientError, match=r"op\.defjvp\(x=lambda t, .*kind='elementwise' is enough"):
         mg.push(op(x), x, np.ones(1))
-
-
-def test_a_cell_of_a_notebook_may_define_its_op_again(new_op):
-    def define(module, factor):
-        def op(x):
-            return x * factor
-
-        op.__module__ = module
-        return new_op(op)
-
-    define("__main__", 2)
-    assert define("__main__", 3)(np.ones(1)) == 3
-    with pytest.raises(ValueError, match="'op' stands in the table already"):
-        define("a_library", 4)

@@ -1,10 +1,15 @@
 """Ops of one's own: what a primitive may have, and what is said of one that is half done."""
 
+import copy
+import importlib
+import pickle
+
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import GradientError, ShapeError, autograd
+from minigrad import AnomalyError, GradientError, ShapeError, autograd
+from minigrad.autograd.primitive import OPS
 from tests.support.makers import leaf
 
 
@@ -32,12 +37,141 @@ def test_a_rule_that_asks_for_what_there_is_not_is_refused_when_stated(new_op):
         op.defvjp(z=lambda g: g)
 
 
-def test_a_name_can_be_given_to_one_op_only(new_op):
-    with pytest.raises(ValueError, match=r"'exp' stands in the table already"):
+def scaling(factor, module=__name__):
+    """A factory of ops, all of one name."""
 
-        @new_op
-        def exp(x):
-            return x
+    def scaled(x):
+        return factor * x
+
+    scaled.__module__ = module
+    op = mg.primitive(kind="elementwise")(scaled)
+    op.defvjp(x=lambda g: factor * g)
+    return op
+
+
+@pytest.mark.parametrize("module", [__name__, "__main__", "another_library"])
+def test_ops_of_one_name_are_each_differentiable_and_the_table_keeps_the_last(new_op, module):
+    """As a factory makes them, a notebook's cell run again, or importlib.reload."""
+    double, triple = scaling(2.0), scaling(3.0, module)
+    assert OPS["scaled"] is triple
+    x = leaf(1.0, 2.0)
+    double(triple(x)).sum().backward()
+    assert x.grad.tolist() == [6, 6]
+    mg.gradcheck(double, x)
+    assert mg.push(triple(x), x, np.ones(2))[0].tolist() == [3, 3]
+    assert "scaled" in str(mg.explain(double(triple(x)).sum(), x=x)) and mg.graph.draw(double(triple(x)).sum()).source
+    with pytest.raises(AnomalyError, match="scaled, forward"), np.errstate(over="ignore"), mg.detect_anomaly():
+        double(leaf(1e308))
+
+
+def test_minigrads_own_op_keeps_its_place_in_the_table(new_op):
+    @new_op(kind="elementwise")
+    def exp(x):
+        return x + 1
+
+    exp.defvjp(x=lambda g: g)
+    assert OPS["exp"] is mg.exp and exp is not mg.exp
+    x = leaf(1.0, 2.0)
+    (exp(x) + mg.exp(x)).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), 1 + np.exp([1.0, 2.0]))
+
+
+def test_a_module_of_ops_may_be_loaded_again(tmp_path, monkeypatch, new_op):
+    (tmp_path / "some_ops.py").write_text(
+        "import minigrad as mg\n@mg.primitive(kind='linear')\ndef halved(x):\n    return x / 2\n"
+        "halved.defvjp(x=lambda g: g / 2)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = importlib.import_module("some_ops")
+    before = module.halved
+    importlib.reload(module)
+    assert module.halved is not before and OPS["halved"] is module.halved
+    for op in (before, module.halved):
+        mg.gradcheck(op, leaf(1.0, 2.0))
+    assert copy.deepcopy(module.halved) is module.halved and pickle.loads(pickle.dumps(module.halved)) is module.halved
+    assert pickle.loads(pickle.dumps([mg.exp, mg.matmul])) == [mg.exp, mg.matmul]
+
+
+# --- what an op may not do ---
+
+
+def writes_forward(x):
+    x += 1
+    return x * 2
+
+
+def writes_into(x):
+    np.exp(x, out=x)
+    return x
+
+
+@pytest.mark.parametrize("forward", [writes_forward, writes_into])
+@pytest.mark.parametrize("kind", [{}, {"kind": "elementwise"}])
+def test_an_op_that_writes_to_its_argument_is_an_error_and_changes_nothing(new_op, forward, kind):
+    op = new_op(**kind)(forward)
+    op.defvjp(x=lambda g: g)
+    for x in (leaf(1.0, 2.0), mg.tensor([1.0, 2.0]), np.array([1.0, 2.0])):
+        with pytest.raises(ValueError, match="read-only") as caught:
+            op(x)
+        assert "may not write to its arguments" in caught.value.__notes__[0]
+        assert x.tolist() == [1, 2]
+
+
+def test_a_rule_that_writes_to_what_it_is_given_is_an_error_and_changes_nothing(new_op):
+    def writes_to_argument(g, x):
+        x += 1
+        return g * x
+
+    def writes_to_gradient(g, x):
+        g *= x
+        return g
+
+    for rule in (writes_to_argument, writes_to_gradient):
+
+        @new_op(kind="elementwise")
+        def op(x):
+            return x * 1.0
+
+        op.defvjp(x=rule)
+        x = leaf(1.0, 2.0)
+        with pytest.raises(ValueError, match="read-only") as caught:
+            op(x).sum().backward()
+        assert "may not write to what it is given" in caught.value.__notes__[0]
+        assert x.tolist() == [1, 2] and x.grad is None
+
+
+def test_a_fused_rule_and_many_operands_are_only_read_too(new_op):
+    @new_op
+    def total(*parts):
+        parts[0][...] = 0
+        return sum(parts)
+
+    total.defvjp(parts=lambda g: g)
+    x = leaf(1.0, 2.0)
+    with pytest.raises(ValueError, match="read-only"):
+        total(x, x)
+
+    @new_op
+    def product(a, b):
+        return a * b
+
+    def fused(g, a, b):
+        a *= 2
+        return g * b, g * a
+
+    product.defvjp_fused(fused)
+    with pytest.raises(ValueError, match="read-only"):
+        product(x, x).sum().backward()
+    assert x.tolist() == [1, 2]
+
+
+def test_an_op_that_gives_back_its_argument_gives_one_that_can_be_written_to(new_op):
+    op = new_op(kind="linear", view=True)(lambda x: x)
+    op.defvjp(x=lambda g: g)
+    weight = mg.nn.Parameter(op(mg.ones(3)))
+    with mg.no_grad():
+        weight += 1
+    assert weight.tolist() == [2, 2, 2]
 
 
 def test_a_rule_with_a_wrong_shape_is_refused(new_op):

@@ -108,11 +108,39 @@ def test_other_creation_functions_are_numpys():
         (mg.zeros_like(x), np.zeros((2, 3))),
         (mg.ones_like(x, dtype="f4"), np.ones((2, 3), "f4")),
         (mg.full_like(x, 7), np.full((2, 3), 7.0)),
+        (mg.ones_like(x, device="cpu"), np.ones((2, 3))),
+        (mg.rand_like(x, dtype="f4", device="cpu") * 0, np.zeros((2, 3), "f4")),
+        (mg.randn_like(x, dtype="f4") * 0, np.zeros((2, 3), "f4")),
+        (mg.randint(4, 5, 3, dtype="u1"), np.full(3, 4, "u1")),
+        (mg.linspace(mg.tensor(0.0), 1, 3, dtype="f8"), np.linspace(0, 1, 3)),
     ]
     for found, expected in cases:
         assert found.dtype == expected.dtype and not found.requires_grad
         np.testing.assert_array_equal(found.numpy(), expected)
     assert mg.zeros(2, requires_grad=True).requires_grad
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: mg.arange(0, 3, 0), "arange: from 0 to 3 in steps of 0"),
+        (lambda: mg.arange(0, float("inf")), "arange: .*finite"),
+        (lambda: mg.linspace(0, 1, -1), "linspace: num is -1"),
+        (lambda: mg.linspace(0, 1, 2.5), "linspace: num is 2.5"),
+        (lambda: mg.eye(-1), "eye: n is -1"),
+        (lambda: mg.eye(2, -3), "eye: m is -3"),
+    ],
+)
+def test_impossible_ranges_and_sizes_are_refused_by_name(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_expand_keeps_a_size_for_minus_one():
+    x = mg.ones(5, 1, 3)
+    assert x.expand(-1, 4, -1).shape == (5, 4, 3) and x.expand(2, -1, 4, -1).shape == (2, 5, 4, 3)
+    with pytest.raises(mg.ShapeError):
+        x.expand(-1, 5, 4, 3)  # no size is there to be kept
 
 
 def test_random_numbers_repeat_from_a_seed_and_have_their_distribution():
@@ -207,6 +235,18 @@ def test_assignment_to_an_index_is_refused_and_says_what_to_do():
     y = x
     y += 1
     assert x.tolist() == [1, 2] and y.tolist() == [2, 3]
+
+
+def test_unpacking_into_too_few_names_says_what_the_tensor_holds():
+    """As `values, indices = x.max(1)` would be in PyTorch."""
+    x = mg.tensor([[1.0, 2.0], [3.0, 4.0], [6.0, 5.0]])
+    with pytest.raises(ValueError, match=r"shape \(3,\) has 3 entries.*2 names.*argmax"):
+        _values, _indices = x.max(1)
+    a, (b, *c), d = x
+    assert a.tolist() == [1, 2] and b.item() == 3 and len(c) == 1 and d.tolist() == [6, 5]
+    assert [len(row) for row in x] == [2, 2, 2] and len([*x]) == 3
+    with pytest.raises(TypeError, match="0-d"):
+        a, b = mg.tensor(1.0)
 
 
 # --- operators ---
@@ -321,7 +361,7 @@ def test_deepcopy_makes_a_leaf_of_its_own():
     x.name = "weight"
     (x * 2).sum().backward()
     twin = copy.deepcopy(x)
-    assert twin.requires_grad and twin.is_leaf and twin.name == "weight" and twin.grad is None
+    assert twin.requires_grad and twin.is_leaf and twin.name == "weight" and twin.grad.tolist() == [2, 2]
     assert not np.shares_memory(twin.data, x.data) and twin.node is not x.node
     one, other = copy.deepcopy([x, x])
     assert one is other

@@ -8,7 +8,9 @@ import dataclasses
 import hashlib
 import io
 import tarfile
+import time
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -161,3 +163,129 @@ def test_the_shared_jpeg_copy_of_cifar10():
         test = cifar10(False, SHARED, dtype=np.uint8, download=False)
     assert test.images.shape == (10_000, 3, 32, 32) and test.note.startswith("JPEG copy")
     assert np.bincount(test.labels).tolist() == [1000] * 10
+
+
+# --- damaged, foreign and hostile files ---
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "words"),
+    [
+        ("labels", lambda a: a.astype("i8") - 3, "holds class -3"),
+        ("labels", lambda a: np.where(a == 2, np.nan, a), "whole numbers"),
+        ("labels", lambda a: a + 0.5, "whole numbers"),
+        ("labels", lambda a: a[:, None], r"shape \(6, 1\).*one dimension"),
+        ("labels", lambda a: np.array(["cat"] * 6), "whole numbers"),
+        ("labels", lambda a: np.array(3), r"shape \(\)"),
+        ("labels", lambda a: a > 2, "whole numbers"),
+        ("labels", lambda a: np.uint64(2**63) + a, "holds class"),
+        ("offsets", lambda a: a.astype("f8"), "whole numbers"),
+        ("offsets", lambda a: a - 1, "do not fit together"),
+        ("offsets", lambda a: a * 2, "do not fit together"),
+        ("offsets", lambda a: np.zeros_like(a), "do not fit together"),
+        ("offsets", lambda a: a.astype("u8")[::-1], "do not fit together"),
+        ("offsets", lambda a: a[None], "one dimension"),
+        ("offsets", lambda a: a[:0], "do not fit together"),
+        ("bytes", lambda a: a.astype("i4"), "do not fit together"),
+        ("bytes", lambda a: a.reshape(1, -1), "one dimension"),
+    ],
+)
+def test_columns_of_a_jpeg_copy_that_make_no_sense_are_refused(part, change, words, tmp_path):
+    arrays = jpeg_copy(tmp_path / "cifar10_jpeg.npz")
+    arrays[f"train_{part}"] = change(arrays[f"train_{part}"])
+    np.savez(tmp_path / "cifar10_jpeg.npz", **arrays)
+    with pytest.raises(DataError, match=rf"cifar10_jpeg\.npz: .*{words}"):
+        cifar10(True, tmp_path)
+
+
+def test_a_jpeg_that_says_to_be_huge_is_refused_without_decoding(tmp_path):
+    arrays = jpeg_copy(tmp_path / "cifar10_jpeg.npz", number=1)
+    content = bytearray(arrays["train_bytes"].tobytes())
+    place = content.index(b"\xff\xc0")  # the frame header: length, precision, height, width
+    for size in (b"\xff\xff\xff\xff", b"\x40\x00\x40\x00", b"\x00\x00\x00\x00"):
+        content[place + 5 : place + 9] = size
+        np.savez(tmp_path / "cifar10_jpeg.npz", **{**arrays, "train_bytes": np.frombuffer(bytes(content), np.uint8)})
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(DataError, match=r"cifar10_jpeg\.npz: image 0 is not a 32x32 JPEG"):
+                cifar10(True, tmp_path)
+
+
+def test_an_npz_of_zeros_without_end_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "cifar10_jpeg.npz"
+    arrays = jpeg_copy(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            if name != "train_bytes":
+                with archive.open(f"{name}.npy", "w") as stream:
+                    np.save(stream, array)
+        with archive.open("train_bytes.npy", "w", force_zip64=True) as stream:
+            for _ in range(220):
+                stream.write(bytes(1 << 20))
+    began = time.perf_counter()
+    with pytest.raises(DataError, match="train_bytes unpacks to 230686720 bytes, more than the data set can be"):
+        cifar10(True, tmp_path)
+    assert time.perf_counter() - began < 1
+
+
+def test_an_npy_header_that_promises_more_than_there_is_is_refused(tmp_path):
+    path = tmp_path / "cifar10_jpeg.npz"
+    arrays = jpeg_copy(path)
+    stream = io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (10**15,)}
+    np.lib.format.write_array_header_1_0(stream, header)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_bytes.npy", stream.getvalue())
+        for name, array in arrays.items():
+            if name != "train_bytes":
+                with archive.open(f"{name}.npy", "w") as member:
+                    np.save(member, array)
+    with pytest.raises(DataError, match="train_bytes has shape"):
+        cifar10(True, tmp_path)
+
+
+def tar_of(path, *members):
+    with tarfile.open(path, "w:gz", compresslevel=1) as writer:
+        for name, size, kind in members:
+            member = tarfile.TarInfo(name)
+            member.size, member.type = size, kind
+            member.linkname = "/etc/passwd" if kind == tarfile.SYMTYPE else ""
+            writer.addfile(member, io.BytesIO(bytes(size)) if kind == tarfile.REGTYPE else None)
+    return path
+
+
+def test_hostile_members_of_an_archive_are_refused(tmp_path):
+    wanted, path = "cifar-10-batches-bin/test_batch.bin", tmp_path / "a.tar.gz"
+    for members, words in [
+        ([("big", 900_000, tarfile.REGTYPE)], "unpacks to more than the data set can be"),
+        ([(f"small {i}", 0, tarfile.REGTYPE) for i in range(2_000)], "unpacks to more than the data set can be"),
+        ([(wanted, 77, tarfile.REGTYPE)], r"test_batch.bin has 77 bytes; expected 100000"),
+        ([(wanted, 0, tarfile.SYMTYPE)], "lacks"),
+        ([("../" + wanted, 5, tarfile.REGTYPE)], "lacks"),
+    ]:
+        tar_of(path, *members)
+        with pytest.raises(DataError, match=rf"a\.tar\.gz: .*{words}"):
+            formats.read_tar_members(path, [wanted], size=100_000)
+
+
+def test_unpacked_files_are_the_users_own_and_said_not_to_be_the_original_where_that_can_be_told(tmp_path):
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    records = cifar_batches()["test_batch.bin"]
+    records[:, 0] = np.arange(10_000) % 10
+    records.tofile(folder / "test_batch.bin")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(cifar10(False, tmp_path, dtype=np.uint8, download=False)) == 10_000
+    records[0, 0] = 5
+    records.tofile(folder / "test_batch.bin")
+    with pytest.warns(UserWarning, match="not the original files"):
+        cifar10(False, tmp_path, dtype=np.uint8, download=False)
+    records[0, 0] = 10
+    records.tofile(folder / "test_batch.bin")
+    with pytest.raises(DataError, match="holds class 10"):
+        cifar10(False, tmp_path, dtype=np.uint8, download=False)
+    with open(folder / "test_batch.bin", "wb") as file:
+        file.truncate(10**11)  # takes no room
+    with pytest.raises(DataError, match=r"test_batch\.bin: 100000000000 bytes; expected 30730000"):
+        cifar10(False, tmp_path, dtype=np.uint8, download=False)

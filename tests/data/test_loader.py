@@ -7,6 +7,9 @@ would have come next; and whatever ends a loop, the prefetch thread ends with it
 
 import contextlib
 import json
+import math
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -394,3 +397,112 @@ def test_importing_data_loads_none_of_the_heavy_or_optional_packages():
     )
     ended = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == "[]"
+
+
+# --- troubles ---
+
+
+class Runs:
+    """A data set that raises StopIteration for one sample, as `next` on an iterator that is used up does."""
+
+    def __init__(self, gathers):
+        self.gathers = gathers
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, i):
+        if 7 in np.atleast_1d(i):
+            next(iter(()))
+        return (np.zeros((*np.shape(i), 2)),)
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("where", ["sample", "batch", "transform", "mix"])
+def test_stop_iteration_in_the_data_is_an_error_and_no_end_of_the_epoch(where, prefetch):
+    def used_up(*_):
+        return next(iter(()))
+
+    data = Runs(where == "batch") if where in ("sample", "batch") else numbered(12)
+    options = {where: used_up} if where in ("transform", "mix") else {}
+    seen = 0
+    with pytest.raises(RuntimeError, match=r"raised StopIteration in batch .*not the end of the data"):
+        for _ in DataLoader(data, 3, prefetch=prefetch, **options):
+            seen += 1
+    assert seen == (2 if where in ("sample", "batch") else 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_forked_in_the_middle_of_a_pass_has_the_same_batches(prefetch):
+    loader = DataLoader(numbered(60), 5, shuffle=True, seed=1, prefetch=prefetch)
+    batches = loader.batches()
+    next(batches)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)  # instead of hanging
+        for fields in batches:
+            os.write(writer, bytes(int(x) for x in np.ravel(fields[0])))
+        os._exit(0)
+    os.close(writer)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert os.read(reader, 1000) == bytes(int(x) for fields in batches for x in np.ravel(fields[0]))
+    os.close(reader)
+
+
+@pytest.mark.parametrize(
+    "lengths", [[math.nan, 1], [0.5, math.nan], ["a"], "ab", [True, 11], [math.inf, 0], None, [[6, 6]]]
+)
+def test_lengths_that_are_no_numbers_are_refused(lengths):
+    with pytest.raises(DataError, match="random_split: lengths"):
+        random_split(numbered(12), lengths)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "a", None, True])
+def test_seeds_that_are_no_whole_numbers_are_refused(seed):
+    with pytest.raises(DataError, match="random_split: seed"):
+        random_split(numbered(12), [6, 6], seed=seed)
+    with pytest.raises(DataError, match="stratified_split: seed"):
+        stratified_split([0, 1] * 6, 0.5, seed=seed)
+
+
+def test_stratified_split_refuses_labels_and_fractions_that_are_no_numbers():
+    with pytest.raises(DataError, match="1 labels are NaN"):
+        stratified_split([0.0, 1.0, math.nan, 1.0], 0.5)
+    for fraction in (math.nan, "half", None):
+        with pytest.raises(DataError, match="test_fraction"):
+            stratified_split([0, 1] * 6, fraction)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": math.nan}, {"batch_size": "8"}, {"batch_size": None}, {"shuffle": "no"}, {"shuffle": None},
+        {"drop_last": 2}, {"transform": 3}, {"mix": "up"}, {"seed": math.nan}, {"prefetch": math.inf},
+    ],
+)  # fmt: skip
+def test_options_of_a_loader_that_make_no_sense_are_named(options):
+    (name,) = options
+    with pytest.raises(DataError, match=f"DataLoader: {name}"):
+        DataLoader(numbered(12), **options)
+
+
+@pytest.mark.parametrize("dataset", [None, 3, (x for x in range(3)), {1, 2}])
+def test_what_is_no_dataset_is_refused(dataset):
+    with pytest.raises(DataError, match="expected something with len"):
+        DataLoader(dataset)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": -1}, {"epoch": "x"}, {"batch": 1.5}, {"batch_size": 0}, {"batch_size": None}]
+)
+def test_a_damaged_state_of_a_loader_is_refused_and_changes_nothing(change):
+    loader = DataLoader(numbered(12), 4, seed=3)
+    before = loader.state_dict()
+    for state in ({**before, **change}, [1], None, "text"):
+        with pytest.raises(DataError, match="DataLoader"):
+            loader.load_state_dict(state)
+    assert loader.state_dict() == before

@@ -5,6 +5,7 @@ a file that is missing, damaged, cut short or another's is named with what to do
 kept and mended.
 """
 
+import contextlib
 import dataclasses
 import functools
 import gzip
@@ -13,6 +14,7 @@ import http.server
 import struct
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -304,6 +306,57 @@ def test_without_pooch_the_error_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pooch", None)
     with pytest.raises(DataError, match=r'pip install "minigrad\[examples\]"'):
         mnist(root=tmp_path)
+
+
+def test_a_download_that_never_ends_is_broken_off(tmp_path, monkeypatch):
+    pytest.importorskip("pooch")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    sent = []
+
+    class Endless(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while sum(sent) < 10**8:
+                    sent.append(self.wfile.write(bytes(1 << 16)))
+
+        def log_message(self, *arguments):
+            pass
+
+    service = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless)
+    threading.Thread(target=service.serve_forever, daemon=True).start()
+    source = sources.SOURCES["mnist"]
+    files = {key: dataclasses.replace(file, largest=10**6) for key, file in source.files.items()}
+    address = f"http://127.0.0.1:{service.server_port}/"
+    monkeypatch.setitem(sources.SOURCES, "mnist", dataclasses.replace(source, mirrors=(address,), files=files))
+    with pytest.raises(DataError, match="broken off: it sends more than the file can have"):
+        mnist()
+    service.shutdown()
+    service.server_close()
+    assert sum(sent) < 5 * 10**7 and cached(tmp_path) == []
+
+
+def test_a_gzip_of_zeros_without_end_is_read_no_further_than_its_header_says(tmp_path):
+    path = tmp_path / "bomb.gz"
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(idx_bytes(np.arange(10, dtype="u1")))
+        for _ in range(300):
+            stream.write(bytes(1 << 20))
+    began = time.perf_counter()
+    with pytest.raises(DataError, match=r"bomb\.gz: .* bytes or more, but its header"):
+        formats.read_idx(path, (None,))
+    assert time.perf_counter() - began < 0.5
+    path = tmp_path / "huge"
+    path.write_bytes(b"\0\0\x08\x02" + b"\xff" * 8)
+    with pytest.raises(DataError, match=r"huge: its header.* too many"):
+        formats.read_idx(path, (None, None))
+
+
+def test_labels_of_another_kind_are_refused_by_name(made_up_mnist, tmp_path, monkeypatch):
+    for labels in (np.full(10_000, -3, "i1"), np.full(10_000, np.nan, "f4"), np.full(10_000, 3.5, "f4")):
+        with pytest.raises(DataError, match="MNIST, test labels: "):
+            formats.checked_labels(labels, "MNIST, test labels")
 
 
 # ------------------------------------------------------------------------------------------------------ the table

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,10 +88,29 @@ def test_options(arguments):
         (["--epochs", "0"], "0 is not 1 or more"),
         (["--lr", "-1"], "-1 is not a number above 0"),
         (["--resume"], "--resume needs --out"),
+        (["--out", ""], "--out: is empty; give the name of a folder"),
+        (["--out", __file__], "is a file; give the name of a folder"),
+        (["--out", __file__ + "/below"], "is a file; give the name of a folder"),
     ],
 )
 def test_bad_arguments_are_explained(arguments, words):
     done = run(*arguments)
     assert done.returncode == 2
     assert re.search(words, done.stderr)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no folder that nobody can write to")
+def test_a_folder_that_cannot_be_written_to_is_explained():
+    done = run("--epochs", 1, "--out", "/proc/self/nothing")
+    assert done.returncode == 1
+    assert re.search("/proc/self/nothing.*a folder that can be written to", done.stderr, re.DOTALL)
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_does_not_fit_is_explained(epoch, tmp_path):
+    shutil.copytree(epoch[1], tmp_path / "run")
+    done = run("--epochs", 2, "--out", tmp_path / "run", "--resume")
+    assert done.returncode == 1
+    assert re.search("a cycle of 23 steps, this one has 46.*as many epochs", done.stderr, re.DOTALL)
     assert "Traceback" not in done.stderr

@@ -1,7 +1,9 @@
 """Drawings: what stands in them, that any name is safe in them, and what happens where nothing draws."""
 
 import re
+import shutil
 import sys
+import sysconfig
 import xml.etree.ElementTree as xml
 
 import numpy as np
@@ -401,3 +403,22 @@ def test_wrong_options_are_refused():
         graph.draw([])
     with pytest.raises(TypeError, match="finished drawing"):
         graph.save(graph.draw(z), "z.dot", values=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["a\x00b", "\a", "\x1b[31m", "\ud800", "\udcff", "a\ud83d\ude00", "\uffff", "\ufffe", "\x85\n\t"]
+)
+@pytest.mark.parametrize("where", ["title", "parameter", "name"])
+def test_characters_that_no_picture_can_hold_are_shown_as_escapes(where, text, tmp_path):
+    x = mg.ones(2, requires_grad=True)
+    y = mg.sin(x) * 2
+    if where == "name":
+        x.name = y.name = text
+    drawing = graph.draw(
+        y, name=text if where == "title" else None, params={text: x} if where == "parameter" else None, values=True
+    )
+    source = drawing.save_as(tmp_path / "g.dot").read_text(encoding="utf-8")
+    parse(drawing)
+    assert all(c.isprintable() or c in "\n\t" for c in source)
+    if shutil.which("dot") or shutil.which("graphviz-pure", path=sysconfig.get_path("scripts")):
+        xml.fromstring(drawing.pipe("svg"))

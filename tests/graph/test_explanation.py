@@ -400,13 +400,14 @@ def worked(side):
 
 # --- the words that ops state ---
 
-PROSE = ("maximum", "minimum", "where", "clip", "logaddexp", "relu")  # stated in words, not as a formula
+PROSE = "maximum minimum where keep_where clip logaddexp relu gelu_tanh gelu_tanh_slope".split()  # words, no formula
 STATED = [
     name
     for name, op in OPS.items()
     if ("OPS", name) in CASES and op.kind == "elementwise" and name not in PROSE and op.differentiable
 ]
 FUNCTIONS = {name: getattr(np, name) for name in "exp log sqrt sin cos sinh cosh tan tanh sign floor pi".split()}
+FUNCTIONS |= {"s": scipy.special.expit, "P": scipy.special.ndtr, "p": lambda x: np.exp(-x * x / 2) / np.sqrt(2 * np.pi)}
 
 
 @pytest.mark.parametrize("name", STATED)
@@ -417,7 +418,7 @@ def test_the_local_derivative_that_an_op_states_is_the_one_its_rule_computes(nam
     op, call = OPS[name], data.draw(CASES["OPS", name].calls)
     tensors = [mg.as_tensor(np.asarray(x)).requires_grad_() for x in call.variables()]
     out = call.with_variables(tensors)(op)
-    values = FUNCTIONS | {"s": scipy.special.expit} | op.options | call.options
+    values = FUNCTIONS | op.options | call.options
     values |= dict(zip(op.argument_names, call.args, strict=True))
     for position, x in enumerate(tensors):
         stated = eval(as_python(local_text(out.node, position, {n: n for n in op.argument_names})), {}, values)

@@ -1,4 +1,6 @@
-"""Whatever a public function is given, it works or says in its own name what was wrong: no error from inside, no nonsense.
+"""Whatever a public function is given, it works or says in its own name what was wrong.
+
+No error comes from inside, and no nonsense is accepted.
 
 A hostile call is one that works with some arguments replaced, see `support/api_fuzz.py`. The default profile makes few
 calls, the same in every run; the deep one 200 of each subject, and new ones each time. A failure names its seed.

@@ -209,6 +209,7 @@ PEERS = {
     ("OPS", "svdvals"): torch.linalg.svdvals,
     ("OPS", "det"): torch.linalg.det,
     ("OPS", "pinv"): lambda a, rcond=None: torch.linalg.pinv(a),
+    ("COMPOSITES", "cholesky"): lambda a, upper=False: torch.linalg.cholesky((a + a.mT) / 2, upper=upper),
     ("COMPOSITES", "leaky_relu"): F.leaky_relu,
     ("COMPOSITES", "elu"): F.elu,
     ("COMPOSITES", "gelu"): lambda x, approximate: F.gelu(x, approximate=approximate),

@@ -69,7 +69,6 @@ MISTAKES = {
     "padding by a word": (lambda: nn.Conv2d(1, 1, 3, padding="full"), ValueError, "'full'.*'same'"),
     "a padding mode": (lambda: nn.Conv2d(1, 1, 3, padding_mode="mirror"), ValueError, "'mirror'.*reflect"),
     "a transposed padding mode": (lambda: nn.ConvTranspose2d(1, 1, 3, padding_mode="reflect"), ValueError, "zeros"),
-    "ceil_mode": (lambda: nn.MaxPool2d(2, ceil_mode=True), ValueError, "ceil_mode=True is not supported"),
     "a flat image for batch-norm": (lambda: nn.BatchNorm2d(3)(mg.ones(2, 3)), mg.ShapeError, r"\(N, 3, H, W\)"),
     "a batch of one": (lambda: nn.BatchNorm1d(3)(mg.ones(1, 3)), mg.ShapeError, "single value.*eval"),
     "a momentum of two": (lambda: nn.BatchNorm1d(3, momentum=2), ValueError, "momentum=2"),

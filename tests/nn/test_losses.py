@@ -4,6 +4,8 @@ Claimed: cross-entropy is minus the log of the label's share, a class weight of 
 label is a row left out, and extreme scores and probabilities have finite losses and gradients.
 """
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -192,3 +194,86 @@ def test_integer_targets_of_regression_keep_the_dtype_of_the_scores():
     loss = nn.MSELoss()(mg.tensor([1.0, 2.0]), mg.tensor([1, 0]))
     assert loss.dtype == np.float32 and loss.item() == 2
     assert nn.BCEWithLogitsLoss()(mg.tensor([0.0]), mg.tensor([1])).dtype == np.float32
+
+
+def test_nll_loss_warns_of_scores_that_are_no_logarithms_of_probabilities():
+    scores, labels = tensor([[2.0, -1.0], [0.5, 3.0]]), mg.tensor([0, 1])
+    with pytest.warns(UserWarning, match=r"nll_loss: some values are above 0.*log_softmax.*cross_entropy"):
+        nn.functional.nll_loss(scores, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for dtype in ("f2", "f4", "f8"):
+            nn.functional.nll_loss(mg.log_softmax(scores.astype(dtype), axis=1), labels)
+        nn.functional.nll_loss(tensor([[0.0, -np.inf]]), labels[:1])
+
+
+# --- far out ---
+
+FAR = [-80.0, -30.0, -17.0, -1.0, 0.0, 0.5, 17.0, 30.0, 80.0]
+
+
+def test_a_confidently_wrong_sample_goes_on_learning():
+    """In float32 sigmoid(-20) is 2.061e-9, no 0: the loss is 20 and its slope in the score -1."""
+    x = mg.tensor([[-20.0]], requires_grad=True)
+    loss = nn.BCELoss()(nn.Sigmoid()(x), mg.tensor([[1.0]]))
+    loss.backward()
+    np.testing.assert_allclose([loss.item(), x.grad.item()], [20, -1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("pos_weight", [None, 3.0])
+@pytest.mark.parametrize("target", [0.0, 1.0, 0.25])
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_binary_cross_entropy_of_scores_keeps_its_digits_far_out(dtype, target, pos_weight):
+    w, wide = pos_weight or 1.0, np.asarray(FAR, np.longdouble)
+    right, left = np.log1p(np.exp(-wide)), np.log1p(np.exp(wide))
+    share, rest = 1 / (1 + np.exp(-wide)), 1 / (1 + np.exp(wide))
+    x = mg.tensor(np.asarray(FAR, dtype), requires_grad=True)
+    t = mg.tensor(np.full(len(FAR), target, dtype))
+    losses = nn.functional.binary_cross_entropy_with_logits(x, t, pos_weight=pos_weight, reduction="none")
+    losses.sum().backward()
+    close = 8 * np.finfo(dtype).eps
+    np.testing.assert_allclose(losses.detach().numpy(), w * target * right + (1 - target) * left, rtol=close)
+    np.testing.assert_allclose(x.grad.numpy(), (1 - target) * share - w * target * rest, rtol=4 * close, atol=0)
+
+
+@pytest.mark.parametrize("p", [1e-30, 1e-13, 1e-9, 1e-4, 0.5, 1 - 2.0**-20])
+@pytest.mark.parametrize("target", [0.0, 1.0, 0.5])
+def test_binary_cross_entropy_of_tiny_probabilities_keeps_its_digits(p, target):
+    p = np.float32(p)
+    x = mg.tensor([p], requires_grad=True)
+    loss = nn.functional.binary_cross_entropy(x, mg.tensor([target]))
+    loss.backward()
+    q = np.float64(p)
+    expected = -(target * np.log(q) + (1 - target) * np.log1p(-q))
+    np.testing.assert_allclose(loss.item(), expected, rtol=1e-6)
+    slope = (q - target) / max(q * (1 - q), 1e-12)
+    np.testing.assert_allclose(x.grad.item(), slope, rtol=1e-6, atol=1e-30)
+
+
+def test_a_class_of_probability_0_may_be_impossible():
+    """0 log(0) is 0: a score of minus infinity masks a class which the target does not name either."""
+    scores = mg.tensor([[2.0, -np.inf, 1.0]], dtype="f8", requires_grad=True)
+    target = mg.tensor([[0.75, 0.0, 0.25]], dtype="f8", requires_grad=True)
+    loss = nn.functional.cross_entropy(scores, target)
+    loss.backward()
+    shares = np.exp([2.0, 1.0]) / np.exp([2.0, 1.0]).sum()
+    np.testing.assert_allclose(loss.item(), -(np.log(shares) * [0.75, 0.25]).sum())
+    np.testing.assert_allclose(scores.grad.numpy(), [[shares[0] - 0.75, 0, shares[1] - 0.25]], atol=1e-15)
+    assert np.isfinite(target.grad.numpy()).all()
+    possible = mg.tensor([[2.0, -5.0]], dtype="f8"), mg.tensor([[1.0, 0.0]], dtype="f8", requires_grad=True)
+    nn.functional.cross_entropy(*possible).backward()
+    np.testing.assert_allclose(possible[1].grad.numpy(), -mg.log_softmax(possible[0]).numpy())
+
+
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_an_infinite_gradient_stops_at_a_margin_that_is_kept():
+    scores = mg.tensor([[5.0, 0.0, 4.5]], requires_grad=True)
+    losses = nn.functional.multi_margin_loss(scores, mg.tensor([0]), reduction="none")
+    losses.backward(np.array([np.inf], np.float32))
+    np.testing.assert_array_equal(scores.grad.numpy(), [[-np.inf, 0, np.inf]])
+
+
+def test_smooth_l1_of_small_beta_does_not_underflow():
+    d, beta = np.float32(3e-25), 1e-20
+    loss = nn.functional.smooth_l1_loss(mg.tensor([d]), mg.tensor([0.0]), beta=beta)
+    np.testing.assert_allclose(loss.item(), 0.5 * float(d) ** 2 / beta, rtol=1e-6)

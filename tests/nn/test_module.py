@@ -8,6 +8,7 @@ alone; and minigrad.nn is built from minigrad's public names alone. Agreement wi
 import ast
 import copy
 import pickle
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -316,6 +317,7 @@ def test_nn_is_built_from_minigrads_public_names_alone():
         "math",
         "numpy",
         "typing",
+        "warnings",
     }
     for file in Path(nn.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -333,3 +335,73 @@ def test_nn_is_built_from_minigrads_public_names_alone():
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "mg"
         }
         assert used <= public, (file, used - public)
+
+
+def test_modules_may_stand_a_hundred_deep_in_one_another_and_no_deeper():
+    """So deep they can still be called, copied and shown, which Python's limit of calls would end sooner or later."""
+    model = nn.Linear(1, 1)
+    for _ in range(99):
+        model = nn.Sequential(model)
+    assert model(mg.ones(1, 1)).shape == (1, 1) and len(copy.deepcopy(model).state_dict()) == 2 and repr(model)
+    with pytest.raises(ValueError, match=r"Sequential\.0: .*more than 100 levels deep.*side by side"):
+        nn.Sequential(model)
+    assert len(nn.Sequential(*[nn.ReLU() for _ in range(2000)])) == 2000
+
+
+# --- layers that nobody registered ---
+
+
+class Listed(nn.Module):
+    """Keeps its layers in what is given."""
+
+    def __init__(self, keep):
+        super().__init__()
+        self.first = nn.Linear(2, 2)
+        self.kept = keep([nn.Linear(2, 3), nn.Linear(3, 2)])
+
+    def forward(self, x):
+        return self.first(x)
+
+
+PLAIN = {
+    "list": list,
+    "tuple": tuple,
+    "dict": lambda layers: {"a": layers[0], "b": layers[1]},
+    "nested": lambda layers: [[layers[0]], {"b": [layers[1]]}],
+    "parameters": lambda layers: [layers[0].weight, layers[1].weight],
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_layers_in_a_plain_list_are_told_of_where_parameters_are_asked_for_and_in_the_summary(kind):
+    model = nn.Sequential(nn.Linear(2, 2), Listed(PLAIN[kind]))
+    with pytest.warns(UserWarning, match=r"1\.kept is a (list|tuple|dict) that holds 2 of .*nn\.ModuleList"):
+        names = [name for name, _ in model.named_parameters()]
+    assert names == ["0.weight", "0.bias", "1.first.weight", "1.first.bias"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is said once
+        list(model.parameters())
+        assert "1.kept is a" in str(model.summary((1, 2)))
+    fresh = Listed(PLAIN[kind])
+    with pytest.warns(UserWarning, match="kept"):
+        mg.optim.SGD(fresh.parameters(), lr=0.1)
+
+
+def test_a_list_that_is_filled_later_is_seen_too():
+    model = Listed(lambda layers: [])
+    list(model.parameters())
+    model.kept.append(nn.Linear(2, 2))
+    with pytest.warns(UserWarning, match="kept is a list that holds 1 of Linear"):
+        list(model.parameters())
+
+
+@pytest.mark.parametrize(
+    "keep", [nn.ModuleList, lambda layers: [1, "a", mg.ones(2), [3], {}], lambda layers: (2, 3), lambda layers: {}]
+)
+def test_lists_of_other_things_and_registered_layers_are_not_told_of(keep):
+    model = Listed(keep)
+    model.also = [model.first, model.first.weight]  # a second way to a registered one
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(model.parameters())
+        assert model.unregistered() == [] and "not registered" not in str(model.summary((1, 2)))

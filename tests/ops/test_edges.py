@@ -116,6 +116,115 @@ def test_a_negative_base_has_no_slope_in_its_exponent():
         assert np.isnan(gradient(lambda p: mg.power(np.array([-2.0]), p), [2.0])).all()
 
 
+def test_power_at_a_zero_base_with_a_negative_exponent_is_infinitely_steep():
+    with np.errstate(divide="ignore"):
+        for exponent in (-1, -2, -0.5, -1.0):
+            assert gradient(lambda x, p=exponent: x**p, [0.0]) == -INF
+            base, slope = gradient(mg.power, [0.0], [exponent])
+            assert base == slope == -INF, "PyTorch's values"
+            assert gradient(lambda p: mg.power(0.0, p), [float(exponent)]) == -INF
+            assert abs(second(lambda x, p=exponent: x**p, [0.0])) == INF
+            assert abs(second(lambda x, p=exponent: mg.power(x, np.array([float(p)])), [0.0])) == INF
+        base, slope = gradient(mg.power, [-0.0], [-1.0])
+        assert (base, slope) == (-INF, INF)
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("exponent", [0.1, 0.3, 0.7, 1.3, 2.3, -0.3, -0.7])
+def test_a_power_and_its_slope_agree_on_the_exponent(dtype, exponent):
+    """x^p has p as a number of x's dtype, and so must its slope; p - 1 rounded would be off by log(x) roundings."""
+    p = float(np.dtype(dtype).type(exponent))
+    x = np.array([0.02, 0.5, 3.0, 60.0] if dtype == "f2" else [1e-20, 1e-3, 3.0, 1e20], dtype)
+    expected = p * x.astype(np.longdouble) ** (np.longdouble(p) - 1)
+    t = mg.tensor(x, requires_grad=True)
+    (t**exponent).sum().backward()
+    np.testing.assert_allclose(t.grad.numpy(), expected, rtol=4 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(
+    "a, b, slope", [(1.0, 0.1, -9), (-1.0, 0.1, 10), (1.0, -0.1, 10), (0.6, 0.2, -2), (5.5, 2.0, -2), (-5.5, 2.0, 3)]
+)
+def test_remainders_slope_in_the_divisor_is_the_quotient_that_the_forward_took(a, b, slope):
+    a_slope, b_slope = gradient(mg.remainder, [a], [b])
+    assert (a_slope, b_slope) == (1, slope)
+    assert abs(a + slope * b - a % b) < 1e-15
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_the_angle_of_the_origin_has_the_slope_zero(order):
+    equal(np.stack(gradient(mg.arctan2, [0.0, -0.0], [0.0, 0.0])), np.zeros((2, 2)))
+    equal(np.stack(gradient(mg.hypot, [0.0, -0.0], [0.0, 0.0])), np.zeros((2, 2)))
+    equal(second(lambda y: mg.arctan2(y, 0 * y), [0.0]), [0.0])
+
+
+def test_the_angle_of_a_point_at_infinity_is_flat():
+    for y, x in ((1.0, INF), (INF, 1.0), (INF, INF), (-INF, 2.0)):
+        equal(np.stack(gradient(mg.arctan2, [y], [x])), np.zeros((2, 1)))
+
+
+# --- infinite gradients ---
+
+SELECTIONS = {  # functions that do not depend on x at x = point: whatever arrives, x gets nothing
+    "relu": (mg.relu, -1.0),
+    "relu at 0": (mg.relu, 0.0),
+    "abs at 0": (mg.abs, 0.0),
+    "clip above": (lambda x: mg.clip(x, -1, 1), 2.0),
+    "clip below": (lambda x: mg.clip(x, -1), -2.0),
+    "clip with arrays": (lambda x: mg.clip(x, np.array([-1.0]), np.array([1.0])), 2.0),
+    "maximum": (lambda x: mg.maximum(x, 1.0), 0.0),
+    "minimum": (lambda x: mg.minimum(1.0, x), 2.0),
+    "where": (lambda x: mg.where(x > 0, x, 1.0), -1.0),
+    "where not": (lambda x: mg.where(x < 0, 1.0, x), -1.0),
+    "sign": (mg.sign, 1.5),
+    "floor": (mg.floor, 1.5),
+    "round": (mg.round, 1.4),
+}
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("shape", [(1,), (3, 2)])
+@pytest.mark.parametrize("name", SELECTIONS)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_an_infinite_gradient_stops_where_a_value_was_not_chosen(name, shape, dtype):
+    """sqrt(relu(x)) at -1: the root's slope is infinite, and a mask of zeros times infinity would be NaN."""
+    f, point = SELECTIONS[name]
+    x = mg.tensor(np.full(shape, point, dtype), requires_grad=True)
+    f(x).backward(np.full(shape, INF, dtype))
+    np.testing.assert_array_equal(x.grad.numpy(), np.zeros(shape))
+    y = f(x)
+    (pushed,) = mg.push(y, x, np.full(shape, INF, dtype))
+    np.testing.assert_array_equal(pushed.numpy(), np.zeros(shape))
+    (recorded,) = autograd.grad(f(x), x, np.full(y.shape, INF, dtype), create_graph=True)
+    np.testing.assert_array_equal(recorded.detach().numpy(), np.zeros(shape))
+
+
+def test_the_root_of_a_rectified_number_has_no_slope_on_the_left():
+    with np.errstate(divide="ignore"):
+        for root in (mg.sqrt, lambda x: x**0.5, lambda x: mg.norm(x, 2, 0)):
+            equal(gradient(lambda x, root=root: root(mg.relu(x)), [-1.0]), [0])
+
+
+@pytest.mark.parametrize("layout", ["C", "transposed", "strided", "broadcast"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_what_is_kept_of_an_array_keeps_every_bit(layout, dtype, random):
+    x = np.array([[1.5, -0.0, INF], [-INF, NAN, 6e-8]], dtype)
+    x = {"C": x, "transposed": x.T, "strided": np.repeat(x, 2, 1)[:, ::2], "broadcast": np.broadcast_to(x[0], (4, 3))}[
+        layout
+    ]
+    kept = random.random(x.shape) < 0.5
+    found = mg.ops.arithmetic.keep_where(kept, x)
+    np.testing.assert_array_equal(found, np.where(kept, x, 0))
+    assert found.dtype == x.dtype and found.base is None
+    assert mg.ops.arithmetic.keep_where(True, 3.0) == 3.0
+
+
+@pytest.mark.parametrize("op", [mg.maximum, mg.minimum])
+def test_beside_nan_both_arguments_of_maximum_get_the_gradient(op):
+    """PyTorch's convention; NaN passes relu and abs, too."""
+    equal(np.stack(gradient(op, [NAN, 1.0], [1.0, NAN])), np.ones((2, 2)))
+    equal(gradient(mg.relu, [NAN]), [1])
+
+
 def test_powers_mixed_second_derivative_at_the_exponent_zero():
     """The slope in the base is b a^(b-1): zero at b = 0, but not constant there."""
     a, b = (mg.tensor([value], dtype="f8", requires_grad=True) for value in (4.0, 0.0))
@@ -291,11 +400,27 @@ def test_reductions_of_nothing_are_numpys(op, shape):
             mg.gradcheck(lambda x, axis=axis: op(x, axis=axis), x)
 
 
-@pytest.mark.parametrize("op", [mg.max, mg.min, mg.argmax, mg.logsumexp])
+@pytest.mark.parametrize("op", [mg.max, mg.min, mg.argmax])
 def test_what_nothing_has_no_value_for_is_an_error_that_names_the_op(op):
     with pytest.raises(ValueError) as caught:
         op(mg.tensor(np.ones((2, 0))), axis=1)
     assert op.name in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+
+
+@pytest.mark.parametrize("shape, axis", [((0,), 0), ((2, 0), 1), ((0, 3), 1), ((0, 3), 0)])
+def test_softmax_and_its_kin_of_nothing(shape, axis):
+    """The log of a sum of no powers is log 0; probabilities of no classes are none (as SciPy and PyTorch have it)."""
+    x = mg.tensor(np.ones(shape), requires_grad=True)
+    for along in (axis, None):
+        y = mg.logsumexp(x, axis=along)
+        assert y.shape == np.ones(shape).sum(axis=along).shape and np.isneginf(y.detach().numpy()).all()
+        y.sum().backward()
+        assert x.grad.shape == shape
+    for f in (mg.softmax, mg.log_softmax):
+        assert f(x, axis=axis).shape == shape
+        assert mg.gradgradcheck(lambda x, f=f: f(x, axis=axis), x)
+        each = mg.vmap(lambda row, f=f: f(row, axis=0))(mg.zeros(3, 0))
+        assert each.shape == (3, 0)
 
 
 def test_the_mean_of_nothing_is_nan_and_its_gradient_is_nothing():

@@ -241,3 +241,151 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing():
     assert after["param_groups"] == good["param_groups"]
     for i in good["state"]:
         np.testing.assert_array_equal(after["state"][i]["exp_avg"].numpy(), good["state"][i]["exp_avg"].numpy())
+
+
+# --- states that were damaged, or are another optimizer's ---
+
+EVERY = {name: getattr(optim, name) for name in optim.__all__ if isinstance(getattr(optim, name), type)}
+EVERY = {name: c for name, c in EVERY.items() if issubclass(c, optim.Optimizer) and name not in ("Optimizer",)}
+MADE = {name: c for name, c in EVERY.items() if name not in ("Lookahead", "Regularized")}
+
+
+def stepped(name):
+    """An optimizer of two matrices that has taken a step, and has a state."""
+    params = leaves(np.ones((2, 2)), np.ones((2, 3)))
+    optimizer = MADE[name](params)
+
+    def closure():
+        optimizer.zero_grad()
+        parts = [(p * p - 2).reshape((-1,)) for p in params]
+        if name in ("GaussNewton", "LevenbergMarquardt"):
+            return mg.cat(parts)
+        loss = sum((part * part).sum() for part in parts)
+        if name not in ("Newton", "BFGS"):
+            loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    return optimizer, params
+
+
+def same(a, b):
+    """Whether two states are equal in every number."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if hasattr(a, "shape"):
+        return np.array_equal(*(x.numpy() if hasattr(x, "numpy") else x for x in (a, b)))
+    return a == b
+
+
+def damaged(state):
+    """(what, a copy of the state with one thing wrong) for everything that may be wrong in a state."""
+    (group, *_), entries = state["param_groups"], state["state"]
+    for option, value in group.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            for wrong in (NAN, "1", None if option != "max_eval" else "x", [value]):
+                yield f"{option}={wrong!r}", {**state, "param_groups": [{**group, option: wrong}]}
+    if "lr" in group:
+        yield "lr=-1", {**state, "param_groups": [{**group, "lr": -1}]}
+        yield "no lr", {**state, "param_groups": [{k: v for k, v in group.items() if k != "lr"}]}
+    yield "no params", {**state, "param_groups": [{k: v for k, v in group.items() if k != "params"}]}
+    yield "one twice", {**state, "param_groups": [{**group, "params": [0, 0]}]}
+    yield "params of text", {**state, "param_groups": [{**group, "params": ["a", "b"]}]}
+    yield "groups of text", {**state, "param_groups": ["a"]}
+    yield "no groups", {"state": entries}
+    yield "no state", {"param_groups": [group]}
+    yield "a list", [1, 2]
+    yield "state a list", {**state, "state": [1]}
+    yield "entries a list", {**state, "state": {0: [1]}}
+    yield "a parameter more", {**state, "state": {**entries, 7: {}}}
+    yield "a name that is no number", {**state, "state": {**entries, "x": {}}}
+    yield "unknown entries", {**state, "state": {**entries, 0: {**entries.get(0, {}), "unheard": mg.ones(2, 2)}}}
+    for key, value in entries.get(0, {}).items():
+        for wrong in ("text", {}, mg.ones(9)) if hasattr(value, "numpy") else (NAN, "text", {}):
+            yield f"{key}: {wrong!r}", {**state, "state": {**entries, 0: {**entries[0], key: wrong}}}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_damaged_state_is_refused_by_the_optimizers_name_and_changes_nothing(name):
+    optimizer, params = stepped(name)
+    before, state = values(params), optimizer.state_dict()
+    state["param_groups"] = [dict(group) for group in state["param_groups"]]
+    for what, wrong in damaged(optimizer.state_dict()):
+        with pytest.raises((ValueError, TypeError), match=name) as caught:
+            optimizer.load_state_dict(wrong)
+            pytest.fail(f"{name} took a state with {what}")
+        assert "load_state_dict" in str(caught.value), what
+        assert same(optimizer.state_dict(), state), what
+    assert same(before, values(params))
+    optimizer.load_state_dict(state)
+    assert same(optimizer.state_dict(), state)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_no_optimizer_takes_the_state_of_another(name):
+    optimizer, _ = stepped(name)
+    before = optimizer.state_dict()
+    for other in MADE.keys() - {name}:
+        with pytest.raises(ValueError, match=rf"{name}\.load_state_dict: .*{other}"):
+            optimizer.load_state_dict(stepped(other)[0].state_dict())
+    assert same(optimizer.state_dict(), before)
+
+
+def test_a_lion_does_not_take_the_rate_and_the_buffers_of_an_adamw_without_its_name():
+    state = stepped("AdamW")[0].state_dict()
+    del state["class"]  # as PyTorch's are
+    lion = stepped("Lion")[0]
+    with pytest.raises(ValueError, match="eps, which Lion does not know"):
+        lion.load_state_dict(state)
+    state["param_groups"] = lion.state_dict()["param_groups"]
+    with pytest.raises(ValueError, match="exp_avg_sq, which Lion does not know"):
+        lion.load_state_dict(state)
+
+
+@pytest.mark.parametrize("change", [{"k": 0}, {"k": "5"}, {"alpha": NAN}, {"alpha": 2}, {"steps": -1}, {"steps": 9}])
+def test_a_damaged_state_of_lookahead_is_refused(change):
+    (p,) = leaves(np.ones(2))
+    ahead = optim.Lookahead(optim.SGD([p], lr=0.1))
+    run(ahead, [p], [[np.ones(2)]])
+    state = ahead.state_dict()
+    with pytest.raises((ValueError, TypeError), match="Lookahead"):
+        ahead.load_state_dict({**state, "lookahead": {**state["lookahead"], **change}})
+    for slow in ({3: mg.ones(2)}, {-1: mg.ones(2)}, {"x": mg.ones(2)}, {0: mg.ones(3)}, {0: "text"}):
+        with pytest.raises(ValueError, match="slow weights"):
+            ahead.load_state_dict({**state, "lookahead": {**state["lookahead"], "slow": slow}})
+    assert same(ahead.state_dict(), state)
+
+
+# --- options, for every optimizer ---
+
+FREE = {"dampening", "ns_coefficients"}  # numbers of any sign
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_no_optimizer_takes_an_option_that_is_no_sensible_number(name):
+    def make(**options):
+        return MADE[name](leaves(np.ones((2, 2))), **options)
+
+    for option, default in make().param_groups[0].items():
+        if option == "params":
+            continue
+        wrongs = [NAN, "text", object(), np.ones(2), [NAN, NAN]]
+        if isinstance(default, bool):
+            wrongs += [1, None]
+        elif isinstance(default, (int, float)):
+            wrongs += [math.inf, True] + ([] if option in FREE else [-1])
+        for wrong in wrongs:
+            with pytest.raises((ValueError, TypeError)):
+                make(**{option: wrong})
+                pytest.fail(f"{name}: {option}={wrong!r} was taken")
+
+
+def test_a_step_without_any_gradient_warns_once():
+    (p,) = leaves(np.ones(2))
+    optimizer = optim.Adam([p])
+    with pytest.warns(UserWarning, match=r"Adam.step: none of the 1 parameters has a gradient.*backward"):
+        optimizer.step()
+    optimizer.step()  # a second warning would be an error here
+    run(optimizer, [p], [[np.ones(2)]])

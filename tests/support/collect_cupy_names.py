@@ -28,7 +28,8 @@ def collected() -> list[str]:
         for name in sorted(set(dir(theirs)) & set(dir(ours))):
             if not name.startswith("_"):
                 found += _described(f"{path}.{name}".lstrip("."), getattr(theirs, name))
-    found += _described("special.erf", cupyx.scipy.special.erf)
+    for name in ("erf", "erfcx"):
+        found += _described(f"special.{name}", getattr(cupyx.scipy.special, name))
     for owner in (cupy.ndarray, cupy.random.Generator):
         for name in sorted(vars(owner) | dict.fromkeys(dir(owner))):
             if not name.startswith("_"):

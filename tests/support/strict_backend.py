@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad import creation
+from minigrad import generators
 from minigrad.backend import Backend, DeviceError, device, register
 from tests.support import strict_linalg
 
@@ -331,7 +331,10 @@ class Namespace:
         if path == "ndarray":
             return StrictArray
         if path == "special":  # CuPy keeps it in cupyx.scipy
-            return SimpleNamespace(erf=Ufunc("special.erf", importlib.import_module("scipy.special").erf))
+            scipy_special = importlib.import_module("scipy.special")
+            return SimpleNamespace(
+                **{name: Ufunc(f"special.{name}", getattr(scipy_special, name)) for name in ("erf", "erfcx")}
+            )
         if not kind or self._path == "random":
             raise AttributeError(f"module 'cupy' has no attribute {path!r} (or the stand-in lacks it)")
         found = getattr(self._module, name)
@@ -370,12 +373,12 @@ register(STRICT)
 @contextlib.contextmanager
 def installed():
     """`device="cuda"` means the stand-in while this lasts."""
-    theirs, generators = device._BY_DEVICE["cuda"], dict(creation._generators)
+    theirs, before = device._BY_DEVICE["cuda"], dict(generators._generators)
     device._BY_DEVICE["cuda"] = lambda: STRICT
-    creation._generators.clear()
+    generators._generators.clear()
     try:
         yield
     finally:
         device._BY_DEVICE["cuda"] = theirs
-        creation._generators.clear()
-        creation._generators.update(generators)
+        generators._generators.clear()
+        generators._generators.update(before)

@@ -105,3 +105,19 @@ def test_a_tree_is_a_prefix_of_itself_and_a_dicts_keys_may_come_in_any_order(tre
 def test_a_prefix_that_does_not_fit_is_refused(prefix, tree, words):
     with pytest.raises(ValueError, match=f"in_axes.*{words}"):
         spread_prefix(prefix, tree, "in_axes")
+
+
+@pytest.mark.parametrize("wrap", [lambda t: [t], lambda t: (t, 1), lambda t: {"a": t}])
+def test_a_tree_may_be_a_hundred_levels_deep_and_no_deeper(wrap):
+    tree = 1
+    for _ in range(100):
+        tree = wrap(tree)
+    assert flatten(tree)[0][0] == 1 and flatten_like(tree, tree, "it")
+    for _ in range(100_000):
+        tree = wrap(tree)
+    for refused in (lambda: flatten(tree), lambda: spread_prefix(tree, (1,), "in_axes"), lambda: map_leaves(abs, tree)):
+        with pytest.raises(ValueError, match=r"more than 100 levels deep|deeper than|has 2 entries|keys"):
+            refused()
+    assert "..." in form(tree)
+    while isinstance(tree, (list, tuple)):  # Python would free it by recursion
+        tree = tree[0]

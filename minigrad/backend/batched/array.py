@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backend.sums import total
+
 
 class Level:
     """One `vmap`: how many examples, when it began on the clock of creation numbers, and whether it still runs."""
@@ -152,11 +154,16 @@ class BatchedArray:
 
 
 def _reduction(name: str):
+    def plain(x, axis, keepdims):
+        return getattr(x, name)(axis=axis, keepdims=keepdims)
+
+    along = total if name == "sum" else plain
+
     def reduce(self, axis=None, keepdims=False):
         axes = shifted(axis, self.ndim)
         if not axes:  # of a single number each
-            return self._like(getattr(self.array[..., None], name)(axis=-1))
-        return self._like(getattr(self.array, name)(axis=axes, keepdims=keepdims))
+            return self._like(along(self.array[..., None], -1, False))
+        return self._like(along(self.array, axes, keepdims))
 
     return reduce
 
@@ -232,7 +239,7 @@ def sum_examples(x: Any, level: Level) -> Any:
         return x * level.size
     if x.level is not level:
         return BatchedArray(sum_examples(x.array, level), x.level)
-    return x.array.sum(axis=0) if x.array.shape[0] == level.size else x.array[0] * level.size
+    return total(x.array, 0) if x.array.shape[0] == level.size else x.array[0] * level.size
 
 
 def give_to_all(x: Any, level: Level) -> BatchedArray:

@@ -13,7 +13,7 @@ from typing import Any
 
 from minigrad.backend.batched.array import BatchedArray, Level, elementwise, is_at, newest_level, physical
 from minigrad.backend.batched.indexing import put, update
-from minigrad.backend.batched.numpy_functions import move
+from minigrad.backend.batched.numpy_functions import einsum, move
 from minigrad.backend.device import kernels, namespace
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "einsum",
     "matmul",
     "max_pool2d",
     "max_pool2d_gather",

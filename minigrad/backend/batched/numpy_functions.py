@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from minigrad.backend.batched.array import BatchedArray, elementwise, is_at, newest_level, physical, shifted
-from minigrad.backend.device import namespace
+from minigrad.backend.device import kernels, namespace
 
 # Names of constants, types, and functions that make new arrays: the library's own are used unchanged.
 PLAIN = frozenset(
@@ -168,7 +168,7 @@ def _triangle(name: str):
     return cut
 
 
-def _einsum(subscripts: str, *operands):
+def einsum(subscripts: str, *operands):
     """einsum with an explicit result and no dots: one more letter for the examples."""
     level = newest_level(*operands)
     left, _, result = subscripts.partition("->")
@@ -180,7 +180,7 @@ def _einsum(subscripts: str, *operands):
         arrays.append(operand.array[0] if one else physical(operand, level))
         terms.append(letter + term if is_at(operand, level) and not one else term)
     batched = any(term.startswith(letter) for term in terms)
-    out = namespace(*arrays).einsum(f"{','.join(terms)}->{letter + result if batched else result}", *arrays)
+    out = kernels(*arrays).einsum(f"{','.join(terms)}->{letter + result if batched else result}", *arrays)
     return BatchedArray(out if batched else out[None], level)
 
 
@@ -191,7 +191,7 @@ TABLE: dict[str, Any] = {
     "broadcast_to": _broadcast_to,
     "pad": _pad,
     "concatenate": _concatenate,
-    "einsum": _einsum,
+    "einsum": einsum,
     "matmul": lambda a, b: a @ b,
     **{name: _along(name) for name in "cumsum cumprod argsort sort".split()},
     **{name: _like(name) for name in "zeros_like ones_like empty_like full_like".split()},

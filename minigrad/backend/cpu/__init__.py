@@ -9,6 +9,7 @@ from minigrad.backend.cpu.pooling import (
     max_pool2d_gather,
     max_pool2d_scatter,
 )
+from minigrad.backend.cpu.products import einsum
 from minigrad.backend.memory import keep_freed_memory
 from minigrad.backend.scatter import put, update
 from minigrad.backend.threads import matmul
@@ -24,6 +25,7 @@ __all__ = [
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "einsum",
     "matmul",
     "max_pool2d",
     "max_pool2d_gather",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minigrad.backend.conversion import lowest
 from minigrad.backend.cpu.batch_last import is_batch_last
 from minigrad.backend.threads import cut, parallel, scratch
 
@@ -27,8 +28,8 @@ HEIGHT, WIDTH = 1, 2  # axes of a batch in the order of `_layout`
 def max_pool2d(x, kernel: Pair, stride: Pair, padding: Pair) -> tuple[np.ndarray, np.ndarray]:
     """Maxima of windows of x (N, C, H, W), and which position in its window each came from.
 
-    Padding counts as minus infinity and never wins. Positions count row by row from 0; among equals the first wins, and
-    a NaN wins over every number (the last NaN, as in PyTorch).
+    Padding counts as the smallest number of the dtype, minus infinity for floats, and never wins. Positions count row
+    by row from 0; among equals the first wins, and a NaN wins over every number (the last NaN, as in PyTorch).
     """
     order, back = _layout(x)
     images = x.transpose(order)
@@ -157,7 +158,7 @@ def _race(source, column, best, index, axis, kernel: Pair, stride: Pair, padding
     leads, position = scratch("leads", best.shape, bool), scratch("position", best.shape, index.dtype)
     uncontested = padding[axis - 1] == 0 and not careful  # the first offset then is in every window: it leads
     if not uncontested:
-        best.fill(-np.inf)
+        best.fill(lowest(best.dtype))
         index.fill(0)
     if careful:
         _enter_first_pixels(source, column, best, index, axis, kernel, stride, padding)
@@ -173,7 +174,7 @@ def _race(source, column, best, index, axis, kernel: Pair, stride: Pair, padding
         lead, place = leads[here], position[here]
         np.greater(value, best[here], out=lead)
         if careful:
-            np.logical_or(lead, np.isnan(value), out=lead)
+            np.logical_or(lead, value != value, out=lead)  # a NaN
         np.maximum(value, best[here], out=best[here])
         if column is None:
             np.multiply(lead, index.dtype.type(offset), out=place)

@@ -9,7 +9,7 @@ from minigrad.backend.gpu.pooling import (
     max_pool2d_gather,
     max_pool2d_scatter,
 )
-from minigrad.backend.gpu.products import matmul
+from minigrad.backend.gpu.products import einsum, matmul
 from minigrad.backend.scatter import put, update
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "einsum",
     "matmul",
     "max_pool2d",
     "max_pool2d_gather",

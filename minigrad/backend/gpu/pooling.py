@@ -4,6 +4,7 @@ After this file you have seen pooling in its shortest form; backend/cpu/pooling.
 a cache. Images are channels-last inside, (N, C, H, W) to the caller.
 """
 
+from minigrad.backend.conversion import lowest
 from minigrad.backend.device import namespace
 
 __all__ = ["avg_pool2d", "avg_pool2d_input_grad", "max_pool2d", "max_pool2d_gather", "max_pool2d_scatter"]
@@ -16,13 +17,13 @@ def max_pool2d(x, kernel, stride, padding):
     """
     xp = namespace(x)
     shape = _pooled(x.shape, kernel, stride, padding)
-    padded = _pad(xp, x, padding, -xp.inf)
+    padded = _pad(xp, x, padding, lowest(x.dtype))
     inside = _pad(xp, xp.ones((1, 1, *x.shape[2:]), bool), padding, False)
     index_type = xp.uint8 if kernel[0] * kernel[1] <= 256 else xp.int32
-    best, index, found = xp.full(shape, -xp.inf, x.dtype), xp.zeros(shape, index_type), xp.zeros(shape, bool)
+    best, index, found = xp.full(shape, lowest(x.dtype), x.dtype), xp.zeros(shape, index_type), xp.zeros(shape, bool)
     for position, there in _positions(shape, kernel, stride):
         value, real = padded[there], inside[there]
-        wins = real & (~found | (value > best) | xp.isnan(value))
+        wins = real & (~found | (value > best) | (value != value))
         best = xp.where(wins, value, best)
         index = xp.where(wins, index_type(position), index)
         found = found | real

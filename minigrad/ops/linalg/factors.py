@@ -41,15 +41,20 @@ SVDVALS = "svdvals. (At or close to a singular matrix, third and higher derivati
 # --- Cholesky ---
 
 
-@primitive(symbol="chol", local="L tril(L^-1 (.) L^-T)")
-def cholesky(a: TensorLike) -> Tensor:
+@composite
+def cholesky(a: TensorLike, *, upper: bool = False) -> Tensor:
     """The lower triangular L, of positive diagonal, with L L' = a, for symmetric positive definite a (..., n, n).
 
-    A function of the symmetric part (a + a') / 2: the gradient is symmetric, as PyTorch's, and right along every
-    direction. (NumPy reads the lower triangle; for symmetric a that is the same.) Derivatives: Murray 2016,
-    "Differentiation of the Cholesky decomposition": dL = L Phi(L^-1 da L^-T), where Phi keeps the lower
-    triangle and half the diagonal. Raises LinAlgError where a is not positive definite.
+    L' if `upper`. A function of the symmetric part (a + a') / 2: the gradient is symmetric, as PyTorch's, and right
+    along every direction. (NumPy reads one triangle; for symmetric a that is the same.) Derivatives: Murray 2016,
+    "Differentiation of the Cholesky decomposition": dL = L Phi(L^-1 da L^-T), where Phi keeps the lower triangle and
+    half the diagonal. Raises LinAlgError where a is not positive definite.
     """
+    return t(_cholesky(a)) if upper else _cholesky(a)
+
+
+@primitive(symbol="chol", local="L tril(L^-1 (.) L^-T)")
+def _cholesky(a: TensorLike) -> Tensor:
     check_matrix("cholesky", a, square=True)
     xp = namespace(a)
 
@@ -78,8 +83,8 @@ def _cholesky_push(da, out):
     return out @ _phi(solve_triangular(out, t(half), lower=True))
 
 
-cholesky.defvjp(a=_cholesky_pull)
-cholesky.defjvp(a=_cholesky_push)
+_cholesky.defvjp(a=_cholesky_pull)
+_cholesky.defjvp(a=_cholesky_push)
 
 # --- QR ---
 

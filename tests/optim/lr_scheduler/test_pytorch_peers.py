@@ -114,7 +114,7 @@ COMPOSED = {
     "four at once": lambda o, s: s.ChainedScheduler(
         [
             s.LinearLR(o, start_factor=0.2, total_iters=50),
-            s.CosineAnnealingLR(o, T_max=60, eta_min=0.01),
+            s.CosineAnnealingLR(o, T_max=60),  # with an eta_min PyTorch's rate would fall below 0, which ours refuses
             s.MultiStepLR(o, milestones=[40, 90], gamma=0.5),
             s.MultiplicativeLR(o, lr_lambda=lambda t: 1 - 0.001 * t),
         ],

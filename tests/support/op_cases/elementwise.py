@@ -10,6 +10,7 @@ from tests.support.strategies import between_integers, booleans, broadcastable_s
 ALL = ("f2", "f4", "f8", "i4", "i8")
 FLOAT = ("f2", "f4", "f8")
 POSITIVE, INSIDE, ABOVE_ONE, ANY = (0.3, 3.0), (-0.9, 0.9), (1.3, 4.0), (-2.0, 2.0)
+PROPER = (0.1, 0.9)
 
 
 def smooth(reference, domain=ANY, complex_reference=None, dtypes=FLOAT):
@@ -58,6 +59,12 @@ def quotients(draw):
 def choices(draw):
     condition, a, b = draw(broadcastable_shapes(3))
     return Call((draw(booleans(condition)), draw(uniform(a)), draw(uniform(b))))
+
+
+@st.composite
+def masked(draw):
+    kept, x = draw(partners())
+    return Call((draw(booleans(kept)), draw(uniform(x))))
 
 
 @st.composite
@@ -117,6 +124,39 @@ def _sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+def _density(x):
+    return np.exp(-x) / (1 + np.exp(-x)) ** 2
+
+
+def _log_loss(p, t):
+    return -(t * np.log(p) + (1 - t) * np.log1p(-p))
+
+
+def _over_square(x, y):
+    return x / (x * x + y * y)
+
+
+def _gelu_tanh(x):
+    return x * _sigmoid(_cubic(x))
+
+
+def _cubic(x):
+    return np.sqrt(8 / np.pi) * (x + 0.044715 * x**3)
+
+
+def _gelu_tanh_slope(x):
+    slope = np.sqrt(8 / np.pi) * (1 + 3 * 0.044715 * x**2)
+    return _sigmoid(_cubic(x)) + x * _density(_cubic(x)) * slope
+
+
+def _bell(x):
+    return np.exp(-x * x / 2) / np.sqrt(2 * np.pi)
+
+
+def _normal(x):
+    return 0.5 * (1 + scipy.special.erf(x * np.sqrt(0.5)))
+
+
 def _softplus(x, beta=1.0):
     return np.log1p(np.exp(beta * x)) / beta
 
@@ -126,9 +166,7 @@ def _elu(x, alpha=1.0):
 
 
 def _gelu(x, approximate="none"):
-    if approximate == "tanh":
-        return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
-    return x * 0.5 * (1 + scipy.special.erf(x * np.sqrt(0.5)))
+    return _gelu_tanh(x) if approximate == "tanh" else x * _normal(x)
 
 
 def _dtype_option(result):
@@ -214,6 +252,39 @@ OPS = {
     "arccosh": smooth(np.arccosh, ABOVE_ONE),
     "arctanh": smooth(np.arctanh, INSIDE),
     "erf": smooth(scipy.special.erf),
+    "gauss": Case(
+        calls(uniform(boxes()), factor=st.sampled_from([1.0, 0.5])),
+        lambda x, factor: np.exp(-factor * x * x),
+        lambda x, factor: np.exp(-factor * x * x),
+        FLOAT,
+    ),
+    "hypot": binary(np.hypot, POSITIVE, POSITIVE, complex_reference=lambda x, y: np.sqrt(x * x + y * y), dtypes=FLOAT),
+    "over_distance": binary(lambda x, y: x / np.sqrt(x * x + y * y), POSITIVE, POSITIVE, dtypes=FLOAT),
+    "over_square": binary(_over_square, POSITIVE, POSITIVE, dtypes=FLOAT),
+    "share_of_first": binary(lambda a, b: scipy.special.expit(a - b), complex_reference=lambda a, b: _sigmoid(a - b)),
+    "slope_of_share": binary(lambda a, b: _density(a - b)),
+    "sigmoid_slope": smooth(_density),
+    "tanh_slope": smooth(lambda x: 1 / np.cosh(x) ** 2),
+    "arcsin_slope": smooth(lambda x: 1 / np.sqrt(1 - x * x), INSIDE),
+    "arctan_slope": smooth(lambda x: 1 / (1 + x * x)),
+    "arcsinh_slope": smooth(lambda x: 1 / np.sqrt(1 + x * x)),
+    "arccosh_slope": smooth(lambda x: 1 / np.sqrt(x * x - 1), ABOVE_ONE),
+    "arctanh_slope": smooth(lambda x: 1 / (1 - x * x), INSIDE),
+    "silu": smooth(lambda x: x * scipy.special.expit(x), complex_reference=lambda x: x * _sigmoid(x)),
+    "silu_slope": smooth(lambda x: _sigmoid(x) * (1 + x * _sigmoid(-x))),
+    "silu_curvature": smooth(lambda x: _density(x) * (2 - x * np.tanh(x / 2))),
+    "gelu": smooth(_gelu),
+    "gelu_slope": smooth(lambda x: _normal(x) + x * _bell(x)),
+    "gelu_curvature": smooth(lambda x: (2 - x * x) * _bell(x)),
+    "gelu_tanh": smooth(_gelu_tanh),
+    "gelu_tanh_slope": smooth(_gelu_tanh_slope),
+    "log_loss": binary(_log_loss, PROPER, PROPER, dtypes=FLOAT),
+    "log_loss_slope": binary(lambda p, t: (p - t) / p / (1 - p), PROPER, PROPER, dtypes=FLOAT),
+    "logistic_loss": binary(
+        lambda x, t: np.logaddexp(0, x) - t * x, ANY, PROPER, complex_reference=lambda x, t: _softplus(x) - t * x
+    ),
+    "logistic_residual": binary(lambda x, t: _sigmoid(x) - t, ANY, PROPER),
+    "keep_where": Case(masked(), lambda kept, x: np.where(kept, x, 0.0), lambda kept, x: np.where(kept, x, 0.0), FLOAT),
     "relu": bent(lambda x: np.maximum(x, 0)),
     "sigmoid": smooth(scipy.special.expit, complex_reference=_sigmoid),
     "softplus": Case(calls(uniform(boxes()), beta=st.sampled_from([1.0, 0.5, 3])), _softplus, _softplus),
@@ -233,5 +304,4 @@ COMPOSITES = {
     ),
     "elu": Case(calls(distinct(boxes()), st.sampled_from([1.0, 0.7])), _elu),
     "gelu": Case(calls(uniform(boxes()), st.sampled_from(["none", "tanh"])), _gelu, _gelu),
-    "silu": smooth(lambda x: x * scipy.special.expit(x), complex_reference=lambda x: x * _sigmoid(x)),
 }

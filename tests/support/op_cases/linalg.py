@@ -286,6 +286,9 @@ OPS = {
 }
 
 COMPOSITES = {
+    "cholesky": analytic(
+        one(symmetric, True, upper=st.booleans()), lambda a, upper: t(_cholesky(a)) if upper else _cholesky(a)
+    ),
     "solve": analytic(systems(squares), _solve),
     "solve_triangular": analytic(systems(triangles, options=TRIANGLE), _solve_triangular),
     "qr": analytic(rectangular(), _qr),

@@ -314,16 +314,53 @@ def public_pooling(draw, average=False):
     call = draw(pooled(average=average))
     x, options = call.args[0], call.options
     stride = options["stride"] if draw(st.booleans()) else None
-    further = {"count_include_pad": options["count_include_pad"]} if average else {}
+    further = {"ceil_mode": draw(st.booleans())}
+    if average:
+        further["count_include_pad"] = options["count_include_pad"]
+        further["divisor_override"] = draw(st.sampled_from([None, None, 3]))
+    else:
+        fit = all(n >= 2 * k - 1 for n, k in zip(x.shape[2:], options["kernel"], strict=True))
+        further["dilation"] = draw(st.sampled_from([1, 2])) if fit else 1
     return Call((x[0] if draw(st.booleans()) else x, options["kernel"], stride, options["padding"]), further)
 
 
-def _public(forward):
-    def pool(x, kernel, stride, padding, **further):
-        y = forward(x if x.ndim == 4 else x[None], kernel=kernel, stride=stride or kernel, padding=padding, **further)
-        return y if x.ndim == 4 else y[0]
+def _starts(size, extent, stride, padding, ceil_mode):
+    """Where windows begin: full ones, and with ceil_mode one more that begins before the end, if pixels are left."""
+    starts = [-padding]
+    while starts[-1] + stride + extent <= size + padding:
+        starts.append(starts[-1] + stride)
+    left = starts[-1] + extent < size + padding
+    return [*starts, starts[-1] + stride] if ceil_mode and left and starts[-1] + stride < size else starts
 
-    return pool
+
+def _pool_by_definition(x, kernel, stride, padding, ceil_mode, dilation, reduce):
+    """`reduce` of the pixels inside of the image, and of how many lie inside of its padding, for each window."""
+    if x.ndim == 3:
+        return _pool_by_definition(x[None], kernel, stride, padding, ceil_mode, dilation, reduce)[0]
+    axes = []
+    for n, k, s, p in zip(x.shape[2:], kernel, stride or kernel, padding, strict=True):
+        starts = _starts(n, dilation * (k - 1) + 1, s, p, ceil_mode)
+        axes.append([[a + dilation * i for i in range(k) if a + dilation * i < n + p] for a in starts])
+    y = np.empty((*x.shape[:2], len(axes[0]), len(axes[1])), x.dtype)
+    for i, rows in enumerate(axes[0]):
+        for j, columns in enumerate(axes[1]):
+            inside = [[a for a in line if 0 <= a < n] for line, n in zip((rows, columns), x.shape[2:], strict=True)]
+            y[:, :, i, j] = reduce(x[:, :, inside[0]][..., inside[1]], len(rows) * len(columns))
+    return y
+
+
+def _public_max_pool(x, kernel, stride, padding, ceil_mode, dilation):
+    return _pool_by_definition(
+        *(x, kernel, stride, padding, ceil_mode, dilation), lambda pixels, count: pixels.max(axis=(-2, -1))
+    )
+
+
+def _public_avg_pool(x, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override):
+    def mean(pixels, count):
+        count = count if count_include_pad else pixels.shape[-2] * pixels.shape[-1]
+        return pixels.sum(axis=(-2, -1)) / (divisor_override or count)
+
+    return _pool_by_definition(x, kernel, stride, padding, ceil_mode, 1, mean)
 
 
 @st.composite
@@ -402,8 +439,8 @@ COMPOSITES = {
     "conv2d": Case(public_convolution(), _public_conv2d, dtypes=WIDE, mixed=False),
     "conv1d": Case(lines(), _conv1d, _conv1d, WIDE, mixed=False),
     "conv_transpose2d": Case(turned(), _conv_transpose2d, _conv_transpose2d, WIDE, mixed=False),
-    "max_pool2d": Case(public_pooling(), _public(_max_pool), dtypes=WIDE, distinct=True, mixed=False),
-    "avg_pool2d": Case(public_pooling(average=True), _public(_avg_pool), dtypes=WIDE),
+    "max_pool2d": Case(public_pooling(), _public_max_pool, dtypes=WIDE, distinct=True, mixed=False),
+    "avg_pool2d": Case(public_pooling(average=True), _public_avg_pool, dtypes=WIDE),
     "adaptive_avg_pool2d": Case(adapted(), _adaptive, _adaptive, WIDE),
     "batch_norm": Case(normalized(), _batch_norm, _batch_norm, WIDE, distinct=True, mixed=False),
     "batch_norm_inference": Case(normalized_by_given(), _batch_norm_inference, _batch_norm_inference, WIDE),

@@ -48,6 +48,20 @@ def _distinct_in_size(draw, shape, gap=0.1):
     return (gap * lengths * random.choice([-1, 1], size)).reshape(shape)
 
 
+@st.composite
+def stepped(draw):
+    """Factors and summands of y[k] = a[k] y[k-1] + b[k]."""
+    shape = draw(boxes(min_dims=1))
+    return Call((draw(_with_zeros(shape)), draw(uniform(shape))))
+
+
+def _recurrence(a, b):
+    y = np.zeros_like(a * b)
+    for k in range(y.shape[-1]):
+        y[..., k] = b[..., k] + (a[..., k] * y[..., k - 1] if k else 0)
+    return y
+
+
 def _positive(shape):
     return uniform(shape, 0.5, 2.0)
 
@@ -117,6 +131,7 @@ OPS = {
     "argmin": Case(reduced(distinct, 1, many=False), np.argmin, differentiable=False, dtypes=ALL),
     "cumsum": Case(along(), np.cumsum, np.cumsum, ALL),
     "cumprod": Case(along(_with_zeros), np.cumprod, np.cumprod, ALL),
+    "recurrence": Case(stepped(), _recurrence, _recurrence, mixed=False),
     "logsumexp": reduction(_logsumexp, min_side=1, complex_reference=_logsumexp, dtypes=FLOAT),
     "softmax": Case(along(min_side=1), scipy.special.softmax, _softmax),
     "log_softmax": Case(along(min_side=1), scipy.special.log_softmax, _log_softmax),
