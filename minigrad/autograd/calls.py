@@ -228,7 +228,9 @@ def kind_of(given: inspect.BoundArguments, name: str) -> str:
 
 def with_tensors(name: str, given: inspect.BoundArguments) -> bool:
     """Make Tensors of numbers and lists in the places of operands; whether there were any."""
-    dtypes = [x.dtype for _, x in values_of(given) if is_tensor_or_array(x)]
+    beside = [x for _, x in values_of(given) if is_tensor_or_array(x)]
+    dtypes = [x.dtype for x in beside]
+    as_array = bool(beside) and not any(isinstance(x, methods.TensorMethods) for x in beside)  # of arrays, an array
     changed = False
     for parameter in given.signature.parameters.values():
         annotation = str(parameter.annotation)
@@ -237,11 +239,13 @@ def with_tensors(name: str, given: inspect.BoundArguments) -> bool:
         value = given.arguments[parameter.name]
         several = "Sequence" in annotation or parameter.kind is parameter.VAR_POSITIONAL
         if several and isinstance(value, (list, tuple)):
-            made: Any = [as_operand(name, f"{parameter.name}[{i}]", part, dtypes) for i, part in enumerate(value)]
+            made: Any = [
+                as_operand(name, f"{parameter.name}[{i}]", part, dtypes, as_array) for i, part in enumerate(value)
+            ]
             made = tuple(made) if isinstance(value, tuple) else made
             differs = any(a is not b for a, b in zip(made, value, strict=True))
         else:
-            made = as_operand(name, parameter.name, value, dtypes)
+            made = as_operand(name, parameter.name, value, dtypes, as_array)
             differs = made is not value
         if differs:
             given.arguments[parameter.name] = made
@@ -265,15 +269,18 @@ def foreign_to_tensors(name: str, *values: Any) -> list[Any]:
     return found
 
 
-def as_operand(name: str, what: str, value: Any, dtypes: Sequence[np.dtype]) -> Any:
+def as_operand(name: str, what: str, value: Any, dtypes: Sequence[np.dtype], as_array: bool = False) -> Any:
     """A number, list or range as a Tensor; numbers take the dtype of the Tensors beside them, as in an expression."""
     if not isinstance(value, (*NUMBERS, list, tuple, range, np.ndarray)) or is_tensor_or_array(value):
         return value
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: {what} is a masked array, whose mask would be lost; use .filled(...).")
     try:
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            value = float(value)  # as NumPy has it in an expression
         known = np.result_type(*dtypes, value) if dtypes and isinstance(value, NUMBERS) else None
-        return methods.as_tensor(value, dtype=known if known in DTYPES else None)
+        made = methods.as_tensor(value, dtype=known if known in DTYPES else None)
+        return made.data if as_array else made
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise TypeError(f"{name}: cannot make a Tensor of {what}={shown(value)}. {error}") from error
 
@@ -326,7 +333,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "Sequence[int]": (are_integers, "a sequence of integers"),
     "tuple[int, ...]": (are_integers, "a tuple of integers"),
     "Sequence[TensorLike]": (
-        lambda value: isinstance(value, (list, tuple)) or is_array(value),
+        lambda value: isinstance(value, (list, tuple)) or (is_array(value) and value.ndim > 0),
         "a list of Tensors, as in [x, y]",
     ),
     **dict.fromkeys(("Tensor", "TensorLike", "Operand"), (is_operand, "a Tensor, an array or a number")),
@@ -393,7 +400,9 @@ def say(name: str, error: Exception, operands: Sequence[Any]) -> NoReturn:
                 f"{name}: shapes {' and '.join(str(tuple(x.shape)) for x in operands)} do not broadcast together. "
                 "Sizes must match from the right, or be 1; reshape or expand_dims brings axes into line."
             ) from error
-        if isinstance(error, RuntimeError) and "dimensions" in text:
+        if (
+            isinstance(error, (RuntimeError, ValueError)) and "dimensions" in text and "too many" in text
+        ) or "up to 32" in text:
             raise ShapeError(f"{name}: too many axes, {dtyped}. {text}") from error
         if isinstance(error, TypeError) and ("ufunc" in text or "numpy boolean" in text):
             raise TypeError(f"{name}: it is not defined for {dtyped}; convert with .astype(...).") from error

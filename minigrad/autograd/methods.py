@@ -225,7 +225,7 @@ class TensorMethods:
 
     def transpose(self, *axes: Shape | None) -> Tensor:
         """x with its axes in the order `axes`, or reversed for None (NumPy's meaning)."""
-        return ops.transpose(self, axes=None if axes in ((), (None,)) else _spread(axes))
+        return ops.transpose(self, axes=None if not axes or axes[0] is None else _spread(axes))
 
     def permute(self, *dims: Shape) -> Tensor:
         """`transpose` under PyTorch's name: x with its axes in the order `dims`."""
@@ -607,7 +607,9 @@ def _values(value: Any) -> Any:
 def _kept(shape: tuple[int, ...], wanted: tuple[Any, ...]) -> tuple[Any, ...]:
     """A wanted shape in which -1 stands for the size that is there; axes are counted from the right."""
     there = (None,) * (len(wanted) - len(shape)) + shape
-    return tuple(n if m == -1 and n is not None else m for n, m in zip(there, wanted, strict=False))
+    return tuple(
+        n if isinstance(m, int) and m == -1 and n is not None else m for n, m in zip(there, wanted, strict=False)
+    )
 
 
 def _comparable(value: Any) -> bool:

@@ -223,6 +223,8 @@ minimum.defvjp(a=lambda g, a, b: _larger_gets(g, b, a), b=lambda g, a, b: _large
 @primitive(symbol="?", local="1 where chosen", kind="elementwise")
 def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     """a where the condition holds, b elsewhere, with broadcasting."""
+    if a is None or b is None:
+        raise TypeError("where: None in the place of values; expected Tensors, arrays or numbers.")
     xp = namespace(condition, a, b)
     return xp.where(condition, a, b)
 

@@ -133,8 +133,18 @@ def index_update(x: TensorLike, index: Index, value: Operand) -> Tensor:
 def index_add(x: TensorLike, index: Index, value: Operand) -> Tensor:
     """A new tensor: x with x[index] += value, an element named several times being added to several times."""
     index = prepare_index(x, index)
+    _check_in_range("index_add", x.shape, index)
     values = broadcast_to(_value_like(x, value), shape=index_shape(x.shape, index))
     return x + _put(values, index=index, shape=x.shape)
+
+
+def _check_in_range(op: str, shape, index) -> None:
+    """Raise IndexError for integers that name no element, as reading there does; adding to rows would wrap around."""
+    if all(isinstance(part, np.ndarray) for part in arrays_in(index)):
+        try:
+            np.broadcast_to(np.int8(0), shape)[index]
+        except IndexError as error:
+            raise IndexError(f"{op}: {error}") from None
 
 
 def _value_like(x, value):

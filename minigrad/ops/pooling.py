@@ -218,12 +218,17 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
         raise ShapeError(
             f"adaptive_avg_pool2d: output_size {output_size} for input {x.shape}; sizes must be at least 1."
         )
+    if max(rows, columns) > MOST_WINDOWS:
+        raise ShapeError(f"adaptive_avg_pool2d: output_size {output_size}; an image of this size is not meant.")
     x = _float(x)
     if (rows, columns) == (1, 1):
         return x.mean(axis=(-2, -1), keepdims=True)
     if x.ndim == 4 and x.shape[2] % rows == 0 and x.shape[3] % columns == 0:  # windows side by side
         return avg_pool2d(x, (x.shape[2] // rows, x.shape[3] // columns))
     return _means_along(_means_along(x, -2, rows), -1, columns)
+
+
+MOST_WINDOWS = 100_000  # along an axis; each is a slice of its own
 
 
 def _means_along(x, axis: int, windows: int):

@@ -130,6 +130,8 @@ flip.defvjp(x=lambda g, axis: flip(g, axis=axis))
 @primitive(local="1", kind="linear")
 def roll(x: TensorLike, shift: int | tuple[int, ...], axis: Axis = None) -> Tensor:
     """x shifted along `axis`; elements that leave at one end enter at the other. None shifts the flattened x."""
+    for step in _tuple(shift):
+        whole("roll", "shift", step)
     return namespace(x).roll(x, shift, axis)
 
 

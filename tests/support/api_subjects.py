@@ -250,7 +250,7 @@ def schedules() -> list[Subject]:
     def after(schedule: Any) -> None:
         schedule.step(1.0) if isinstance(schedule, optim.ReduceLROnPlateau) else schedule.step()
         rates = [group["lr"] for group in schedule.optimizer.param_groups]
-        assert all(isinstance(r, (int, float)) and 0 <= r < float("inf") for r in rates), f"rates {rates}"
+        assert all(isinstance(r, (int, float, np.floating)) and 0 <= r < float("inf") for r in rates), f"rates {rates}"
 
     optimizer = Maker(lambda: optim.SGD(parameters(), lr=0.1, momentum=0.9))
     return [
