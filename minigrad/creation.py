@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minigrad.autograd.calls import explained
 from minigrad.autograd.errors import ShapeError
-from minigrad.autograd.tensor import Tensor, array_of
+from minigrad.autograd.tensor import Tensor, array_of, as_tensor
 from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
 from minigrad.generators import drawn
 
@@ -254,6 +255,7 @@ def randperm(n: int) -> Tensor:
     return Tensor(drawn("cpu", lambda generator: generator.permutation(n)))
 
 
+@explained
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """Each element zero with probability p, the others times 1 / (1 - p), so that the mean stays (inverted dropout).
 
@@ -261,10 +263,11 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """
     _check_probability("dropout", p)
     if not training or p == 0:
-        return x
+        return as_tensor(x)
     return x * dropout_mask(x, p)
 
 
+@explained
 def dropout_mask(x: Tensor, p: float) -> Tensor:
     """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own.
 

@@ -155,6 +155,10 @@ class Tensor(TensorMethods):
             )
         return np.array(self._data, dtype=dtype, copy=copy)
 
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Refuse NumPy's functions (NEP 18), which leave no graph; those we lack take tensors without gradients."""
+        return methods.numpys_function(function, args, kwargs)
+
     def item(self) -> float | int | bool:
         """The only value, as a Python number."""
         if self.size != 1:
@@ -450,3 +454,6 @@ def _called_by_numpy(tensor: Tensor, ufunc: Any, method: str, *inputs: Any, out:
         f"numpy.{name} of a Tensor would leave no graph: {instead}, or give it tensor.detach().numpy() if no gradient "
         "is meant to pass."
     )
+
+
+methods.bind(as_tensor=as_tensor)
