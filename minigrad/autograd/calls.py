@@ -13,13 +13,16 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import numpy as np
 
 from minigrad.autograd import methods
 from minigrad.autograd.errors import GradientError, ShapeError
 from minigrad.backend import DTYPES, NUMBERS, DeviceError, device_of, is_array
+
+if TYPE_CHECKING:
+    from minigrad.autograd.tensor import Tensor
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -423,11 +426,11 @@ def is_said(error: Exception) -> bool:
     return inner is not None and inner[1] in NAMES
 
 
-def op_failure(op: Any, args: Sequence[Any], options: Mapping[str, Any], error: Exception) -> Any:
+def op_failure(op: Any, args: Sequence[Any], options: Mapping[str, Any], error: Exception) -> Tensor:
     """`after_failure` of an op. The forward of a user's op keeps its errors, with a note."""
     try:
         if not is_of_a_user(error):
-            return after_failure(op.name, op, args, options, error)
+            return after_failure(op.name, op, args, options, error)  # type: ignore[no-any-return]
         operands = [value for value in args if is_tensor_or_array(value)]
         for value in args:
             if value is not None:

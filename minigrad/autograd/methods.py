@@ -46,6 +46,8 @@ class TensorMethods:
         @property
         def dtype(self) -> Any: ...
         @property
+        def data(self) -> Any: ...
+        @property
         def requires_grad(self) -> bool: ...
         def detach(self) -> Any: ...
         def __len__(self) -> int: ...
@@ -586,7 +588,7 @@ def numpys_function(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) 
     parts = [part for value in values for part in (value if isinstance(value, (list, tuple)) else [value])]
     tracked = any(isinstance(part, TensorMethods) and part.requires_grad for part in parts)
     if known or (tracked and name not in OF_THE_SHAPE):
-        instead = f"write minigrad.{ours}" if known else "use ops of minigrad"
+        instead = f"write mg.{ours}" if known else "use ops of minigrad"
         raise TypeError(
             f"numpy.{name} of a Tensor would leave no graph for gradients and lose them in silence: {instead}, or give "
             "it tensor.detach().numpy() if no gradient is meant to pass."

@@ -259,6 +259,7 @@ class Unary(Primitive[P]):
     """An op of one array and no options: its call written out, for speed, as `Primitive.call` does it."""
 
     def __call__(self, x):  # type: ignore
+        array: Any
         if isinstance(x, Tensor):
             array, node = x._data, x.node
         elif x.__class__ not in PLAIN:
@@ -280,6 +281,8 @@ class Binary(Primitive[P]):
     """An op of two arrays and no options, the stuff of every expression: its call written out likewise."""
 
     def __call__(self, a, b):  # type: ignore
+        a_array: Any
+        b_array: Any
         if isinstance(a, Tensor):
             a_array = a._data
             a_node = a.node

@@ -449,7 +449,7 @@ def _called_by_numpy(tensor: Tensor, ufunc: Any, method: str, *inputs: Any, out:
         return getattr(ufunc, method)(*(x.numpy() if isinstance(x, Tensor) else x for x in inputs), out=out, **options)
     if name in NUMPY_OPERATORS and out is None and not options:
         return getattr(methods.ops, name)(*inputs)
-    instead = f"write minigrad.{name}" if hasattr(methods.ops, name) else "use minigrad's ops"
+    instead = f"write mg.{name}" if hasattr(methods.ops, name) else "use minigrad's ops"
     raise TypeError(
         f"numpy.{name} of a Tensor would leave no graph: {instead}, or give it tensor.detach().numpy() if no gradient "
         "is meant to pass."
