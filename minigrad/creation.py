@@ -46,7 +46,11 @@ def tensor(data: Any, dtype: DTypeLike | None = None, device: str | None = None,
 
 
 def from_numpy(array: np.ndarray) -> Tensor:
-    """A tensor that shares the array's memory: writing to one changes the other."""
+    """A tensor that shares the array's memory: writing to one changes the other.
+
+    A write between a forward and its backward pass would give a wrong gradient, and cannot be seen; only
+    `detect_anomaly` finds it. `tensor(array)` copies.
+    """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy: expected a numpy.ndarray, got {type(array).__name__}; use minigrad.tensor(...).")
     return Tensor(as_array(array))
@@ -112,6 +116,8 @@ def arange(
 ) -> Tensor:
     """Numbers from start (0 if left out) up to, not including, stop; integers of integers, else float32."""
     start, stop = (0, start) if stop is None else (start, stop)
+    for bound in (start, stop, step):
+        _check_number("arange", bound)
     if step == 0 or not all(math.isfinite(n) for n in (start, stop, step)):
         raise ValueError(f"arange: from {start} to {stop} in steps of {step}; expected finite numbers and a step.")
     if dtype is None:
@@ -132,7 +138,14 @@ def linspace(
     start, stop = (
         n.item() if isinstance(n, Tensor) and n.size == 1 and not n.requires_grad else n for n in (start, stop)
     )
+    for bound in (start, stop):
+        _check_number("linspace", bound)
     return _made(np.linspace(start, stop, num, dtype=check_dtype(dtype)), device, requires_grad)
+
+
+def _check_number(op: str, value: Any) -> None:
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{op}: expected integers or floats, got {value!r}.")
 
 
 def eye(
@@ -148,7 +161,10 @@ def full_like(
 ) -> Tensor:
     """One value in the shape of x, and in its dtype and on its device unless others are given."""
     dtype = x.dtype if dtype is None else check_dtype(dtype)
-    return _made(namespace(array_of(x)).full(x.shape, value, dtype), device, requires_grad)
+    made = namespace(array_of(x)).full(x.shape, as_array(value), dtype)
+    if isinstance(x, BatchedArray):
+        return made  # inside of an op under vmap, where all are arrays
+    return _made(made, device, requires_grad)
 
 
 def zeros_like(

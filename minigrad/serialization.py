@@ -337,3 +337,7 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 raise CheckpointError(f"{path}: cannot read {name!r}: {error}") from error
             tensors[name] = array if array.ndim else array[()]
         return tensors, metadata
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,6 +8,7 @@ pass costs no more than any other attribute.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -371,7 +372,15 @@ class Module:
         ------
         ValueError
             Names all that is missing, unexpected or of another shape; the module is then unchanged.
+        TypeError
+            Something that is no dict, or an entry that is no array.
         """
+        if not isinstance(state_dict, Mapping):
+            path = isinstance(state_dict, (str, os.PathLike))
+            hint = " Load the file first: model.load_state_dict(mg.load(path))." if path else ""
+            raise TypeError(
+                f"load_state_dict: expected a dict of names and Tensors, got a {type(state_dict).__name__}.{hint}"
+            )
         own = dict(self._state())
         given = {name: _as_state(name, value) for name, value in state_dict.items()}
         missing = [name for name in own if name not in given]

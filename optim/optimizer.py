@@ -110,7 +110,7 @@ class Optimizer(ParameterGroups):
     Notes
     -----
     A step changes the parameters' arrays in place. A parameter without a gradient is left alone: neither decayed nor
-    moved by its momentum, and its count of steps stands still. The first step in which none has a gradient warns.
+    moved by its momentum, and its count of steps stands still. If none has a gradient at the first step, it warns.
     """
 
     decoupled: ClassVar[bool] = False
@@ -123,7 +123,7 @@ class Optimizer(ParameterGroups):
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any], *, nonfinite: str = "pass"):
         check_choice(self._name, "nonfinite", nonfinite, CHOICES)
         self.nonfinite, self.skipped_steps = nonfinite, 0
-        self._warned = False  # that no parameter has a gradient
+        self._looked = False  # whether the first step was looked at, see `_look_whether_anything_moves`
         self._plans: dict[int, Plan] = {}
         super().__init__(params, defaults)
 
@@ -164,8 +164,8 @@ class Optimizer(ParameterGroups):
             self.skipped_steps += 1
             return loss
         plans = [(group, self._plan(i, group)) for i, group in enumerate(self.param_groups)]
-        if not self._warned and not any(plan.cohorts for _, plan in plans):
-            self._warn_that_nothing_moves()
+        if not self._looked:
+            self._look_whether_anything_moves([plan for _, plan in plans])
         for group, plan in plans:
             formula, decay = self._with_decay(plan.formula, group)
             for cohort in plan.cohorts:
@@ -173,9 +173,11 @@ class Optimizer(ParameterGroups):
                 cohort.update(formula, coefficients | decay if decay else coefficients)
         return loss
 
-    def _warn_that_nothing_moves(self) -> None:
-        """Said once: a loop without backward, or with the optimizer of another model, trains nothing and looks fine."""
-        self._warned = True
+    def _look_whether_anything_moves(self, plans: list[Plan]) -> None:
+        """At the first step: a loop without backward, or with the optimizer of another model, trains nothing."""
+        self._looked = True
+        if any(plan.cohorts for plan in plans):
+            return
         warnings.warn(
             f"{self._name}.step: none of the {len(self._all_params())} parameters has a gradient, so nothing was moved."
             " Call loss.backward() before it, and zero_grad() before that; the loss must be computed from these "

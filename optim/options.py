@@ -60,7 +60,9 @@ def check_pair(owner: str, name: str, value: Any) -> None:
 def check_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise ValueError unless `value` is one of the `choices`."""
     if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{owner}: {name}={value!r}; expected {' or '.join(map(repr, choices))}.")
+        names = [repr(choice) for choice in choices]
+        expected = " or ".join(names) if len(names) == 2 else f"one of {', '.join(names)}"
+        raise ValueError(f"{owner}: {name}={value!r}; expected {expected}.")
 
 
 def check_curvatures(owner: str, smallest: float, largest: float) -> None:

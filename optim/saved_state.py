@@ -58,7 +58,7 @@ def _is_group(group: Any) -> bool:
 
 def is_whole(value: Any) -> bool:
     """Whether this is a whole number, 0 or more."""
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 0)
 
 
 def check_kin(name: str, saved_class: Any, group: Mapping[str, Any], options: Collection[str], own: Sequence[str]):

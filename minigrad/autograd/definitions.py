@@ -48,12 +48,22 @@ def reading(function: Callable[..., Any]) -> Callable[..., Any]:
     def read(*values: Any, **options: Any) -> Any:
         given = [_read_only(value) for value in values]
         made = function(*given, **options)
+        if not any(_is_tensor(value) for value in values):  # mg.zeros_like(x), say, makes a Tensor of an array too
+            made = tuple(map(_array, made)) if isinstance(made, tuple) else _array(made)
         for value, view in zip(values, given, strict=True):
             if made is view:
                 return value
         return made
 
     return read
+
+
+def _is_tensor(value: Any) -> bool:
+    return any(map(_is_tensor, value)) if isinstance(value, tuple) else hasattr(value, "node")
+
+
+def _array(made: Any) -> Any:
+    return made.data if hasattr(made, "node") else made
 
 
 def _read_only(value: Any) -> Any:
@@ -76,16 +86,31 @@ def missing_rule(op: Op, argument: str, form: str) -> GradientError:
     )
 
 
+def check_held(op: Op, out: Any) -> Any:
+    """The result of an op; TypeError for one of complex numbers, text or objects, which a Tensor does not hold."""
+    if getattr(out, "dtype", BOOL).char not in HELD:
+        raise TypeError(
+            f"{op.name}: the result would be {out.dtype}, which a Tensor does not hold; expected operands of float16, "
+            "float32, float64, integers or bools."
+        )
+    return out
+
+
+HELD = "efd?bhilqBHILQ"  # NumPy's letters for the dtypes that a Tensor holds
+BOOL = np.dtype(bool)
+
+
 def check_result(op: Op, out: Any) -> None:
     """Raise unless a forward gave an array of floats. Asked when an op is recorded for the first time."""
-    if not is_array(out):
+    if not is_array(out) and not isinstance(out, np.generic):
         hint = "; name what it returns beside its result in residuals=(...)" if isinstance(out, tuple) else ""
         raise TypeError(f"{op.name}: its forward is to return one array, it returned {type(out).__name__}{hint}.")
-    if out.dtype.kind != "f":
+    if out.dtype.kind in "iub":
         raise TypeError(
             f"{op.name}: its forward returned {out.dtype}, and only floating-point numbers have gradients; "
             "declare it with @primitive(differentiable=False)."
         )
+    check_held(op, out)
 
 
 def result_and_residuals(op: Op, results: Any) -> tuple[Any, ...]:

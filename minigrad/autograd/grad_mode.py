@@ -19,12 +19,14 @@ class GradMode(threading.local):
 
     enabled : whether ops that are called leave nodes in the graph
     in_rule : whether derivative rules are being recorded; a number taken out of a Tensor is then a term lost
+    taken_out : how many times numbers were taken out of Tensors with gradients, by float(), item() or numpy()
     opened : while a checkpointed function runs for the first time, the list that notes its `vmap` levels
     replayed : while it runs again, those levels in turn
     """
 
     enabled: bool = True
     in_rule: bool = False
+    taken_out: int = 0
     opened: list[Level] | None = None
     replayed: Iterator[Level] | None = None
 

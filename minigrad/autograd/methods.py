@@ -298,11 +298,11 @@ class TensorMethods:
         return ops.cos(self)
 
     def cumprod(self, axis: int) -> Tensor:
-        """Running products along `axis`. The gradient is right where factors are zero."""
+        """Running products along `axis`. The gradient is right where factors are zero, or vanish together."""
         return ops.cumprod(self, axis=axis)
 
     def cumsum(self, axis: int) -> Tensor:
-        """Running sums along `axis`."""
+        """Running sums along `axis`, rounded once each: float16 and float32 are added in float64."""
         return ops.cumsum(self, axis=axis)
 
     def diagonal(self, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
@@ -362,11 +362,11 @@ class TensorMethods:
         return ops.log2(self)
 
     def log_softmax(self, axis: int = -1) -> Tensor:
-        """log(softmax(x)) along `axis`, without overflow or underflow."""
+        """log(softmax(x)) along `axis`, without overflow or underflow; of integers in float64."""
         return ops.log_softmax(self, axis=axis)
 
     def logsumexp(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """log(sum(exp(x))) over `axis`, without overflow: the largest value is taken out first."""
+        """log(sum(exp(x))) over `axis`, without overflow: the largest is taken out first. Of nothing it is -inf."""
         return ops.logsumexp(self, axis=axis, keepdims=keepdims)
 
     def matmul(self, other: Operand) -> Tensor:
@@ -378,7 +378,7 @@ class TensorMethods:
         return ops.max(self, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The mean over `axis`. The mean of no values is NaN, as in NumPy."""
+        """The mean over `axis`; of integers and bools in float64. The mean of no values is NaN, as in NumPy."""
         return ops.mean(self, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -397,8 +397,8 @@ class TensorMethods:
         """-x, elementwise."""
         return ops.negative(self)
 
-    def norm(self, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The vector norm over `axis` (None: all): ord 1, 2, inf or any p > 0. The gradient at zero is zero."""
+    def norm(self, ord: float | str | None = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
+        """The vector norm over `axis` (None: all): ord 2 (None, "fro"), 1, inf, any p, 0 (how many are not 0)."""
         return ops.norm(self, ord=ord, axis=axis, keepdims=keepdims)
 
     def power(self, other: Operand) -> Tensor:
@@ -454,7 +454,7 @@ class TensorMethods:
         return ops.sin(self)
 
     def softmax(self, axis: int = -1) -> Tensor:
-        """exp(x) / sum(exp(x)) along `axis`."""
+        """exp(x) / sum(exp(x)) along `axis`; of integers in float64."""
         return ops.softmax(self, axis=axis)
 
     def sort(self, axis: int | None = -1) -> Tensor:

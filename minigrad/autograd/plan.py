@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Protocol
 
+import numpy as np
+
 Getter = Callable[[Sequence[Any]], tuple[Any, ...]]
 Rule = Callable[..., Any]
 
@@ -106,6 +108,18 @@ def full_frame(
     if op.variadic:
         return (tuple(arrays), out, *residuals, *chosen, tuple(shapes))
     return (*arrays, out, *residuals, *chosen, *shapes)
+
+
+def of_its_own(saved: tuple[Any, ...], operands: Sequence[Any]) -> tuple[Any, ...]:
+    """The saved values, with a copy of each array that the caller gave as it is, and may write to before backward."""
+    theirs = {id(array) for array in operands if array.__class__ is np.ndarray and array.flags.writeable}
+    return _copied(saved, theirs)  # type: ignore[no-any-return]
+
+
+def _copied(value: Any, theirs: set[int]) -> Any:
+    if value.__class__ is tuple:
+        return tuple(_copied(part, theirs) for part in value)
+    return value.copy() if id(value) in theirs else value
 
 
 def needs_of(rule: Rule, given: int = 1) -> tuple[str, ...]:

@@ -28,11 +28,20 @@ from functools import partial
 from types import FunctionType
 from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
+import numpy as np
+
 from minigrad.autograd.calls import NAMES, explained, foreign_to_tensors, form, op_failure, with_our_names
-from minigrad.autograd.definitions import check_result, check_rules, missing_rule, reading, result_and_residuals
+from minigrad.autograd.definitions import (
+    check_held,
+    check_result,
+    check_rules,
+    missing_rule,
+    reading,
+    result_and_residuals,
+)
 from minigrad.autograd.grad_mode import grad_mode
 from minigrad.autograd.node import Node
-from minigrad.autograd.plan import Plan, Rule, frame_names, full_frame, needs_of
+from minigrad.autograd.plan import Plan, Rule, frame_names, full_frame, needs_of, of_its_own
 from minigrad.autograd.tensor import Tensor
 from minigrad.backend import PLAIN
 
@@ -126,11 +135,16 @@ class Primitive(Generic[P]):
         if not tensors:
             return out  # type: ignore[no-any-return]  # an array: rules and kernels call ops on plain arrays
         if not (mask and self.differentiable and grad_mode.enabled):
-            return Tensor(out)
+            return Tensor(check_held(self, out))
         key = (mask, len(arrays)) if self.variadic else mask
         plan = self.plans.get(key) or self.make_plan(key, parents, out)
         frame = (*arrays, out) if plan.is_short else full_frame(self, arrays, out, residuals, chosen)
-        return Tensor(out, Node(plan, parents, plan.save(frame), out.shape, out.dtype))
+        saved = plan.save(frame)
+        if out.dtype.char not in "dfe":
+            check_result(self, out)  # an operand without a gradient may have made it complex, say
+        if any(arg.__class__ is np.ndarray for arg in operands):
+            saved = of_its_own(saved, operands)
+        return Tensor(out, Node(plan, parents, saved, out.shape, out.dtype))
 
     def bind(self, args: Sequence[Any], options: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
         """Sort a call's arguments into arrays and options, as Python would have it: by position or by name."""
@@ -293,7 +307,7 @@ class Binary(Primitive[P]):
             return op_failure(self, (a, b), {}, error)
         if a_node is None:
             if b_node is None:
-                return Tensor(out) if isinstance(a, Tensor) or isinstance(b, Tensor) else out
+                return Tensor(check_held(self, out)) if isinstance(a, Tensor) or isinstance(b, Tensor) else out
             mask = 1
         else:
             mask = 2 if b_node is None else 3
@@ -301,7 +315,13 @@ class Binary(Primitive[P]):
             return Tensor(out)
         plan = self.plans.get(mask) or self.make_plan(mask, (a_node, b_node), out)
         frame = (a_array, b_array, out) if plan.is_short else full_frame(self, (a_array, b_array), out, (), {})
-        return Tensor(out, Node(plan, (a_node, b_node), plan.save(frame), out.shape, out.dtype))
+        saved = plan.save(frame)
+        if mask != 3:
+            if out.dtype.char not in "dfe":
+                check_result(self, out)  # the operand without a gradient may have made it complex, say
+            if a.__class__ is np.ndarray or b.__class__ is np.ndarray:
+                saved = of_its_own(saved, (a, b))
+        return Tensor(out, Node(plan, (a_node, b_node), saved, out.shape, out.dtype))
 
 
 MAY_BE_AN_ARRAY = re.compile(r"\b(Operand|TensorLike|Tensor|Array|ndarray|Indices|Any|float)\b")

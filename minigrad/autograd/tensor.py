@@ -23,6 +23,8 @@ from minigrad.locks import lock
 
 _hook_number, _hooking = count(), lock()
 
+HELD = frozenset("efdbBhHiIlLqQ?")  # NumPy's characters for the dtypes that a Tensor holds
+
 NUMPY_OPERATORS = frozenset(
     "add subtract multiply divide floor_divide remainder power matmul bitwise_and bitwise_or bitwise_xor "
     "equal not_equal less less_equal greater greater_equal".split()
@@ -59,7 +61,8 @@ class Tensor(TensorMethods):
     __array_ufunc__ = _AskedByNumPy()
 
     def __init__(self, data: Array, node: Any = None):
-        self._data = data if node is not None or type(data) is np.ndarray or is_array(data) else as_array(data)
+        held = node is not None or (data.dtype.char in HELD if type(data) is np.ndarray else is_array(data))
+        self._data = data if held else as_array(data)
         self.node = node
 
     # --- what it is ---
@@ -69,7 +72,8 @@ class Tensor(TensorMethods):
         """The array. To write into it is to change the tensor; say so with `mark_dirty()`, or use `copy_`.
 
         It may be given another array, or another Tensor's, of the same shape, dtype and device. Assigning, as in
-        `p.data -= 0.1 * p.grad`, is noted as a write; writing to a part, as in `p.data[0] = 1`, cannot be seen.
+        `p.data -= 0.1 * p.grad`, is noted as a write; writing to a part, as in `p.data[0] = 1`, cannot be seen, save by
+        `detect_anomaly`.
         """
         return self._data
 
@@ -166,8 +170,11 @@ class Tensor(TensorMethods):
         return number
 
     def _may_be_taken_out(self) -> None:
-        if grad_mode.in_rule and self.node is not None:
+        if self.node is None:
+            return
+        if grad_mode.in_rule:
             raise GradientError(TAKEN_OUT_IN_A_RULE)
+        grad_mode.taken_out += 1
 
     def tolist(self) -> Any:
         """The values as nested Python lists."""
@@ -263,7 +270,11 @@ class Tensor(TensorMethods):
         return self
 
     def detach(self) -> Tensor:
-        """The same values, cut off from the graph; the two share memory."""
+        """The same values, cut off from the graph.
+
+        The two share memory, and a write to this leaf is seen in both. `copy_` to the result gives that one an array of
+        its own instead, see there.
+        """
         return Tensor(self._data)
 
     def retain_grad(self) -> Tensor:
@@ -416,7 +427,7 @@ def array_of(value: Any) -> Any:
 
 
 def as_tensor(data: Any, dtype: Any = None, device: str | None = None) -> Tensor:
-    """`data` as a Tensor, the same one if it is one already; arrays are not copied."""
+    """`data` as a Tensor, the same one if it is one already; arrays are not copied (see `from_numpy`)."""
     if isinstance(data, Tensor):
         tensor: Tensor = data if dtype is None else data.astype(dtype)
         return tensor if device is None else tensor.to(device)

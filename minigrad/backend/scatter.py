@@ -33,6 +33,10 @@ def add_at(buffer, values, index) -> None:
         _add_flat(buffer, values, index)
     elif not any(is_array(part) and part.dtype != bool and part.ndim for part in index):
         buffer[index] += values  # slices, single numbers and masks name each element once
+    elif buffer.dtype == np.float16:  # a running total of float16 stands still at 2048 ones
+        whole = namespace(buffer).zeros(buffer.shape, np.float32)
+        add_at(whole, values.astype(np.float32), index)
+        buffer += whole.astype(np.float16)
     elif len(index) == 1 and index[0].ndim == 1 and buffer.ndim == 2 and namespace(buffer) is np:
         _add_rows(buffer, values, index[0])
     elif buffer.dtype.kind == "f" or namespace(buffer) is np:
@@ -60,4 +64,4 @@ def _add_rows(buffer, rows, index) -> None:
     order = np.argsort(index, kind="stable")
     ordered = index[order]
     starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-    buffer[ordered[starts]] += np.add.reduceat(rows[order], starts, axis=0)
+    buffer[ordered[starts]] += np.add.reduceat(rows[order], starts, axis=0, dtype=buffer.dtype)

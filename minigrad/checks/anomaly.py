@@ -1,5 +1,7 @@
 """Anomaly detection: the first NaN or infinity is reported where it was made, in the forward or the backward pass.
 
+And a write past the engine to what a graph saved is found.
+
     with minigrad.detect_anomaly():
         loss = criterion(model(x), y)
         loss.backward()
@@ -14,6 +16,7 @@ from __future__ import annotations
 import linecache
 import sys
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,11 +28,14 @@ from types import CodeType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from minigrad.autograd import forward, reverse
 from minigrad.autograd.errors import GradientError
 from minigrad.autograd.node import Node
 from minigrad.autograd.plan import Op
 from minigrad.autograd.primitive import EVERY_OP, Primitive
+from minigrad.autograd.saved import check_versions
 from minigrad.autograd.tensor import array_of
 from minigrad.backend import bare, is_array, namespace
 from minigrad.contexts import ContextDecorator
@@ -58,6 +64,9 @@ class detect_anomaly(ContextDecorator):
     they are floats; intermediate values inside of an op or rule are not. A NaN is always reported; if an input held one
     already, the error says that it came from outside. An infinity is reported if no input held one. Run the forward
     pass inside of the block too: that is when the lines are noted which errors of the backward pass name.
+
+    An array that was saved for the backward pass is compared with what it was: a write to a part of `tensor.data`, or
+    to a NumPy array that a tensor shares, which the engine cannot see, is a GradientError (for arrays on the host).
 
     Blocks may be nested: the innermost one's `inf` counts. As with `no_grad`, a block is for the thread that opened it.
     An op made inside of a block has its forward watched from the next block on. Inside of a block small programs are
@@ -109,7 +118,35 @@ def _node_with_place(*fields) -> Node:
     node = Node(*fields)
     if _here.blocks:
         _places[node] = _place()
+        _written[node] = id(node.saved), _marks(node.saved)
     return node
+
+
+def _check_unwritten(node: Node) -> None:
+    """Raise if what a node saved has been written to where the engine could not see it."""
+    known, marks = _written.get(node, (None, ()))
+    if known != id(node.saved):  # saved outside of a block, or computed again by a checkpoint
+        return
+    for name, before, now in zip(node.plan.names, marks, _marks(node.saved), strict=True):
+        if before != now:
+            what = "result" if name == "out" else f"saved {name!r}"
+            raise GradientError(
+                f"derivative through {node.op.name}: its {what} was written to after the forward pass, past minigrad: "
+                "into tensor.data or into a NumPy array that a tensor shares. Make the tensor with minigrad.tensor, "
+                f"which copies, or write after backward.\n{_shown(_places.get(node), node.op)}"
+            )
+
+
+def _marks(saved: tuple) -> list:
+    """A checksum of each saved value, as far as it is arrays on the host."""
+    return [_mark(value) for value in saved]
+
+
+def _mark(value: Any) -> Any:
+    value = bare(array_of(value))
+    if isinstance(value, (tuple, list)):
+        return [_mark(part) for part in value]
+    return zlib.crc32(value.tobytes()) if type(value) is np.ndarray else None
 
 
 def _watched_forward(op: Primitive, run: Callable) -> Callable:
@@ -133,6 +170,9 @@ class _WatchedPass(reverse._Pass):
     def pull(self, node, gradient):
         if _is_off():
             return super().pull(node, gradient)
+        if node.saved is not None:
+            check_versions(node)
+            _check_unwritten(node)
         with _inside(_Rules(node, gradient, self)):
             return super().pull(node, gradient)
 
@@ -169,6 +209,9 @@ def _watched_push(node, moving, *rest):
     """`forward.push_through`, whose result, a tangent, is looked at."""
     if _is_off():
         return _push_through(node, moving, *rest)
+    if node.saved is not None:
+        check_versions(node)
+        _check_unwritten(node)
     with _inside(_Rules(node)):
         tangent = _push_through(node, moving, *rest)
     names = _argument_names(node.op, len(node.parents))
@@ -313,6 +356,7 @@ class _Place(NamedTuple):
 
 
 _places: WeakKeyDictionary[Node, _Place | None] = WeakKeyDictionary()
+_written: WeakKeyDictionary[Node, tuple[int, list]] = WeakKeyDictionary()  # which saved values, and their checksums
 _NOT_THE_USERS = ("minigrad", "contextlib")  # contextlib: between a function under a context and its caller
 
 
@@ -332,7 +376,7 @@ def _place() -> _Place | None:
     return frame and _Place(frame.f_code, frame.f_lasti, frame.f_lineno, tuple(through))
 
 
-def _shown(place: _Place | None, op: Primitive) -> str:
+def _shown(place: _Place | None, op: Op) -> str:
     """The place as Python shows one in a traceback."""
     if place is None:
         return "Where it was called is not known, as its forward ran outside of a detect_anomaly() block.\n"

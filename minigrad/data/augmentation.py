@@ -29,6 +29,8 @@ class Compose:
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
+        if not isinstance(transforms, (list, tuple)) or not all(callable(one) for one in transforms):
+            raise DataError(f"Compose: got {transforms!r}; expected a list of transforms, as in Compose([a, b]).")
         self.transforms = tuple(transforms)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -42,7 +44,7 @@ def random_horizontal_flip(probability: float = 0.5) -> Transform:
 
     Do not use it for digits or letters: a mirrored 2 is not a 2.
     """
-    _check_range("random_horizontal_flip", "probability", probability, 0, 1)
+    check_range("random_horizontal_flip", "probability", probability, 0, 1)
 
     def flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         chosen = rng.random(_batch_size(images)) < probability
@@ -74,6 +76,9 @@ def random_crop(
     ``random_crop(4)`` is what He et al. (2016, "Deep Residual Learning", section 4.2) train CIFAR-10 with.
     """
     _check_whole("random_crop", "padding", padding)
+    _check_window(size)
+    if not isinstance(mode, str) or mode not in ("constant", "edge", "reflect"):
+        raise DataError(f"random_crop: mode is {mode!r}; expected 'constant', 'edge' or 'reflect'.")
 
     def crop(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         number = _batch_size(images)
@@ -123,10 +128,10 @@ def random_affine(degrees: float = 0.0, *, shift: float = 0.0, scale: float = 0.
     Transform
         For images of any real dtype; whole numbers are rounded back. Outside the image all is zero.
     """
-    _check_range("random_affine", "degrees", degrees, 0, 360)
-    _check_range("random_affine", "shift", shift, 0, math.inf)
-    _check_range("random_affine", "scale", scale, 0, 1, end_included=False)
-    _check_range("random_affine", "shear", shear, 0, 90, end_included=False)
+    check_range("random_affine", "degrees", degrees, 0, 360)
+    check_range("random_affine", "shift", shift, 0, math.inf)
+    check_range("random_affine", "scale", scale, 0, 1, end_included=False)
+    check_range("random_affine", "shear", shear, 0, 90, end_included=False)
 
     def affine(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         number = _batch_size(images)
@@ -205,9 +210,15 @@ def cutout(size: int, *, fill: float = 0.0) -> Transform:
     after `normalize`, where the `fill` of zero is the mean.
     """
     _check_whole("cutout", "size", size)
+    check_range("cutout", "fill", fill, -math.inf, math.inf)
+    check_range("cutout", "fill", -fill, -math.inf, math.inf)  # infinity is none, of either sign
 
     def blank(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         number = _batch_size(images)
+        if images.dtype.kind in "iu" and not (
+            fill == int(fill) and np.iinfo(images.dtype).min <= fill <= np.iinfo(images.dtype).max
+        ):
+            raise DataError(f"cutout: fill is {fill}, which no {images.dtype} pixel can be; put to_float() before it.")
         inside = []
         for length in images.shape[2:]:
             first = rng.integers(0, length, number)[:, None] - size // 2
@@ -222,9 +233,10 @@ def cutout(size: int, *, fill: float = 0.0) -> Transform:
 
 def gaussian_noise(std: float) -> Transform:
     """Add normal noise of standard deviation `std`, in the units of the images, which must be floats."""
-    _check_range("gaussian_noise", "std", std, 0, math.inf)
+    check_range("gaussian_noise", "std", std, 0, math.inf)
 
     def add_noise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _batch_size(images)
         if images.dtype.kind != "f":
             raise DataError(f"gaussian_noise: the images are {images.dtype}; put to_float() or normalize() before it.")
         drawn = np.float64 if images.dtype == np.float64 else np.float32
@@ -238,6 +250,7 @@ def to_float() -> Transform:
     """Bytes 0..255 to float32 in [0, 1]: for datasets loaded with ``dtype=np.uint8``."""
 
     def convert(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _expect_array(images)
         return np.divide(images, 255, dtype=np.float32)
 
     return convert
@@ -252,9 +265,14 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Tr
         In the units of the images; take them from the training images alone:
         ``images.mean(axis=(0, 2, 3))``.
     """
-    shift = np.asarray(mean, np.float32).reshape(-1, 1, 1)
-    scale = np.asarray(std, np.float32).reshape(-1, 1, 1)
-    if not np.all(scale > 0):
+    try:
+        shift = np.asarray(mean, np.float32).reshape(-1, 1, 1)
+        scale = np.asarray(std, np.float32).reshape(-1, 1, 1)
+    except (TypeError, ValueError):
+        raise DataError(f"normalize: mean={mean!r}, std={std!r}; expected numbers, one or one a channel.") from None
+    if not np.isfinite(shift).all() or not shift.size:
+        raise DataError(f"normalize: mean is {mean}; expected finite numbers.")
+    if not np.all((scale > 0) & np.isfinite(scale)) or not scale.size:
         raise DataError(f"normalize: std is {std}; expected positive numbers. A channel that never varies has none.")
 
     def standardise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -270,29 +288,48 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Tr
     return standardise
 
 
+def _expect_array(images: object) -> None:
+    if not isinstance(images, np.ndarray):
+        raise DataError(f"transform: the images are a {type(images).__name__}; expected a NumPy array, (N, C, H, W).")
+
+
 def _batch_size(images: np.ndarray) -> int:
+    _expect_array(images)
     if images.ndim != 4:
         raise DataError(
             f"transform: images have shape {images.shape}; expected (N, C, H, W). For a single image use "
             "images[None]; for grey images without a channel axis, images[:, None]."
         )
+    if not images.shape[2] or not images.shape[3]:
+        raise DataError(f"transform: images have shape {images.shape}, so no pixels; expected 1x1 or more.")
     return len(images)
 
 
 def _window(size: int | tuple[int, int] | None, images: np.ndarray) -> tuple[int, int]:
     if size is None:
         return images.shape[2], images.shape[3]
-    return (size, size) if isinstance(size, int) else size
+    return (size, size) if isinstance(size, (int, np.integer)) else size
 
 
-def _check_whole(function: str, parameter: str, value: int) -> None:
-    if not isinstance(value, (int, np.integer)) or value < 0:
+def _check_window(size: object) -> None:
+    sides = size if isinstance(size, (tuple, list)) else (size,)
+    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1 for n in sides)
+    if size is not None and (not whole or len(sides) not in (1, 2) or (len(sides) == 1 and sides is size)):
+        raise DataError(
+            f"random_crop: size is {size!r}; expected a whole number of pixels, 1 or more, or (height, width)."
+        )
+
+
+def _check_whole(function: str, parameter: str, value: object) -> None:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 0:
         raise DataError(f"{function}: {parameter} is {value!r}; expected a whole number of pixels, 0 or more.")
 
 
-def _check_range(
-    function: str, parameter: str, value: float, low: float, high: float, end_included: bool = True
+def check_range(
+    function: str, parameter: str, value: object, low: float, high: float, end_included: bool = True
 ) -> None:
+    """Raise DataError unless `value` is a finite number from `low` to `high`."""
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     # Written so that NaN fails too.
-    if not (low <= value < high or (end_included and value == high < math.inf)):
-        raise DataError(f"{function}: {parameter} is {value}; expected a number between {low} and {high}.")
+    if not number or not (low <= value < high or (end_included and value == high < math.inf)):  # type: ignore[operator]
+        raise DataError(f"{function}: {parameter} is {value!r}; expected a number between {low} and {high}.")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .augmentation import check_range
 from .dataset import DataError
 
 Mix = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
@@ -39,10 +40,11 @@ def mixup(num_classes: int, alpha: float = 0.2, *, per_sample: bool = False) -> 
     --------
     >>> loader = DataLoader(digits(size=28), 128, shuffle=True, mix=mixup(10, alpha=0.4))
     """
-    if not isinstance(num_classes, (int, np.integer)) or num_classes < 1:
+    if not isinstance(num_classes, (int, np.integer)) or isinstance(num_classes, bool) or num_classes < 1:
         raise DataError(f"mixup: num_classes is {num_classes!r}; expected a whole number, 1 or more.")
-    if not 0 <= alpha < np.inf:
-        raise DataError(f"mixup: alpha is {alpha}; expected a number, 0 or more.")
+    check_range("mixup", "alpha", alpha, 0, np.inf)
+    if not isinstance(per_sample, (bool, np.bool_)):
+        raise DataError(f"mixup: per_sample is {per_sample!r}; expected True or False.")
 
     def mix(samples: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         _check(samples, labels, num_classes)

@@ -14,6 +14,7 @@ from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.autograd.types import DTypeLike, Index, Indices, Operand, TensorLike
 from minigrad.backend import (
     BatchedArray,
+    as_array,
     bare,
     device_of,
     index_shape,
@@ -62,9 +63,13 @@ def getitem(x: TensorLike, index: Index) -> Tensor:
 
 
 def prepare_index(x, index) -> tuple:
-    """An index as a tuple of what an array library takes, arrays in it on x's device."""
-    x = array_of(x)
-    return tuple(_index_part(x, part) for part in (index if isinstance(index, tuple) else (index,)))
+    """An index as a tuple of what an array library takes, arrays in it on x's device.
+
+    A graph keeps copies of the caller's arrays, which may be written to before backward.
+    """
+    array, kept = array_of(x), getattr(x, "requires_grad", False)
+    parts = index if isinstance(index, tuple) else (index,)
+    return tuple(_index_part(array, part.copy() if kept and type(part) is np.ndarray else part) for part in parts)
 
 
 def arrays_in(index: tuple) -> list:
@@ -149,8 +154,8 @@ def _check_in_range(op: str, shape, index) -> None:
 
 def _value_like(x, value):
     if isinstance(value, Tensor) or is_array(value):
-        return value
-    return namespace(array_of(x)).asarray(value, dtype=x.dtype)
+        return value if isinstance(value, Tensor) else as_array(value)
+    return namespace(array_of(x)).asarray(as_array(value), dtype=x.dtype)
 
 
 def _names_twice(x, index) -> bool:

@@ -23,7 +23,7 @@ from minigrad.ops.reductions import keep_axes, like, sum
 
 @primitive(local="softmax(x)")
 def logsumexp(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """log(sum(exp(x))) over `axis`, without overflow: the largest value is taken out first. Of nothing it is -inf."""
+    """log(sum(exp(x))) over `axis`, without overflow: the largest is taken out first. Of nothing it is -inf."""
     xp, scores = namespace(x), wide(x)
     if not x.size:
         return like(total(scores, axis, keepdims) - math.inf, x)
@@ -135,11 +135,16 @@ softmax_cross_entropy.defvjp_fused(_softmax_minus_truth)
 # --- two classes, elementwise ---
 
 
+def _real(x):
+    """Integers and bools as float64: 1 - t of unsigned ones would wrap around."""
+    return wide(x) if hasattr(x, "dtype") and x.dtype.kind in "iub" else x
+
+
 @primitive(symbol="log-loss", local="(p-t)/(p (1-p)), log((1-p)/p)", kind="elementwise")
 @in_float32
 def log_loss(p: Operand, t: Operand) -> Tensor:
     """-(t log(p) + (1 - t) log(1 - p)), the cross-entropy of a probability p against t; elementwise, broadcasts."""
-    xp = namespace(p, t)
+    xp, p, t = namespace(p, t), _real(p), _real(t)
     return -(t * xp.log(p) + (1 - t) * xp.log1p(-p))
 
 
@@ -161,7 +166,7 @@ def logistic_loss(x: Operand, t: Operand) -> Tensor:
 
     Computed as max(x, 0) - t x + log(1 + e^-|x|), in which nothing cancels for t from 0 to 1.
     """
-    xp = namespace(x, t)
+    xp, x, t = namespace(x, t), _real(x), _real(t)
     return ((x > 0) - t) * x + xp.log1p(decay(x))
 
 

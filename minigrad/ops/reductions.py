@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import builtins
 import math
+from collections.abc import Callable
+from numbers import Real
+from types import NoneType
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +22,7 @@ from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.autograd.types import Axis, TensorLike
 from minigrad.backend import namespace, total, wide
 from minigrad.ops.arithmetic import abs as absolute
-from minigrad.ops.arithmetic import square, where
+from minigrad.ops.arithmetic import sign, square, where
 from minigrad.ops.shapes import broadcast_to, concatenate, flip, moveaxis, whole
 
 # --- axes ---
@@ -164,21 +168,34 @@ _norm2.defjvp(x=_norm2_jvp)
 
 
 @composite
-def norm(x: TensorLike, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """The vector norm over `axis` (None: all): ord 1, 2, inf or any p > 0.
+def norm(x: TensorLike, ord: float | str | None = 2, axis: Axis = None, keepdims: bool = False) -> Tensor:
+    """The vector norm over `axis` (None: all): ord 2 (None, "fro"), 1, inf, any p, 0 (how many are not 0).
 
-    Its gradient at zero is zero, and where p < 1 that of each element that is zero. Integers count as float64.
+    Of an ord below 0 an element that is zero makes it zero; -inf is the smallest size. Its gradient at zero is zero,
+    and where p < 1 that of each element that is zero. Integers count as float64. Matrix norms are functions of
+    linalg.svdvals: its largest, its sum.
     """
     x = x if x.dtype.kind == "f" else wide(x)
-    if ord == 2:
-        return _norm2(x, axis=axis, keepdims=keepdims)
-    if ord == 1:
-        return sum(absolute(x), axis=axis, keepdims=keepdims)
-    if ord == math.inf:
-        return max(absolute(x), axis=axis, keepdims=keepdims)
-    if not (isinstance(ord, (int, float)) and ord > 0):
-        raise ValueError(f"norm: ord={ord!r}; expected 1, 2, inf or another positive number.")
-    return like(_p_norm(wide(x), ord, axis, keepdims), x)
+    if isinstance(ord, (Real, str, NoneType)) and ord in _NORMS:
+        if ord == math.inf and not count(x.shape, axis):
+            return sum(absolute(x), axis=axis, keepdims=keepdims)  # of nothing it is 0, as all norms are
+        return _NORMS[ord](x, axis=axis, keepdims=keepdims)
+    if not isinstance(ord, Real) or math.isnan(ord):
+        raise ValueError(
+            f"norm: ord={ord!r}; expected a number, inf or -inf. Norms of matrices are functions of their singular "
+            "values, linalg.svdvals: 'nuc' is their sum."
+        )
+    return like((_p_norm if ord > 0 else _negative_norm)(wide(x), ord, axis, keepdims), x)
+
+
+_NORMS: dict[Any, Callable] = {
+    **dict.fromkeys((2, None, "fro"), _norm2),
+    1: lambda x, axis, keepdims: sum(absolute(x), axis=axis, keepdims=keepdims),
+    0: lambda x, axis, keepdims: sum(sign(absolute(x)), axis=axis, keepdims=keepdims),
+    math.inf: lambda x, axis, keepdims: max(absolute(x), axis=axis, keepdims=keepdims),  # type: ignore[has-type]
+    -math.inf: lambda x, axis, keepdims: min(absolute(x), axis=axis, keepdims=keepdims),  # type: ignore[has-type]
+}
+"""The orders with a formula of their own."""
 
 
 def _p_norm(x, p, axis, keepdims):
@@ -188,6 +205,16 @@ def _p_norm(x, p, axis, keepdims):
     powers = where(size == 0, 0, where(size == 0, 1, size) ** p)  # the slope of a power p < 1 at 0 is infinite
     whole = sum(powers, axis=axis, keepdims=True)
     length = where(whole == 0, 0, where(whole == 0, 1, whole) ** (1 / p)) * scale
+    return length if keepdims else length.reshape(total(array_of(x), axis).shape)
+
+
+def _negative_norm(x, p, axis, keepdims):
+    """The same for p < 0, of x over its smallest element; 0 where an element is zero."""
+    size, zeros = absolute(x), array_of(x) == 0
+    size = where(zeros, 1, size)
+    scale = 1 / _near_largest(array_of(1 / size.detach()), axis)
+    length = sum((size / scale) ** p, axis=axis, keepdims=True) ** (1 / p) * scale
+    length = where(zeros.any(axis=axis, keepdims=True), 0, length)
     return length if keepdims else length.reshape(total(array_of(x), axis).shape)
 
 
@@ -254,7 +281,7 @@ cumsum.defvjp(x=lambda g, axis: flip(cumsum(flip(g, axis=axis), axis=axis), axis
 
 @primitive(local="product of the others up to here")
 def cumprod(x: TensorLike, axis: int) -> Tensor:
-    """Running products along `axis`. The gradient is right where factors are zero, and where a product vanishes."""
+    """Running products along `axis`. The gradient is right where factors are zero, or vanish together."""
     _need_axis("cumprod", axis)
     return _running(namespace(x).cumprod, x, axis)
 
@@ -309,15 +336,25 @@ cumprod.defjvp(x=_cumprod_jvp)
 # --- extremes ---
 
 
+def _need_elements(op: str, x, axis) -> None:
+    if not x.size and not count(x.shape, axis):
+        along = "" if axis is None else f" along axis {axis}"
+        raise ShapeError(
+            f"{op}: shape {x.shape} has no elements{along}, of which one could be the largest or smallest."
+        )
+
+
 @primitive(local="1 at the largest")
 def max(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest value over `axis`. Equal largest values share the gradient."""
+    _need_elements("max", x, axis)
     return x.max(axis=axis, keepdims=keepdims)
 
 
 @primitive(local="1 at the smallest")
 def min(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest value over `axis`. Equal smallest values share the gradient."""
+    _need_elements("min", x, axis)
     return x.min(axis=axis, keepdims=keepdims)
 
 
@@ -358,10 +395,12 @@ def amin(x: TensorLike, axis: Axis = None, keepdims: bool = False) -> Tensor:
 @primitive(differentiable=False)
 def argmax(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The index of the largest value along `axis` (in the flattened tensor for None); the first of equal ones."""
+    _need_elements("argmax", x, axis)
     return namespace(x).asarray(x).argmax(axis=axis, keepdims=keepdims)
 
 
 @primitive(differentiable=False)
 def argmin(x: TensorLike, axis: int | None = None, keepdims: bool = False) -> Tensor:
     """The index of the smallest value along `axis` (in the flattened tensor for None); the first of equal ones."""
+    _need_elements("argmin", x, axis)
     return namespace(x).asarray(x).argmin(axis=axis, keepdims=keepdims)

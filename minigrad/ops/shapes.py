@@ -16,7 +16,7 @@ from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.autograd.types import Axis, Shape, TensorLike
-from minigrad.backend import namespace
+from minigrad.backend import namespace, total
 
 # --- rearranging ---
 
@@ -329,7 +329,7 @@ def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> 
 @composite
 def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The sum of the diagonal over two axes."""
-    return diagonal(x, offset, axis1, axis2).sum(axis=-1)
+    return total(diagonal(x, offset, axis1, axis2), -1)
 
 
 # --- axes ---

@@ -13,7 +13,7 @@ from minigrad.autograd.tensor import Tensor
 from minigrad.training.protocols import Batches
 
 
-def check_options(epochs: object, patience: object, micro_batches: object, resume: bool, out: object) -> None:
+def check_options(epochs: object, patience: object, micro_batches: object, resume: bool, out: Any) -> None:
     for name, value in (("epochs", epochs), ("patience", patience), ("micro_batches", micro_batches)):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
         if not whole and not (name == "patience" and value is None):

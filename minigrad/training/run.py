@@ -106,7 +106,9 @@ class Run:
         shares: list[float] = []
         for i, place in enumerate(places):
             output = self.model(inputs[place])
-            shares = shares or measured_shares(self.loss, output, targets, places)
+            shares = shares or measured_shares(
+                lambda o, t: single_number("fit", self.loss(o, t)), output, targets, places
+            )
             if shares[i]:
                 self.add_gradients(output, targets[place], shares[i], batch)
 
@@ -200,7 +202,7 @@ class Run:
         try:
             for name in named:
                 _check_there(name, state[name], parts.get(name))
-            changed = getattr(self.scheduler, "changed_options", lambda state: {})(state["scheduler"])
+            changed: dict[str, Any] = getattr(self.scheduler, "changed_options", lambda state: {})(state["scheduler"])
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             generators.generator("cpu").bit_generator.state = state["random"]

@@ -51,7 +51,7 @@ def value_and_grad(
     @wraps(f, assigned=("__name__", "__doc__"))
     def value_and_gradient_of(*args: P.args, **kwargs: P.kwargs) -> tuple[Any, Tree]:
         numbers = normal_argnums(argnums, args, "grad")
-        trace = Trace(f, args, kwargs, numbers, has_aux)
+        trace = Trace(f, args, kwargs, numbers, has_aux, "grad")
         one = ones_like(scalar_of(trace, "grad").detach())
         gradients = trace.arguments(trace.pull([one], retain_graph=False))
         value = (trace.value(), trace.side()) if has_aux else trace.value()
@@ -76,7 +76,7 @@ def vjp(f: Callable[..., Any], *primals: Tree, has_aux: bool = False) -> tuple:
     The cotangent has the form and shapes of the result. `pull` may be called any number of times; it holds the graph
     of the call, and costs about two evaluations of f. With `has_aux` (result, pull, more).
     """
-    trace = Trace(f, primals, {}, range(len(primals)), has_aux)
+    trace = Trace(f, primals, {}, range(len(primals)), has_aux, "vjp")
 
     def pull(cotangent: Tree) -> tuple:
         vectors = matching(trace.out, trace.outputs, cotangent, "the cotangent")
@@ -102,7 +102,7 @@ def jvp(f: Callable[..., Any], primals: Sequence[Tree], tangents: Sequence[Tree]
 
     Both are tuples or lists with one entry for each argument of f. With `has_aux` (result, tangent, more).
     """
-    trace = Trace(f, _sequence(primals, "primals"), {}, range(len(primals)), has_aux)
+    trace = Trace(f, _sequence(primals, "primals"), {}, range(len(primals)), has_aux, "jvp")
     moved = trace.out, _pushed(trace, primals, _sequence(tangents, "tangents"))
     trace_value = trace.value()
     return (trace_value, moved[1], trace.side()) if has_aux else (trace_value, moved[1])
@@ -120,7 +120,7 @@ def linearize(
 
 def linearize(f: Callable[..., Any], *primals: Tree, has_aux: bool = False) -> tuple:
     """(f(*primals), push): `push(*tangents)` is the linear map that f is near the primals; its graph is reused."""
-    trace = Trace(f, primals, {}, range(len(primals)), has_aux)
+    trace = Trace(f, primals, {}, range(len(primals)), has_aux, "linearize")
 
     def push(*tangents: Tree) -> Tree:
         return _pushed(trace, primals, tangents)
@@ -144,7 +144,7 @@ def ggn_vp(f: Callable[[X], Any], x: X, v: Tree, loss: Callable[[Any], Any] | No
     J is the Jacobian of f at x, H the Hessian of `loss` at f(x); x and v are alike. Without a loss it is half the sum
     of squares, H = 1, and the result J'J v. The matrix is positive semi-definite if the loss is convex.
     """
-    trace = Trace(f, (x,), {}, (0,))
+    trace = Trace(f, (x,), {}, (0,), owner="ggn_vp")
     moved = _pushed(trace, (x,), (v,))
     if loss is not None:
         moved = hvp(loss, trace.value(), moved)

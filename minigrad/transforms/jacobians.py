@@ -50,7 +50,7 @@ def jacobian(
 
     @wraps(f, assigned=("__name__", "__doc__"))
     def jacobian_of(*args: P.args, **kwargs: P.kwargs) -> Tree:
-        trace = Trace(f, args, kwargs, normal_argnums(argnums, args, "jacobian"), has_aux)
+        trace = Trace(f, args, kwargs, normal_argnums(argnums, args, "jacobian"), has_aux, "jacobian")
         if any(y.dtype.kind != "f" for y in trace.outputs):
             raise GradientError("jacobian: the function returns integers or bools, which have no derivative.")
         columns, rows = (sum(x.size for x in leaves) for leaves in (trace.inputs, trace.outputs))

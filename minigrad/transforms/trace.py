@@ -71,10 +71,18 @@ class Trace(Graph):
     inputs, outputs : the leaves of those arguments and of the result
     out, aux : the result, and the second one of a function with `has_aux`
     connected : whether derivatives must be recorded because a caller differentiates through this call as well
+
+    Raises GradientError, which begins with the `owner`'s name, where the result holds plain numbers and no Tensor.
     """
 
     def __init__(
-        self, f: Callable, args: Sequence[Tree], kwargs: dict[str, Tree], argnums: Sequence[int], has_aux: bool = False
+        self,
+        f: Callable,
+        args: Sequence[Tree],
+        kwargs: dict[str, Tree],
+        argnums: Sequence[int],
+        has_aux: bool = False,
+        owner: str = "a derivative",
     ):
         super().__init__((), ())
         self.recording = is_grad_enabled()
@@ -94,7 +102,10 @@ class Trace(Graph):
         self.aux: Tree = None
         if has_aux:
             self.out, self.aux = _with_aux(out)
-        self.outputs = [x if isinstance(x, Tensor) else as_tensor(x) for x in flatten(self.out)[0]]
+        leaves = flatten(self.out)[0]
+        if leaves and not any(isinstance(x, Tensor) for x in leaves):
+            raise GradientError(_without_graph(owner, leaves[0]))
+        self.outputs = [x if isinstance(x, Tensor) else as_tensor(x) for x in leaves]
         self.connected = self.recording and self._reaches_beyond()
 
     def _point(self, x: Tensor) -> Tensor:
@@ -161,7 +172,7 @@ def scalar_of(trace: Trace, what: str) -> Tensor:
         what_came = f"{form(trace.out)}, where * has shape {shapes}" if shapes else form(trace.out)
         raise GradientError(
             f"{what}: the function returned {what_came}; a gradient is that of a single number. Reduce it, as with "
-            ".sum(), say has_aux=True if it returns (number, more), or use jacobian."
+            ".sum()" + (", say has_aux=True if it returns (number, more), or use jacobian." * (what == "grad") or ".")
         )
     if trace.outputs[0].dtype.kind != "f":
         raise GradientError(
@@ -169,6 +180,14 @@ def scalar_of(trace: Trace, what: str) -> Tensor:
             "leave out what turned the values into them."
         )
     return trace.outputs[0]
+
+
+def _without_graph(owner: str, value: Any) -> str:
+    return (
+        f"{owner}: the function returned a {type(value).__name__}, not a Tensor, so its result does not depend on the "
+        "arguments through recorded ops, and has no derivative. Return the Tensor: leave out float(), .item(), "
+        ".numpy() and math.*, and write mg.exp for math.exp or np.exp."
+    )
 
 
 def _float_tensor(x: Any, number: int) -> Tensor:

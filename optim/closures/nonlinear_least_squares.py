@@ -10,6 +10,7 @@ from minigrad import Tensor
 from ..fitting.fit_loop import FitLimits, fit_residuals
 from ..fitting.fit_methods import FIT_METHODS
 from ..fitting.local_model import Models
+from ..fitting.scaling import LargestColumns
 from ..fitting.trust import Trust
 from ..solve.residuals import ResidualPoint
 from ..solve.result import Reason
@@ -28,8 +29,12 @@ class FitParts:
 
 
 def parts_of(method: str) -> FitParts:
-    """The models and the trust of a method of `least_squares`."""
-    return FitParts(FIT_METHODS[method].models(), FIT_METHODS[method].trust())
+    """The models and the trust of a method of `least_squares`.
+
+    Weights and biases begin near zero, which is no size to hold them to: "lm" measures them by the columns alone.
+    """
+    scaling = LargestColumns() if method == "lm" else None
+    return FitParts(FIT_METHODS[method].models(scaling), FIT_METHODS[method].trust())
 
 
 class FitOptimizer(ClosureOptimizer):

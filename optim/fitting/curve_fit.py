@@ -28,12 +28,14 @@ def curve_fit(
     p0: Any = None,
     sigma: Any = None,
     absolute_sigma: bool = False,
-    check_finite: bool = True,
+    check_finite: bool | None = None,
     bounds: Any = UNBOUNDED,
-    method: str = "lm",
-    jac: Callable | None = None,
+    method: str | None = None,
+    jac: Callable | str | None = None,
     *,
     full_output: bool = False,
+    nan_policy: str | None = None,
+    maxfev: int | None = None,
     **options: Any,
 ) -> tuple:
     """The parameters with which `f(x, *parameters)` fits the data best, and their covariance.
@@ -49,18 +51,23 @@ def curve_fit(
     p0 : array or Tensor (n,), optional
         The parameters to start from; ones if not given, inside of the bounds.
     sigma : array, optional
-        The standard deviation of the errors of ydata: a number, one for each observation, or the covariance matrix of
-        all.
+        The standard deviation of the errors of ydata: a number, one for each observation (infinite: no weight), or the
+        covariance matrix of all.
     absolute_sigma : bool
         Whether sigma is meant as it stands. If not, only the ratios in it count, and the covariance is scaled by what
         the residuals show.
-    check_finite : bool
-        Whether NaN and infinity in the data are an error.
+    check_finite : bool, optional
+        Whether NaN and infinity in the data are an error; True unless a `nan_policy` is given.
     bounds, method, **options : see `least_squares`
-    jac : callable, optional
-        `jac(x, *parameters)`, the derivatives of f, (m, n); if not given, the engine's.
+    jac : callable or str, optional
+        `jac(x, *parameters)`, the derivatives of f, (m, n), or "2-point", "3-point" or "cs": by differences. With
+        either, f gets arrays and may be plain NumPy. If not given: the engine's.
     full_output : bool
         Whether to return more, as SciPy's curve_fit does.
+    nan_policy : "raise" or "omit", optional
+        "omit" leaves out observations where xdata or ydata is NaN.
+    maxfev : int, optional
+        `max_nfev` by SciPy's other name.
 
     Returns
     -------
@@ -80,38 +87,92 @@ def curve_fit(
     """
     if method == "matrix-free":
         raise ValueError("curve_fit: method 'matrix-free' has no Jacobian to give a covariance; use least_squares.")
+    if nan_policy not in (None, "raise", "omit"):
+        raise ValueError(f"curve_fit: nan_policy={nan_policy!r}; expected 'raise', 'omit' or None.")
+    check_finite = nan_policy != "omit" if check_finite is None else check_finite
     y = _floats(ydata, "ydata", check_finite)
-    make: Any = Tensor if jac is None else _unchanged  # with a jac, f may be plain NumPy, and gets arrays
-    x = make(_floats(xdata, "xdata", check_finite, y)) if _is_data(xdata) else xdata
-    normalized, observed = _normalizer(sigma, y, make), make(y)
+    given: Any = _floats(xdata, "xdata", check_finite, y) if _is_data(xdata) else xdata
+    if nan_policy == "omit":
+        given, y, sigma = _without_nan(given, y, sigma)
+    as_tensors = Data(given, y, sigma, Tensor) if jac is None else None
+    as_arrays = Data(given, y, sigma, _unchanged)  # with a jac, f may be plain NumPy
 
     def residuals(p):
-        predicted = f(x, *(p[i] for i in range(p.size)))
-        if predicted.shape != y.shape:
+        data = as_tensors if as_tensors is not None and isinstance(p, Tensor) else as_arrays
+        predicted = f(data.x, *(p[i] for i in range(p.size)))
+        if np.shape(predicted) != y.shape:
             raise ValueError(
-                f"curve_fit: f returned shape {predicted.shape} for ydata {y.shape}; it must predict each observation."
+                f"curve_fit: f returned shape {np.shape(predicted)} for ydata {y.shape}; it must predict each "
+                "observation."
             )
-        return normalized(predicted - observed)
+        return data.normalized(predicted - data.y)
 
     def jacobian(p):
-        return normalized(jac(x, *(p[i] for i in range(p.size))))
+        return as_arrays.normalized(jac(as_arrays.x, *(p[i] for i in range(p.size))))
 
     start = _start(f, p0, bounds, y)
-    found = least_squares(residuals, start, jac and jacobian, bounds, method, **options)
+    if maxfev is not None:
+        options.setdefault("max_nfev", maxfev)
+    derivative = jacobian if callable(jac) else jac
+    found = least_squares(residuals, start, derivative, bounds, method, **options)
     if not found.success:
         raise RuntimeError(f"curve_fit: no fit was found: {found.message}.")
     cov = covariance(found.jac)[0] if absolute_sigma else found.cov
-    if not bool(namespace(cov).isfinite(cov).all()):
-        warnings.warn(
-            f"curve_fit: the {y.size} observations do not determine all {found.grad.size} parameters, so their "
-            "covariance is infinite; leave parameters out, or take more data.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    trouble = _trouble_of(cov, found.jac, found.x, y.size)
+    if trouble:
+        warnings.warn(f"curve_fit: {trouble}", RuntimeWarning, stacklevel=2)
     if not full_output:
         return found.x, cov
     found["fvec"] = found.fun
     return found.x, cov, found, found.message, found.status
+
+
+DOUBTFUL = 1e8
+"""A standard deviation of so many times the parameter says that the data do not tell it."""
+
+
+def _trouble_of(cov: Array, jac: Array, x: Any, m: int) -> str | None:
+    """What is wrong with the covariance, in words; None if nothing is."""
+    xp, n = namespace(cov), cov.shape[0]
+    if not bool(xp.isfinite(cov).all()):
+        if covariance(jac)[1] == n and m <= n:
+            return (
+                f"the {m} observations are no more than the {n} parameters, so that nothing is left to estimate errors "
+                "from, and the covariance is infinite; take more data, or give sigma and absolute_sigma=True."
+            )
+        return (
+            f"the {m} observations do not determine all {n} parameters, so their covariance is infinite; leave "
+            "parameters out, or take more data."
+        )
+    found = x.data if isinstance(x, Tensor) else x
+    deviations = xp.sqrt(xp.diagonal(cov))
+    lost = (deviations > DOUBTFUL * abs(found)) & (found != 0)
+    if bool(lost.any()):
+        return (
+            "the covariance is not to be trusted: standard deviations are many times as large as the parameters, which "
+            "the data do not tell; start elsewhere, give bounds, or leave parameters out."
+        )
+    return None
+
+
+class Data:
+    """The data as f gets them: Tensors, or arrays."""
+
+    def __init__(self, x: Any, y: Array, sigma: Any, make: Callable):
+        self.x = make(x) if is_array(x) else x
+        self.y, self.normalized = make(y), _normalizer(sigma, y, make)
+
+
+def _without_nan(x: Any, y: Array, sigma: Any) -> tuple[Any, Array, Any]:
+    """The observations without NaN in x or y."""
+    if y.ndim != 1 or not is_array(x) or x.shape[-1:] != y.shape:
+        raise ValueError("curve_fit: nan_policy='omit' needs xdata (m,) or (k, m) and ydata (m,).")
+    xp = namespace(y)
+    kept = ~(xp.isnan(y) | xp.isnan(x.reshape((-1, y.size))).any(axis=0))
+    if sigma is not None:
+        sigma = _floats(sigma, "sigma", False, y)
+        sigma = sigma if sigma.size == 1 else sigma[kept] if sigma.ndim == 1 else sigma[kept][:, kept]
+    return x[..., kept], y[kept], sigma
 
 
 def _is_data(value: Any) -> bool:
@@ -139,8 +200,12 @@ def _normalizer(sigma: Any, y: Array, make: Callable) -> Callable:
     if sigma is None:
         return _unchanged
     xp = namespace(y)
-    sigma = _floats(sigma, "sigma", True, y)
-    if sigma.size == 1 or sigma.shape == y.shape:
+    sigma = _floats(sigma, "sigma", False, y)
+    if bool(xp.isnan(sigma).any()):
+        raise ValueError("curve_fit: sigma holds NaN; leave these observations out, or give infinity for no weight.")
+    if sigma.shape == (1, 1) == (y.size, y.ndim):
+        sigma = xp.sqrt(sigma[0])  # a covariance of one observation
+    if (sigma.ndim < 2 and sigma.size == 1) or sigma.shape == y.shape:
         if not bool((sigma > 0).all()):
             raise ValueError("curve_fit: sigma holds a number that is not positive; standard deviations are.")
         deviations = make(xp.broadcast_to(sigma, y.shape).astype(y.dtype))

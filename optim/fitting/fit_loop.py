@@ -8,6 +8,7 @@ its residuals say how the model is curved, and the step is bent once and tried a
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import NamedTuple
 
 from ..solve.residuals import ResidualPoint, ResidualProblem
@@ -25,20 +26,10 @@ from ..solve.result import (
     TOO_MANY_EVALUATIONS,
     Reason,
 )
+from .fit_reasons import FLAT, SHORT_STEPS, TOO_LARGE, TOO_SMALL, VANISHED
 from .local_model import FitModel, Models, Step
 from .polish import polish
 from .trust import GOOD_ENOUGH, Trust
-
-FLAT = Reason(-9, False, "the derivatives are all zero at the last point: no residual changes with x; start elsewhere")
-TOO_LARGE = Reason(-10, False, "the residuals are finite at x0, but their squares are not; give them in a larger unit")
-TOO_SMALL = Reason(-11, False, "the residuals are not zero at x0, but their squares are; give them in a smaller unit")
-SHORT_STEPS = Reason(
-    -12,
-    False,
-    "the steps that lead lower are too short to change anything, though an undamped one promises more: x is in a "
-    "narrow bend, or on its way to infinity; start elsewhere, or give x_scale",
-)
-VANISHED = Reason(6, True, "the squares of the residuals are zero in floating point")
 
 
 class FitLimits(NamedTuple):
@@ -48,12 +39,14 @@ class FitLimits(NamedTuple):
     xtol : the length of a step, relative to that of x, that counts as zero
     gtol : the cosine between the residuals and the columns of J that counts as zero
     max_nfev : evaluations allowed
+    in_all : evaluations allowed where further runs follow
     """
 
     ftol: float
     xtol: float
     gtol: float
     max_nfev: float
+    in_all: float = inf
 
 
 def fit_residuals(
@@ -62,20 +55,22 @@ def fit_residuals(
     trust: Trust,
     limits: FitLimits,
     watch: Callable[[ResidualPoint, int], bool],
+    start: ResidualPoint | None = None,
+    nit: int = 0,
 ) -> tuple[ResidualPoint, int, Reason]:
     """The last point, the number of steps, and why there is no further one.
 
     `models` gives the model at a point, `trust` says how far to go by it; `watch` sees each new point, True stops.
-    A first Ctrl-C ends the run with the last point reached.
+    A first Ctrl-C ends the run with the last point reached. A run may begin at another `start`, after `nit` steps.
     """
-    here, nit = problem.at(problem.variables.start), 0
+    here = problem.at(problem.variables.start) if start is None else start
     reason = _reason_at_start(here)
     if reason is not None:
         return here, nit, reason
     try:
         found = _look(here, models, limits)
         while not isinstance(found, Reason):
-            new, reason = _advance(here, found, trust, limits)
+            new, reason = _advance(here, found, models, trust, limits)
             if new is not None:
                 here, nit = new, nit + 1
                 if watch(here, nit):
@@ -110,7 +105,7 @@ def _look(here: ResidualPoint, models: Models, limits: FitLimits) -> FitModel | 
 
 
 def _advance(
-    here: ResidualPoint, model: FitModel, trust: Trust, limits: FitLimits
+    here: ResidualPoint, model: FitModel, models: Models, trust: Trust, limits: FitLimits
 ) -> tuple[ResidualPoint | None, Reason | None]:
     """The next point, None where none was found; and a reason to end the fit, if there is one."""
     problem = here.problem
@@ -120,6 +115,8 @@ def _advance(
         if trust.bends and new.is_finite and here.cost - new.cost < GOOD_ENOUGH * step.gain:
             new = _bent(model, step, new)
         gained = here.cost - new.cost
+        if gained > 0 and new.cost and not models.exists(new):  # a point without derivatives leads no further
+            gained = -inf
         taken = trust.judge(step, gained)
         reason = _settled(model, step, gained, taken, trust.extent, limits)
         if taken or reason is not None:

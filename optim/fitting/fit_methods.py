@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .linear_model import LinearModel
 from .local_model import MatrixModel, Models
 from .matrix_free import ProductModels
-from .scaling import ColumnLengths, LargestColumns, ScaledModels, Scaling, Unscaled
+from .scaling import ColumnLengths, ScaledModels, Scaling, Unscaled, WeightedColumns
 from .trust import Damping, Radius, ShortenedStep, Trust
 
 
@@ -16,11 +16,13 @@ class FitMethod(NamedTuple):
     """How lengths are measured, and how far the model is trusted, each made anew for a run.
 
     scaling : None where the method forms no matrix
+    tries_other_starts : whether a fit that ends in a doubtful place is begun anew from others
     """
 
     scaling: Callable[[], Scaling] | None
     trust: Callable[[], Trust]
     takes_bounds: bool = True
+    tries_other_starts: bool = False
 
     def models(self, scaling: Scaling | None = None, model: Callable[..., MatrixModel] = LinearModel) -> Models:
         """What makes the model at a point; with another scaling, or another model with a matrix, if given."""
@@ -30,7 +32,7 @@ class FitMethod(NamedTuple):
 
 
 FIT_METHODS = {
-    "lm": FitMethod(LargestColumns, Radius),
+    "lm": FitMethod(WeightedColumns, Radius, tries_other_starts=True),
     "levenberg": FitMethod(Unscaled, Damping),
     "marquardt": FitMethod(ColumnLengths, Damping),
     "gauss-newton": FitMethod(ColumnLengths, ShortenedStep, takes_bounds=False),
@@ -38,4 +40,4 @@ FIT_METHODS = {
 }
 """The methods by name; see `least_squares`."""
 
-ALIASES = {"levenberg-marquardt": "lm", "gn": "gauss-newton"}
+ALIASES = {"levenberg-marquardt": "lm", "trf": "lm", "dogbox": "lm", "gn": "gauss-newton"}

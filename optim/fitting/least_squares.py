@@ -14,6 +14,7 @@ import numpy as np
 
 from ..solve.bounds import Box, box_between
 from ..solve.callbacks import Callback
+from ..solve.problem import Derivative
 from ..solve.residuals import ResidualPoint, ResidualProblem, Residuals
 from ..solve.result import OptimizeResult, Reason, fields_of_the_end
 from ..solve.variables import Variables
@@ -23,8 +24,9 @@ from .fit_loop import FitLimits, fit_residuals
 from .fit_methods import ALIASES, FIT_METHODS, FitMethod
 from .linear_model import LinearModel
 from .local_model import Models
+from .other_starts import Ended, believed, is_doubtful, lower_end
 from .robust_loss import LOSSES, RobustResiduals
-from .scaling import LargestColumns, Scaling, UserScale
+from .scaling import Scaling, UserScale, WeightedColumns
 
 UNBOUNDED = (-float("inf"), float("inf"))
 
@@ -32,18 +34,19 @@ UNBOUNDED = (-float("inf"), float("inf"))
 def least_squares(
     fun: Callable,
     x0: Any,
-    jac: Callable | bool | None = None,
+    jac: Derivative = None,
     bounds: Any = UNBOUNDED,
-    method: str = "lm",
-    *,
+    method: str | None = "lm",
     ftol: float | None = 1e-12,
     xtol: float | None = 1e-10,
     gtol: float | None = 1e-10,
     x_scale: Any = None,
     loss: str | Callable = "linear",
     f_scale: float = 1.0,
+    *,
     max_nfev: int | None = None,
     args: tuple = (),
+    kwargs: dict[str, Any] | None = None,
     callback: Callable | None = None,
     verbose: int = 0,
 ) -> OptimizeResult:
@@ -56,9 +59,10 @@ def least_squares(
         The Jacobian comes from the engine.
     x0 : array, Tensor, number, or a tuple, list or dict of them
         Where to start.
-    jac : callable or True, optional
-        The Jacobian (m, n), if you have it; True where `fun` returns (residuals, jacobian). The functions then get
-        arrays where x0 held arrays, and may be plain NumPy.
+    jac : callable, True or str, optional
+        The Jacobian (m, n), if you have it; True where `fun` returns (residuals, jacobian); "2-point", "3-point" or
+        "cs" (complex step): by differences, whose evaluations are not counted. The functions then get arrays where x0
+        held arrays, and may be plain NumPy.
     bounds : (lower, upper), optional
         Each a number or in the form of x0; or an object with `lb` and `ub`.
     method : str
@@ -67,7 +71,7 @@ def least_squares(
         "marquardt" : damping by lambda |D p|^2, D^2 = diag(J'J) (1963)
         "gauss-newton" : no damping, a line search
         "matrix-free" : damping by lambda |p|^2, steps by LSMR; memory linear in the number of parameters
-        Bounds go with the first three.
+        Bounds go with the first three. SciPy's names "trf" and "dogbox" are taken for "lm", which has bounds here.
     ftol : float or None
         Stop when a step brings, and is expected to bring, a relative fall of the cost below this. None: no such test.
     xtol : float or None
@@ -83,8 +87,8 @@ def least_squares(
     f_scale : float
         Residuals that are larger count as outliers for a robust loss.
     max_nfev : int, optional
-        Evaluations allowed, 200 (n + 1) by default.
-    args : tuple
+        Evaluations allowed; by default 200 (n + 1) for a run, and twice as many in all where others follow it.
+    args, kwargs : tuple, dict
         Further arguments of `fun` and `jac`.
     callback : callable, optional
         Called after each step, with the x reached; or, where its parameter is called `intermediate_result`, with an
@@ -110,29 +114,65 @@ def least_squares(
         For arguments that do not fit. Troubles of the function on the way, such as NaN, are reported by
         `success` and `message`.
     """
-    method = ALIASES.get(str(method).lower(), str(method).lower())
+    asked = "lm" if method is None else str(method).lower()
+    method = ALIASES.get(asked, asked)
     chosen = _chosen(method)
-    plain = Residuals(fun, x0, args, jac)
+    plain = Residuals(_with(fun, kwargs), x0, args, _with(jac, kwargs))
     problem: ResidualProblem = plain if _is_linear(loss, f_scale) else RobustResiduals(plain, loss, f_scale)
     box = box_between(bounds, plain.variables, "least_squares")
+    plain.box = box
     models = _models(chosen, method, x_scale, box, plain.variables)
     watcher = FitWatcher(problem, callback, verbose)
     limits = _limits(plain, ftol, xtol, gtol, max_nfev)
     with np.errstate(all="ignore"):  # NaN and infinity are looked for, and reported in words
-        last, nit, reason = fit_residuals(problem, models, chosen.trust(), limits, watcher)
-        result = _result(last, nit, reason, box, with_matrix=chosen.scaling is not None)
+        end = _fitted(problem, chosen, models, limits, watcher, box)
+        result = _result(end.here, end.nit, end.reason, box, with_matrix=chosen.scaling is not None)
+    if asked in ("trf", "dogbox"):
+        result["message"] += f" ({asked!r} was taken for 'lm')"
     if verbose:
-        print(f"{method}: {result.message}; {nit} steps, {result.nfev} evaluations, cost {result.cost:.6g}", flush=True)
+        print(
+            f"{method}: {result.message}; {result.nit} steps, {result.nfev} evaluations, cost {result.cost:.6g}",
+            flush=True,
+        )
     return result
+
+
+def _fitted(
+    problem: ResidualProblem,
+    chosen: FitMethod,
+    models: Callable[[], Models],
+    limits: FitLimits,
+    watch: FitWatcher,
+    box: Box,
+) -> Ended:
+    """The end of the fit; of the best one, where the first ended in a place that is no answer."""
+
+    def begin(start: ResidualPoint | None, below: float, nit: int, max_nfev: float) -> Ended:
+        def seen(here: ResidualPoint, nit: int) -> bool:
+            return here.cost < below and watch(here, nit)
+
+        within = limits._replace(max_nfev=max_nfev)
+        return Ended(*fit_residuals(problem, models(), chosen.trust(), within, seen, start, nit))
+
+    end = begin(None, float("inf"), 0, limits.max_nfev)
+    if chosen.scaling is None:
+        return end
+    if chosen.tries_other_starts and is_doubtful(end):
+        end = lower_end(end, begin, models, problem, box, limits.in_all)
+    return believed(end, box)
 
 
 # --- what was asked for ---
 
 
+def _with(function: Any, kwargs: dict[str, Any] | None) -> Any:
+    """The function with these arguments given; what is no function as it is."""
+    return partial(function, **kwargs) if kwargs and callable(function) else function
+
+
 def _chosen(method: str) -> FitMethod:
     if method not in FIT_METHODS:
-        hint = " ('lm' takes bounds too)" if method in ("trf", "dogbox") else ""
-        raise ValueError(f"least_squares: no method {method!r}; there are {', '.join(FIT_METHODS)}{hint}.")
+        raise ValueError(f"least_squares: no method {method!r}; there are {', '.join(FIT_METHODS)}.")
     return FIT_METHODS[method]
 
 
@@ -144,25 +184,26 @@ def _is_linear(loss: str | Callable, f_scale: float) -> bool:
     return loss == "linear"
 
 
-def _models(chosen: FitMethod, name: str, x_scale: Any, box: Box, variables: Variables) -> Models:
-    """What makes the linear model at a point."""
+def _models(chosen: FitMethod, name: str, x_scale: Any, box: Box, variables: Variables) -> Callable[[], Models]:
+    """What makes the linear model at a point, made anew for each run."""
     if not box.is_everything and not chosen.takes_bounds:
         raise ValueError(f"least_squares: method {name!r} knows no bounds; use method='lm', or leave the bounds out.")
     if chosen.scaling is None and x_scale is not None:
         raise ValueError(f"least_squares: method {name!r} takes no x_scale; scale the variables inside of fun.")
     scaling = None if x_scale is None else _scaling(x_scale, variables)
-    return chosen.models(scaling, LinearModel if box.is_everything else partial(BoxedModel, box))
+    model = LinearModel if box.is_everything else partial(BoxedModel, box)
+    return lambda: chosen.models(scaling and scaling(), model)
 
 
-def _scaling(x_scale: Any, variables: Variables) -> Scaling:
+def _scaling(x_scale: Any, variables: Variables) -> Callable[[], Scaling]:
     if isinstance(x_scale, str):
         if x_scale != "jac":
             raise ValueError(f"least_squares: x_scale={x_scale!r}; expected numbers, or 'jac'.")
-        return LargestColumns()
+        return WeightedColumns
     scale = variables.spread(x_scale, "least_squares: x_scale")
     if not bool(((scale > 0) & (scale < float("inf"))).all()):
         raise ValueError("least_squares: x_scale must hold positive numbers, the size that a change of each has.")
-    return UserScale(scale)
+    return partial(UserScale, scale)
 
 
 def _limits(
@@ -174,12 +215,11 @@ def _limits(
             raise ValueError(
                 f"least_squares: {name}={tolerance!r}; expected a number from 0 on, or None for no such test."
             )
-    if max_nfev is None:
-        max_nfev = 200 * (problem.variables.size + 1)
-    if not max_nfev > 0:
+    usual = 200 * (problem.variables.size + 1)
+    if max_nfev is not None and not max_nfev > 0:
         raise ValueError(f"least_squares: max_nfev={max_nfev!r}; expected a positive number of evaluations.")
     ftol, xtol, gtol = (-1.0 if t is None else max(float(t), least) for t in (ftol, xtol, gtol))
-    return FitLimits(ftol, xtol, gtol, max_nfev)
+    return FitLimits(ftol, xtol, gtol, usual if max_nfev is None else max_nfev, max_nfev or 2 * usual)
 
 
 # --- what comes back ---

@@ -15,6 +15,7 @@ from math import sqrt
 from minigrad.backend import Array
 
 from ..solve.residuals import ResidualPoint
+from ..solve.vectors import length_of
 from .local_model import MatrixModel, Step
 
 CLOSE_TO_RADIUS = 0.1
@@ -39,9 +40,9 @@ class LinearModel(MatrixModel):
     @property
     def steepest_length(self) -> float:
         """The length of the best step straight downhill (Cauchy's), |D p|."""
-        image = self.s * self.slopes
-        square, stretch = float(self.slopes @ self.slopes), float(image @ image)
-        return square * sqrt(square) / stretch if stretch > 0 else 0.0
+        steepness = length_of(self.slopes)
+        stretch = length_of(self.s * (self.slopes / steepness)) if steepness > 0 else 0.0
+        return steepness / stretch / stretch if stretch > 0 else 0.0
 
     @property
     def largest_eigenvalue(self) -> float:
@@ -75,19 +76,19 @@ class LinearModel(MatrixModel):
         `guess` is a damping to begin with.
         """
         full = self._undamped(self.b)
-        if sqrt(float(full @ full)) <= (1 + CLOSE_TO_RADIUS) * radius:
+        if length_of(full) <= (1 + CLOSE_TO_RADIUS) * radius:
             self.damping = 0.0
             return self._step(full)
         squares, slopes = self.s * self.s, self.slopes
-        low, high = 0.0, sqrt(float(slopes @ slopes)) / radius
+        low, high = 0.0, length_of(slopes) / radius
         damping = guess if low < guess < high else 1e-3 * high
         for _ in range(20):
             z = slopes / (squares + damping)
-            length = sqrt(float(z @ z))
-            if abs(length - radius) <= CLOSE_TO_RADIUS * radius:
+            length = length_of(z)
+            if not length > 0 or abs(length - radius) <= CLOSE_TO_RADIUS * radius:
                 break
             low, high = (low, damping) if length < radius else (damping, high)
-            change = float((z / (squares + damping)) @ z) / length  # - d length / d lambda
+            change = float((z / (squares + damping)) @ (z / length))  # - d length / d lambda
             damping += (length / radius) * (length - radius) / change if change > 0 else 0.0
             if not low < damping < high:
                 damping = max(1e-3 * high, sqrt(low * high))
@@ -103,7 +104,7 @@ class LinearModel(MatrixModel):
         """
         c = self.U.T @ self.here.defect(step.to - self.here.x, trial)
         z = -self.s * c / (self.s * self.s + self.damping) if self.damping else self._undamped(c)
-        if not 2 * sqrt(float(z @ z)) <= 0.75 * step.length:
+        if not 2 * length_of(z) <= 0.75 * step.length:
             return None
         return step._replace(to=step.to + (z @ self.Vt) / self.scale)
 
@@ -120,7 +121,7 @@ class LinearModel(MatrixModel):
         slope = float(self.slopes @ z)
         return Step(
             self.here.x + (z @ self.Vt) / self.scale,
-            sqrt(float(z @ z)),
+            length_of(z),
             slope,
             -slope - 0.5 * float(image @ image),
         )

@@ -81,6 +81,9 @@ class Models(Protocol):
     def __call__(self, here: ResidualPoint) -> Any:
         """The model, for the steps of a fit; None where the derivatives are NaN or infinite."""
 
+    def exists(self, here: ResidualPoint) -> bool:
+        """Whether the derivatives are finite."""
+
     def alone(self, here: ResidualPoint) -> Any:
         """The model for the undamped steps at the end of a fit, or None for no such steps."""
 

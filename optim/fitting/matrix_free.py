@@ -103,8 +103,10 @@ class ProductModels:
     """Makes the model at a point; None where the gradient is NaN or infinite."""
 
     def __call__(self, here: ResidualPoint) -> ProductModel | None:
-        finite = here.problem.variables.xp.isfinite(here.g).all()
-        return ProductModel(here) if bool(finite) else None
+        return ProductModel(here) if self.exists(here) else None
+
+    def exists(self, here: ResidualPoint) -> bool:
+        return bool(here.problem.variables.xp.isfinite(here.g).all())
 
     def alone(self, here: ResidualPoint) -> None:
         """None: an undamped step could take any number of products."""

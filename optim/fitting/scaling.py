@@ -67,6 +67,29 @@ class LargestColumns:
         return _where_positive(self.largest, here)
 
 
+class WeightedColumns(LargestColumns):
+    """The same, where no parameter is without weight: what `least_squares` begins with.
+
+    A column that is all but zero from the start (exp(-b x) with b x large) has no weight to keep. Its step would be as
+    long as the column is short, 1e30 or more, and the radius would shrink to nothing before the others might move. So
+    no parameter weighs less than a tenth of the heaviest, both times their size, the largest |x_j| so far: within a
+    radius of |D x| it changes by `REACH` times its size at most. The units of x still make no difference.
+    """
+
+    REACH = 10
+    """How many times its size a parameter without weight may change, within a radius of |D x|."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: Array | None = None
+
+    def __call__(self, here: ResidualPoint, norms: Array) -> Array:
+        xp, scale = here.problem.variables.xp, super().__call__(here, norms)
+        self.sizes = size = abs(here.x) if self.sizes is None else xp.maximum(abs(here.x), self.sizes)
+        least = (scale * abs(here.x)).max() / self.REACH / xp.where(size > 0, size, 1)
+        return xp.maximum(scale, xp.where(size > 0, least, 0))
+
+
 def _where_positive(norms: Array, here: ResidualPoint) -> Array:
     """D, with 1 for a column of zeros, along which every step is zero whatever its weight."""
     return here.problem.variables.xp.where(norms > 0, norms, 1)
@@ -80,6 +103,9 @@ class ScaledModels:
 
     def __call__(self, here: ResidualPoint) -> MatrixModel | None:
         return self._model(here, self.scaling)
+
+    def exists(self, here: ResidualPoint) -> bool:
+        return bool(here.problem.variables.xp.isfinite(column_norms(here.J)).all())
 
     def alone(self, here: ResidualPoint) -> MatrixModel | None:
         """The model at a point with columns of length one, whatever came before: the best to end with."""

@@ -76,7 +76,7 @@ class Radius:
 
     def propose(self, model: LinearModel) -> Step:
         if not self.extent:
-            self.extent = max(model.size, self.FIRST * model.steepest_length)
+            self.extent = max(model.size, self.FIRST * model.steepest_length) or 1.0
         step = model.within(self.extent, self.damping)
         self.damping = model.damping
         return step

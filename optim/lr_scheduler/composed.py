@@ -20,7 +20,7 @@ from .plateau import ReduceLROnPlateau
 class _Combined(LRScheduler):
     """What the schedules made of others share. Where one of these counts batches, the whole does."""
 
-    for_each_group = ()
+    for_each_group: ClassVar[tuple[str, ...]] = ()
 
     def _take(self, optimizer: Optimizer | None, schedulers: Sequence[LRScheduler]) -> None:
         name = type(self).__name__
@@ -158,6 +158,12 @@ class ChainedScheduler(_Combined):
         self._remember()
 
 
+def check_limit(owner: str, name: str, value: Any) -> None:
+    """Raise unless `value` is a whole number, 1 or more, or None."""
+    if value is not None:
+        check_whole(owner, name, value, 1)
+
+
 class BatchSizeScheduler(_Combined):
     """The batch grows by as much as a schedule would have lowered the rate.
 
@@ -181,7 +187,7 @@ class BatchSizeScheduler(_Combined):
     checks: ClassVar = {
         "batch_size": whole(1),
         "base_batch_size": whole(1),
-        "max_batch_size": lambda owner, name, value: value is None or check_whole(owner, name, value, 1),
+        "max_batch_size": check_limit,
         "first_rate": number(0),
     }
 

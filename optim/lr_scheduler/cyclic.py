@@ -83,7 +83,7 @@ class _Cycle(LRScheduler):
     interval = "batch"
     overwrites = True
 
-    for_each_group = ("base_lrs", "_rates", "base_momentums", "max_momentums")
+    for_each_group: ClassVar[tuple[str, ...]] = ("base_lrs", "_rates", "base_momentums", "max_momentums")
 
     def _prepare_momentum(self, optimizer: Optimizer, cycle: bool, base: Any, highest: Any) -> None:
         name = type(self).__name__

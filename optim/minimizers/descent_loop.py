@@ -100,7 +100,7 @@ def reason_to_stop(here: Point, iterations: int, limits: DescentLimits) -> Reaso
     if iterations >= limits.maxiter:
         return TOO_MANY_ITERATIONS
     if here.objective.nfev >= limits.max_nfev:
-        return TOO_MANY_EVALUATIONS
+        return TOO_MANY_EVALUATIONS._replace(message="the limit of evaluations was reached; raise maxfev")
     return None
 
 
@@ -137,9 +137,12 @@ def is_at_precision(here: Point, direction: Direction) -> bool:
 
 class Standstill:
     """Whether the last steps led nowhere: `PATIENCE` of them neither lowered the lowest value by more than its
-    rounding, nor halved the smallest gradient. A value that rises starts the count anew: a fixed step may lead up."""
+    rounding, nor halved the smallest gradient. A value that rises starts the count anew: a fixed step may lead up.
+
+    A value that has fallen to the rounding of the first one, as |x| does without end, falls no lower by that alone."""
 
     def __init__(self, start: Point):
+        self.least = start.objective.eps * abs(start.f)
         self._begin(start)
 
     def _begin(self, point: Point) -> None:
@@ -150,7 +153,7 @@ class Standstill:
         self.steps += 1
         if new.f > self.lowest.f + math.sqrt(new.objective.eps) * abs(self.lowest.f):
             self._begin(new)
-        if new.f < self.lowest.f - self.lowest.noise:
+        if new.f < self.lowest.f - max(self.lowest.noise, self.least):
             self.lowest, self.steps = new, 0
         if new.steepness < self.smallest / 2:
             self.smallest, self.steps = new.steepness, 0

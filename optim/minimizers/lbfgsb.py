@@ -9,7 +9,7 @@ from __future__ import annotations
 from minigrad.backend import Array
 
 from ..solve.bounds import Box
-from ..solve.interpolation import quadratic_share
+from ..solve.interpolation import SHRINK, quadratic_share
 from ..solve.objective import Point
 from ..solve.vectors import dot, norm
 from .curvature_pairs import CurvaturePair, two_loops
@@ -68,7 +68,10 @@ class ProjectedSearch:
                 return None
             trial = here.objective.at(x)
             if trial.f <= here.f + self.c1 * promised:
-                return self._longer(here, step, t, trial) if number == 0 else trial
+                if trial.f < here.objective.floor or trial.has_finite_gradient:
+                    return self._longer(here, step, t, trial) if number == 0 else trial
+                t *= SHRINK
+                continue
             if abs(trial.f - here.f) <= here.noise:
                 return trial if trial.steepness < here.steepness else None
             t *= quadratic_share(promised, trial.f - here.f)
@@ -85,7 +88,7 @@ class ProjectedSearch:
             if not (x != best.x).any():
                 return best
             trial = here.objective.at(x)
-            if not trial.f < best.f:
+            if not (trial.f < here.objective.floor or (trial.f < best.f and trial.has_finite_gradient)):
                 return best
             best = trial
         return best

@@ -61,6 +61,11 @@ class Trial:
         """Whether the value is below +inf (which also stands for NaN); minus infinity ends the run."""
         return self.f < math.inf
 
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether the value is lower than any minimum."""
+        return self.f < self.point.objective.floor
+
     def has_fallen(self, c1: float) -> bool:
         """The sufficient decrease of Armijo: at least the share c1 of what the slope promised."""
         return self.f <= self.line.here.f + c1 * self.t * self.line.slope
@@ -100,12 +105,11 @@ class Armijo:
         t = 1.0
         for _ in range(self.max_trials):
             trial = line.at(t)
-            if trial.is_finite:
-                if trial.has_fallen(self.c1):
-                    return trial.point
-                if trial.is_level():
-                    return trial.point if trial.point.steepness < line.here.steepness else None
-            t *= quadratic_share(line.slope * t, trial.f - line.here.f)
+            if trial.has_fallen(self.c1) and (trial.is_unbounded or trial.point.has_finite_gradient):
+                return trial.point
+            if trial.is_finite and trial.is_level():
+                return trial.point if trial.point.steepness < line.here.steepness else None
+            t *= SHRINK if trial.has_fallen(self.c1) else quadratic_share(line.slope * t, trial.f - line.here.f)
             if not line.moves(t):
                 return None
         return None
@@ -128,7 +132,7 @@ class ExactQuadratic:
         curvature = dot(line.step, here.hvp(line.step))
         if 0 < curvature < math.inf:
             trial = line.at(-line.slope / curvature)
-            if trial.is_finite and trial.f < here.f:
+            if trial.f < here.f and (trial.is_unbounded or trial.point.has_finite_gradient):
                 return trial.point
         return self.otherwise.search(line)
 

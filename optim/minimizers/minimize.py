@@ -11,6 +11,7 @@ import numpy as np
 from ..solve.bounds import box_of_pairs
 from ..solve.callbacks import Callback
 from ..solve.objective import Objective, Point
+from ..solve.problem import Derivative
 from ..solve.result import OptimizeResult, fields_of_the_end
 from .descent_loop import DescentLimits, descend
 from .descent_methods import ALIASES, DESCENT_METHODS, Method
@@ -28,10 +29,11 @@ def minimize(
     x0: Any,
     args: tuple = (),
     method: str | Method | None = None,
-    jac: Callable | bool | None = None,
+    jac: Derivative = None,
     hess: Callable | None = None,
     hessp: Callable | None = None,
     bounds: Any = None,
+    constraints: Any = (),
     tol: float | None = None,
     callback: Callable | None = None,
     options: OptionValues | None = None,
@@ -49,15 +51,18 @@ def minimize(
     method : str or Method, optional
         A name in `DESCENT_METHODS` or SciPy's name for it, in letters of any size; or a pair of your own. If not given:
         BFGS; L-BFGS between bounds and for 1000 variables or more.
-    jac : callable or True, optional
-        The gradient, if you have it, in the form of x0; True where `fun` returns (value, gradient). The functions then
-        get arrays where x0 held arrays, and may be plain NumPy.
+    jac : callable, True or str, optional
+        The gradient, if you have it, in the form of x0; True where `fun` returns (value, gradient); "2-point",
+        "3-point" or "cs" (complex step): by differences, whose evaluations are not counted. The functions then get
+        arrays where x0 held arrays, and may be plain NumPy.
     hess, hessp : callable, optional
         `hess(x, *args)`, the (n, n) Hessian, and `hessp(x, v, *args)`, its product with a vector, for methods that use
         them.
     bounds : optional
         For "l-bfgs": a pair (lowest, highest) for each number, None for no bound; or an object with `lb` and `ub`; for
         a dict x0 a dict of pairs.
+    constraints : ()
+        Only for SciPy's order of arguments; there are none here.
     tol : float, optional
         `options["gtol"]` by another name.
     callback : callable, optional
@@ -87,6 +92,13 @@ def minimize(
         For arguments that do not fit. Troubles of the function on the way, such as NaN, are reported by `success` and
         `message`. An exception that the function raises passes through.
     """
+    if constraints is not None and (not isinstance(constraints, (tuple, list)) or len(constraints)):
+        raise ValueError(
+            "minimize: constraints are not supported; use bounds with method='l-bfgs', other variables that keep to "
+            "them, or a penalty in the function."
+        )
+    if tol is not None and not tol >= 0:
+        raise ValueError(f"minimize: tol={tol!r}; expected a number from 0 on.")
     given = {SYNONYMS.get(name, name): value for name, value in (options or {}).items() if value is not None}
     if tol is not None:
         given.setdefault("gtol", tol)
@@ -95,6 +107,9 @@ def minimize(
     asked = Options(given)
     direction, step_rule = chosen.direction(asked), chosen.step_rule(asked)
     watcher = DescentWatcher(objective, callback, asked.get("verbose", False), asked.get("return_all", False))
+    for name in ("gtol", "maxiter", "maxfev"):
+        if name in given and not given[name] >= 0:
+            raise ValueError(f"minimize: {name}={given[name]!r}; expected a number from 0 on.")
     limits = DescentLimits(
         gtol=asked.get("gtol", objective.eps ** (4 / 7)),
         maxiter=asked.get("maxiter", max(2000, 200 * objective.variables.size)),

@@ -36,6 +36,9 @@ class TrustRegion:
     found would be lowest (Conn, Gould & Toint 2000, section 17.1).
     """
 
+    MOST_TRIALS = 100
+    """Radii tried from one point; each is at most half the one before."""
+
     def __init__(self, radius: float | None = None, max_radius: float = math.inf, accept: float = 1e-4):
         if radius is not None and not 0 < radius < math.inf:
             raise ValueError(f"TrustRegion: the first radius must be positive and finite, got {radius!r}.")
@@ -48,7 +51,7 @@ class TrustRegion:
 
     def __call__(self, here: Point, direction: Direction) -> Point | None:
         self.radius = min(self.radius or max(1.0, length_of(here.x)) / 10, self.max_radius)
-        while True:
+        for _ in range(self.MOST_TRIALS):
             step, promised = direction.within(here, self.radius)
             if not promised > 0 or bool((here.x + step == here.x).all()):
                 break

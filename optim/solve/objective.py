@@ -16,10 +16,11 @@ from minigrad import Tensor, grad, no_grad, ones_like
 from minigrad import hessian as hessian_of
 from minigrad.backend import Array
 from minigrad.transforms import vjp
-from minigrad.transforms.trace import Graph, Trace, scalar_of
+from minigrad.transforms.trace import Graph, scalar_of
 
-from .bounds import Box
-from .problem import Problem, check_functions
+from .differences import Differences
+from .problem import Derivative, Problem, check_functions
+from .reach import compare_derivative, traced
 
 
 class Objective(Problem):
@@ -27,7 +28,7 @@ class Objective(Problem):
 
     Parameters
     ----------
-    jac : callable, True or None
+    jac : callable, True, str or None
         The gradient, in the form of x0.
     hess, hessp : callable or None
         `hess(x, *args)`, the (n, n) matrix, and `hessp(x, v, *args)`, its product with a vector.
@@ -45,7 +46,7 @@ class Objective(Problem):
         fun: Callable,
         x0: Any,
         args: Any = (),
-        jac: Callable | bool | None = None,
+        jac: Derivative = None,
         hess: Callable | None = None,
         hessp: Callable | None = None,
         owner: str | None = None,
@@ -54,7 +55,6 @@ class Objective(Problem):
         check_functions(self.owner, hess=hess, hessp=hessp)
         self.hess, self.hessp = hess, hessp
         self.floor = -np.inf
-        self.box: Box | None = None
 
     def at(self, x: Array) -> Point:
         """The point x, with its value computed."""
@@ -94,9 +94,11 @@ class Point:
         """The value, with the graph from which the gradient will come."""
         objective = self.objective
         with no_grad(), np.errstate(all="ignore"):
-            trace = Trace(objective.fun, (objective.variables.tensors(self.x), *objective.args), {}, (0,))
-        self.trace = trace
-        return objective.number(scalar_of(trace, objective.owner).data)
+            self.trace, in_doubt = traced(objective, self.x)
+        value = objective.number(scalar_of(self.trace, objective.owner).data)
+        if in_doubt:
+            compare_derivative(objective, self.x, self.g, lambda result: result.data.reshape(-1)[0])
+        return value
 
     @property
     def is_finite(self) -> bool:
@@ -184,6 +186,8 @@ class GivenPoint(Point):
     def g(self) -> Array:
         objective = self.objective
         gradient = objective.given_derivative(self.x, self.returned)
+        if isinstance(objective.jac, Differences):
+            return gradient[0]
         return objective.variables.flat_of(gradient, f"{objective.owner}: what jac returned")
 
     @cached_property

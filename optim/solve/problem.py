@@ -10,7 +10,12 @@ import numpy as np
 from minigrad import Tensor
 from minigrad.backend import Array
 
+from .bounds import Box
+from .differences import Differences
 from .variables import Variables
+
+Derivative = Callable | bool | str | None
+"""How a derivative may be given; see `Problem`."""
 
 
 class Problem:
@@ -24,8 +29,9 @@ class Problem:
     x0 : array, Tensor, or a tuple, list or dict of them
     args : tuple
         Further arguments of `fun` and of the derivatives.
-    jac : callable, True or None
-        The derivative; True where `fun` returns (value, derivative); None: the engine's.
+    jac : callable, True, str or None
+        The derivative; True where `fun` returns (value, derivative); a name in `SCHEMES`: by differences; None: the
+        engine's.
     owner : str, optional
         Whose name errors carry; `asker` if not given.
 
@@ -37,14 +43,16 @@ class Problem:
 
     returns = "(value, derivative)"
     """What `fun` must return with jac=True, in words."""
+    box: Box | None = None
+    """The bounds of x, where there are any."""
+
     asker = "the solver"
     """The public function that poses problems of this kind."""
 
-    def __init__(
-        self, fun: Callable, x0: Any, args: Any = (), jac: Callable | bool | None = None, owner: str | None = None
-    ):
-        self.owner, self.fun, self.jac = owner or self.asker, fun, jac
-        check_functions(self.owner, fun=fun, jac=None if jac is True else jac)
+    def __init__(self, fun: Callable, x0: Any, args: Any = (), jac: Derivative = None, owner: str | None = None):
+        self.owner, self.fun = owner or self.asker, fun
+        self.jac = Differences(jac, self.owner) if isinstance(jac, str) else jac
+        check_functions(self.owner, fun=fun, jac=None if jac is True else self.jac)
         self.args = args if isinstance(args, tuple) else (args,)
         self.variables = Variables(x0, self.owner)
         self.eps = self.variables.eps
@@ -68,6 +76,8 @@ class Problem:
         self.njev += 1
         if self.jac is True:
             return returned
+        if isinstance(self.jac, Differences):
+            return self.jac(self, x)
         with np.errstate(all="ignore"):
             return self.jac(self.variables.given(x), *self.args)  # type: ignore[misc,operator]
 

@@ -246,3 +246,26 @@ def test_an_option_before_an_array_is_an_array_and_the_last_parameters_are_optio
         assert found.tolist() == [3, 6]
     for found in (shifted(x, 3, True), shifted(x, twice=True, by=3), shifted(by=3, x=x, twice=True)):
         assert found.tolist() == [7, 8]
+
+
+def test_creation_functions_follow_what_a_rule_runs_on(new_op):
+    """They make Tensors, also where the rule runs on arrays."""
+
+    @new_op
+    def op(x):
+        return x * 2 + mg.zeros_like(x)
+
+    op.defvjp(x=lambda g, x: 2 * g * mg.ones_like(x) + mg.zeros(2, dtype="f8"))
+    op.defjvp(x=lambda t, x: 2 * t + mg.full_like(x, 0.0))
+
+    @new_op
+    def fused(a, b):
+        return a * b
+
+    fused.defvjp_fused(lambda g, a, b: (g * b, g * a + mg.zeros_like(a)))
+    x = leaf(1.0, 2.0)
+    assert type(op(np.ones(2))) is np.ndarray and type(op(x.detach()).data) is np.ndarray
+    assert mg.gradcheck(op, x) and mg.gradgradcheck(op, x)
+    assert mg.vmap(mg.grad(lambda x: (op(x) ** 2).sum()))(mg.ones(3, 2, dtype="f8")).tolist() == [[8, 8]] * 3
+    fused(x, x).sum().backward()
+    assert x.grad.tolist() == [2, 4]

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minigrad as mg
+from minigrad import nn, optim
 from minigrad.backend import threads
 from tests.support.kernel_cases import all_results, many, random_array
 
@@ -130,3 +132,35 @@ def test_the_pool_works_in_a_forked_child(restore_threads):
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+MODELS = {
+    "mlp": (lambda: nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10)), (64, 784)),
+    "cnn": (
+        lambda: nn.Sequential(
+            *(nn.Conv2d(1, 6, 5), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)),
+            *(nn.Flatten(), nn.Linear(864, 10)),
+        ),
+        (64, 1, 28, 28),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_is_the_same_to_the_bit_with_any_number_of_our_threads(name, restore_threads):
+    def trained(count):
+        threads.set_num_threads(count)
+        mg.manual_seed(0)
+        make, shape = MODELS[name]
+        model, inputs, labels = make(), mg.randn(*shape), mg.randint(0, 10, shape[:1])
+        optimizer = optim.Adam(model.parameters())
+        for _ in range(2):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(inputs), labels).backward()
+            optimizer.step()
+        return [value.numpy().copy() for value in model.state_dict().values()]
+
+    expected = trained(1)
+    for count in (2, 3):
+        for found, value in zip(trained(count), expected, strict=True):
+            np.testing.assert_array_equal(found, value)

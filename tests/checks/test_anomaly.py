@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minigrad as mg
-from minigrad import Tensor, autograd
+from minigrad import GradientError, Tensor, autograd
 from minigrad.autograd import forward, reverse
 from minigrad.autograd.primitive import EVERY_OP, OPS, Binary, Primitive, Unary
 from minigrad.checks import anomaly
@@ -445,3 +445,37 @@ def test_errors_on_a_device_say_the_same(name, monkeypatch):
         monkeypatch.setattr(mg, "tensor", lambda data, **options: make(data, device="cuda", **options))
         there = TROUBLES[name].check()
     assert there == here
+
+
+# --- writes that the engine cannot see ---
+
+HIDDEN_WRITES = {
+    "a part of data": lambda x, array: x.data.__setitem__(0, 9.0),
+    "all of data": lambda x, array: x.data.fill(9.0),
+    "a view of data": lambda x, array: x.T.data.__setitem__(0, 9.0),
+    "the source of from_numpy": lambda x, array: array.__setitem__(0, 9.0),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN_WRITES)
+@pytest.mark.parametrize("derive", [lambda y, x: y.backward(), lambda y, x: mg.push(y, x, np.ones(2))])
+def test_a_write_past_the_engine_is_found_and_named(name, derive):
+    def run():
+        array = np.array([3.0, 4.0])
+        x, shared = leaf(1.0, 2.0), mg.from_numpy(array)
+        y = (x * shared * x).sum()
+        HIDDEN_WRITES[name](x, array)
+        derive(y, x)
+
+    run()  # unseen elsewhere, as documented
+    words = r"multiply: its saved '[ab]' was written to[\s\S]*test_anomaly"
+    with pytest.raises(GradientError, match=words), detect_anomaly():
+        run()
+
+
+def test_a_write_that_the_engine_sees_is_its_own_error_in_a_block_too():
+    with pytest.raises(GradientError, match="changed in place"), detect_anomaly():
+        x = leaf(1.0, 2.0)
+        y = (x * x).sum()
+        x.copy_([0.0, 0.0])
+        y.backward()

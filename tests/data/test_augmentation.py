@@ -4,11 +4,15 @@ Claimed: the same generator gives the same images and leaves the input alone; a 
 from every place, a quarter turn is rot90, and any other warp is the pixel-by-pixel lookup; nonsense is refused.
 """
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minigrad as mg
+from minigrad import data
 from minigrad.data import (
     Compose,
     DataError,
@@ -148,3 +152,57 @@ def test_normalize_gives_every_channel_mean_zero_and_deviation_one():
 def test_a_transform_that_cannot_be_says_what_was_expected(make):
     with pytest.raises(DataError, match="expected"):
         make()
+
+
+# --- what is refused ---
+
+NONE = [math.nan, math.inf, -math.inf, "a", None, [1.0], (1, 2, 3), np.ones(2), object()]
+OPTIONS = {
+    "random_horizontal_flip": ({"probability": 0.5}, {"probability": [-0.1, 1.1]}),
+    "random_crop": ({"padding": 2}, {"padding": [-1, 1.5, True], "size": [0, -1, 1.5, True, (2, 0), (2,), [3]]}),
+    "random_shift": ({"pixels": 1}, {"pixels": [-1, 1.5]}),
+    "random_rotation": ({"degrees": 5}, {"degrees": [-1, 361, True]}),
+    "random_affine": ({}, {"degrees": [-1, 361], "shift": [-1], "scale": [-0.1, 1], "shear": [-1, 90]}),
+    "cutout": ({"size": 2}, {"size": [-1, 1.5], "fill": []}),
+    "gaussian_noise": ({"std": 0.1}, {"std": [-0.1]}),
+    "mixup": ({"num_classes": 3}, {"num_classes": [0, -1, 1.5, True], "alpha": [-0.1], "per_sample": [1]}),
+}
+CASES = [(name, option) for name, (_, options) in OPTIONS.items() for option in options]
+
+
+@pytest.mark.parametrize(("name", "option"), CASES)
+def test_options_out_of_range_or_of_another_kind_are_refused_when_the_transform_is_made(name, option):
+    base, wrong = OPTIONS[name]
+    for value in [*NONE, *wrong[option]]:
+        if (name, option) == ("random_crop", "size") and value is None:
+            continue  # the image's own
+        with pytest.raises(DataError, match="random_affine" if name == "random_rotation" else name):
+            getattr(data, name)(**{**base, option: value})
+            pytest.fail(f"{name}({option}={value!r}) was taken")
+
+
+def test_other_options_are_refused_too():
+    for make in (
+        lambda: data.random_crop(2, mode="wrap"),
+        lambda: data.random_crop(2, mode=["edge"]),
+        *((lambda bad=bad: data.normalize(bad, 1.0)) for bad in (math.nan, math.inf, "a", None, [], [None])),
+        *((lambda bad=bad: data.normalize(0.0, bad)) for bad in (math.nan, math.inf, 0, -1, "a", None, [])),
+        *((lambda bad=bad: data.Compose(bad)) for bad in ([1], "ab", 3, None, [None])),
+    ):
+        with pytest.raises(DataError):
+            make()
+    for fill in (-1, 256, 2.5):
+        with pytest.raises(DataError, match="no uint8 pixel can be"):
+            data.cutout(2, fill=fill)(np.zeros((1, 1, 4, 4), np.uint8), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "images", ["text", None, [1, 2], np.zeros((2, 3)), np.zeros((2, 3, 0, 5)), mg.ones(1, 1, 2, 2)]
+)
+def test_what_is_no_batch_of_images_is_refused(images):
+    for transform in (
+        data.random_horizontal_flip(), data.random_crop(1), data.random_affine(5), data.cutout(2),
+        data.gaussian_noise(0.1), data.normalize(0, 1),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match="transform: "):
+            transform(images, np.random.default_rng(0))

@@ -313,9 +313,11 @@ def test_nn_is_built_from_minigrads_public_names_alone():
         "contextlib",
         "dataclasses",
         "fnmatch",
+        "functools",
         "itertools",
         "math",
         "numpy",
+        "os",
         "typing",
         "warnings",
     }
@@ -405,3 +407,21 @@ def test_lists_of_other_things_and_registered_layers_are_not_told_of(keep):
         warnings.simplefilter("error")
         list(model.parameters())
         assert model.unregistered() == [] and "not registered" not in str(model.summary((1, 2)))
+
+
+@pytest.mark.parametrize("state", [None, 3, [1], "net.safetensors", Path("net.safetensors"), nn.Linear(2, 2)])
+def test_what_is_no_state_dict_is_refused(state):
+    model = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="load_state_dict: expected a dict of names and Tensors"):
+        model.load_state_dict(state)
+
+
+@pytest.mark.parametrize("wrong", ["text", None, object(), [[1.0], [2.0, 3.0]], np.array([1j]), np.array(["a"])])
+def test_an_entry_that_is_no_array_changes_nothing(wrong):
+    model = nn.Linear(2, 2)
+    before = {name: value.numpy().copy() for name, value in model.state_dict().items()}
+    state = {"weight": np.ones((2, 2)), "bias": wrong}
+    with pytest.raises((TypeError, ValueError), match="load_state_dict"):
+        model.load_state_dict(state)
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), before[name])

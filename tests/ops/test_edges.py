@@ -404,6 +404,10 @@ def test_reductions_of_nothing_are_numpys(op, shape):
 def test_what_nothing_has_no_value_for_is_an_error_that_names_the_op(op):
     with pytest.raises(ValueError) as caught:
         op(mg.tensor(np.ones((2, 0))), axis=1)
+    assert isinstance(caught.value, mg.ShapeError)
+    with pytest.raises(mg.ShapeError, match=op.name):
+        op(mg.tensor(np.ones(0)))
+    assert op(mg.tensor(np.ones((0, 2))), axis=1).shape == (0,)
     assert op.name in "".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
 
 
@@ -421,6 +425,15 @@ def test_softmax_and_its_kin_of_nothing(shape, axis):
         assert mg.gradgradcheck(lambda x, f=f: f(x, axis=axis), x)
         each = mg.vmap(lambda row, f=f: f(row, axis=0))(mg.zeros(3, 0))
         assert each.shape == (3, 0)
+
+
+@pytest.mark.parametrize("ord", [1, 2, 0.5, 3, INF])
+def test_the_norm_of_nothing_is_zero(ord):
+    x = mg.tensor(np.ones((2, 0)), requires_grad=True)
+    y = mg.norm(x, ord, axis=1)
+    np.testing.assert_array_equal(y.detach().numpy(), [0, 0])
+    y.sum().backward()
+    assert x.grad.shape == (2, 0)
 
 
 def test_the_mean_of_nothing_is_nan_and_its_gradient_is_nothing():

@@ -14,7 +14,7 @@ POOLS = {
     "max_pool2d with padding": lambda x: mg.max_pool2d(x, 3, 2, 1),
     "avg_pool2d": lambda x: mg.avg_pool2d(x, (3, 2)),
     "avg_pool2d with padding": lambda x: mg.avg_pool2d(x, 3, 2, 1),
-    "avg_pool2d without counting it": lambda x: mg.avg_pool2d(x, 3, 2, 1, False),
+    "avg_pool2d without counting it": lambda x: mg.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
     "adaptive_avg_pool2d of everything": lambda x: mg.adaptive_avg_pool2d(x, 1),
     "adaptive_avg_pool2d side by side": lambda x: mg.adaptive_avg_pool2d(x, (3, 7)),
     "adaptive_avg_pool2d overlapping": lambda x: mg.adaptive_avg_pool2d(x, (4, 5)),

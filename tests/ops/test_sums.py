@@ -132,6 +132,15 @@ def test_running_sums_of_float16_and_float32_do_not_stand_still():
     assert error(mg.cumsum(mg.tensor(x), 0).numpy(), np.cumsum(x, dtype="f8")) < 1e-7
 
 
+def test_float16_added_at_one_place_does_not_stand_still():
+    index = np.zeros(4096, int)
+    weight = mg.tensor(np.zeros((2, 3), "f2"), requires_grad=True)
+    mg.embedding(index, weight).sum().backward()
+    np.testing.assert_array_equal(weight.grad.numpy(), [[4096] * 3, [0] * 3])
+    added = mg.scatter_add(mg.zeros(2, dtype="f2"), 0, index, mg.ones(4096, dtype="f2"))
+    np.testing.assert_array_equal(added.numpy(), [4096, 0])
+
+
 # --- numbers whose powers or products leave the range ---
 
 

@@ -7,6 +7,7 @@ without losing it to rounding, in a single pass and in parts that can be added i
 import numpy as np
 
 from minigrad.backend.cpu.batch_last import is_batch_last
+from minigrad.backend.sums import sum_leading
 from minigrad.backend.threads import cut, parallel, scratch
 
 __all__ = ["batch_norm", "batch_norm_backward", "channel_sum"]
@@ -178,8 +179,7 @@ class _Pixels:
 
     def sum(self, rows: np.ndarray) -> np.ndarray:
         """Sums over the pixels of some rows, shaped (C,): down the rows by BLAS, the rest in float64."""
-        ones = np.ones(len(rows), rows.dtype)
-        return (ones @ rows).astype(np.float64).reshape(self.fold, self.channels).sum(axis=0)
+        return sum_leading(rows).astype(np.float64).reshape(self.fold, self.channels).sum(axis=0)
 
 
 def _wide(array):

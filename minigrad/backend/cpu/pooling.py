@@ -39,7 +39,7 @@ def max_pool2d(x, kernel: Pair, stride: Pair, padding: Pair) -> tuple[np.ndarray
 
     def block(part: slice) -> None:
         _maxima(images[part], y[part], index[part], kernel, stride, padding)
-        if not np.isfinite(np.min(y[part])):  # rare, so the common case pays one look only
+        if y[part].size and not np.isfinite(np.min(y[part])):  # rare, so the common case pays one look only
             _maxima(images[part], y[part], index[part], kernel, stride, padding, careful=True)
 
     parallel(block, _blocks(images))

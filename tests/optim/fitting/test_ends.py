@@ -161,7 +161,7 @@ def test_memory_without_a_matrix_is_linear_in_the_parameters():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "trf"}, "'lm' takes bounds too"),
+        ({"method": "nelder-mead"}, "no method 'nelder-mead'; there are lm"),
         ({"loss": "l1"}, "expected one of linear"),
         ({"f_scale": 0}, "f_scale=0"),
         ({"bounds": (2, 3)}, "x0 lies outside"),

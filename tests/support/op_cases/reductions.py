@@ -71,8 +71,10 @@ def _norm(x, axis=None, keepdims=False):
 
 
 def _p_norm(x, ord=2, axis=None, keepdims=False):
-    if ord == np.inf:
-        return np.max(np.abs(x), axis=axis, keepdims=keepdims)
+    if ord in (np.inf, -np.inf):
+        return (np.max if ord > 0 else np.min)(np.abs(x), axis=axis, keepdims=keepdims)
+    if ord == 0:
+        return np.sum(x != 0, axis=axis, keepdims=keepdims).astype(x.dtype)
     return np.sum(np.abs(x) ** ord, axis=axis, keepdims=keepdims) ** (1 / ord)
 
 
@@ -142,7 +144,10 @@ COMPOSITES = {
     "var": Case(spreads(uniform), _var, _var, ALL),
     "std": Case(spreads(distinct), _std, _std, FLOAT, distinct=True),
     "norm": Case(
-        reduced(_distinct_in_size, 1, ord=st.sampled_from([1, 2, np.inf, 3, 2.5])), _p_norm, dtypes=FLOAT, distinct=True
+        reduced(_distinct_in_size, 1, ord=st.sampled_from([1, 2, np.inf, 3, 2.5, -np.inf, -1.5, 0])),
+        _p_norm,
+        dtypes=FLOAT,
+        distinct=True,
     ),
     "amax": reduction(np.amax, distinct, min_side=1, distinct=True),
     "amin": reduction(np.amin, distinct, min_side=1, distinct=True),

@@ -1,10 +1,10 @@
 """Forty curve fits with known answers from starts that know nothing: parameters of one, or far from the answer.
 
-x reaches from 1e-6 to 1e6, so that at the start exponentials have died out, saturations are straight lines, and peaks lie
-beside the data: columns of J are of very different lengths, alike, or zero. Nothing was taken out for being unsolved,
-and some are beyond every local method (a frequency a thousand times too low). Data are formulas: the model at `truth`,
-plus, where `noise` is not 0, a fixed sequence of that size that looks like noise. The known answer is the minimum that
-belongs to `truth`, found from there.
+x reaches from 1e-6 to 1e6, so that at the start exponentials have died out, saturations are straight lines, and peaks
+lie beside the data: columns of J are of very different lengths, alike, or zero. Nothing was taken out for being
+unsolved, and some are beyond every local method (a frequency ten thousand times too low). Data are formulas: the model
+at `truth`, plus, where `noise` is not 0, a fixed sequence of that size that looks like noise. The known answer is the
+minimum that belongs to `truth`, found from there.
 """
 
 from __future__ import annotations
