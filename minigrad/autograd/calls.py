@@ -83,7 +83,8 @@ def after_failure(
         given = signature.bind(*args, **options)
         if with_tuples(given) | with_tensors(name, given):
             return call(*given.args, **given.kwargs)
-        for parameter, value in () if is_said(error) else values_of(given):
+        worded = is_said(error) or "is not supported; expected" in str(error)
+        for parameter, value in () if worded else values_of(given):
             check_kind(name, parameter, value)
         check_devices(name, [value for _, value in values_of(given)], error)
         say(name, error, [value for _, value in values_of(given) if is_tensor_or_array(value)])
@@ -111,6 +112,12 @@ def layer_failure(layer: Any, args: Sequence[Any], options: Mapping[str, Any], e
         say(name, error, [*args, *options.values()])
     finally:
         del error
+
+
+NOT_OURS = (NotImplementedError, GradientError, DeviceError)
+
+
+NOT_OURS = (NotImplementedError, GradientError, DeviceError)
 
 
 NOT_OURS = (NotImplementedError, GradientError, DeviceError)
@@ -279,7 +286,7 @@ def as_operand(name: str, what: str, value: Any, dtypes: Sequence[np.dtype], as_
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{name}: {what} is a masked array, whose mask would be lost; use .filled(...).")
     try:
-        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        if as_array and isinstance(value, int) and not -(2**63) <= value < 2**64:
             value = float(value)  # as NumPy has it in an expression
         known = np.result_type(*dtypes, value) if dtypes and isinstance(value, NUMBERS) else None
         made = methods.as_tensor(value, dtype=known if known in DTYPES else None)

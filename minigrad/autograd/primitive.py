@@ -31,7 +31,14 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 import numpy as np
 
 from minigrad.autograd.calls import NAMES, explained, foreign_to_tensors, form, op_failure, with_our_names
-from minigrad.autograd.definitions import check_result, check_rules, missing_rule, reading, result_and_residuals
+from minigrad.autograd.definitions import (
+    check_held,
+    check_result,
+    check_rules,
+    missing_rule,
+    reading,
+    result_and_residuals,
+)
 from minigrad.autograd.grad_mode import grad_mode
 from minigrad.autograd.node import Node
 from minigrad.autograd.plan import Plan, Rule, frame_names, full_frame, needs_of, of_its_own
@@ -128,7 +135,7 @@ class Primitive(Generic[P]):
         if not tensors:
             return out  # type: ignore[no-any-return]  # an array: rules and kernels call ops on plain arrays
         if not (mask and self.differentiable and grad_mode.enabled):
-            return Tensor(out)
+            return Tensor(check_held(self, out))
         key = (mask, len(arrays)) if self.variadic else mask
         plan = self.plans.get(key) or self.make_plan(key, parents, out)
         frame = (*arrays, out) if plan.is_short else full_frame(self, arrays, out, residuals, chosen)
@@ -303,7 +310,7 @@ class Binary(Primitive[P]):
             return op_failure(self, (a, b), {}, error)
         if a_node is None:
             if b_node is None:
-                return Tensor(out) if isinstance(a, Tensor) or isinstance(b, Tensor) else out
+                return Tensor(check_held(self, out)) if isinstance(a, Tensor) or isinstance(b, Tensor) else out
             mask = 1
         else:
             mask = 2 if b_node is None else 3
