@@ -164,7 +164,7 @@ def full_like(
 ) -> Tensor:
     """One value in the shape of x, and in its dtype and on its device unless others are given."""
     dtype = x.dtype if dtype is None else check_dtype(dtype)
-    made = namespace(array_of(x)).full(x.shape, as_array(value), dtype)
+    made = namespace(array_of(x)).full(x.shape, as_array(value, dtype), dtype)
     if isinstance(x, BatchedArray):
         return made  # inside of an op under vmap, where all are arrays
     return _made(made, device, requires_grad)
