@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.tensor import Tensor, array_of
-from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
+from minigrad.backend import NUMBERS, Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
 from minigrad.generators import drawn
 
 # --- from data ---
@@ -164,7 +164,11 @@ def full_like(
 ) -> Tensor:
     """One value in the shape of x, and in its dtype and on its device unless others are given."""
     dtype = x.dtype if dtype is None else check_dtype(dtype)
-    made = namespace(array_of(x)).full(x.shape, as_array(value, dtype), dtype)
+    given = as_array(value)  # refuses what is no number; a Python number is float32 there, and keeps its digits below
+    try:
+        made = namespace(array_of(x)).full(x.shape, value if isinstance(value, NUMBERS) else given, dtype)
+    except OverflowError:
+        raise ValueError(f"full_like: {value} does not fit {dtype}.") from None
     if isinstance(x, BatchedArray):
         return made  # inside of an op under vmap, where all are arrays
     return _made(made, device, requires_grad)
