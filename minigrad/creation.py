@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 from minigrad.autograd.calls import explained
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.tensor import Tensor, array_of, as_tensor
-from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
+from minigrad.backend import NUMBERS, Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
 from minigrad.generators import drawn
 
 # --- from data ---
@@ -164,9 +164,12 @@ def full_like(
     x: Tensor, value: float, dtype: DTypeLike | None = None, requires_grad: bool = False, device: str | None = None
 ) -> Tensor:
     """One value in the shape of x, and in its dtype and on its device unless others are given."""
-    as_array(value)  # an error for what no tensor holds
     dtype = x.dtype if dtype is None else check_dtype(dtype)
-    made: Any = namespace(array_of(x)).full(x.shape, value, dtype)
+    given = as_array(value)  # refuses what is no number; a Python number is float32 there, and keeps its digits below
+    try:
+        made: Any = namespace(array_of(x)).full(x.shape, value if isinstance(value, NUMBERS) else given, dtype)
+    except OverflowError:
+        raise ValueError(f"full_like: {value} does not fit {dtype}.") from None
     if isinstance(x, BatchedArray):
         return made  # inside of an op under vmap, where all are arrays
     return _made(made, device, requires_grad)

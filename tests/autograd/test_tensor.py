@@ -108,6 +108,7 @@ def test_other_creation_functions_are_numpys():
         (mg.zeros_like(x), np.zeros((2, 3))),
         (mg.ones_like(x, dtype="f4"), np.ones((2, 3), "f4")),
         (mg.full_like(x, 7), np.full((2, 3), 7.0)),
+        (mg.full_like(x, 1 / 3), np.full((2, 3), 1 / 3)),  # not rounded to float32 on the way
         (mg.ones_like(x, device="cpu"), np.ones((2, 3))),
         (mg.rand_like(x, dtype="f4", device="cpu") * 0, np.zeros((2, 3), "f4")),
         (mg.randn_like(x, dtype="f4") * 0, np.zeros((2, 3), "f4")),

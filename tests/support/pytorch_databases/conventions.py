@@ -127,6 +127,12 @@ CONVENTIONS = [
         "scores are (N, C) or (C,), a single row's label a number; PyTorch takes one number for scores of one class",
     ),
     Convention(
+        "nn.functional.batch_norm",
+        "refusal",
+        lambda given: given.get("momentum", 0.1) < 0,
+        "running statistics move towards the batch's: a negative momentum is refused, also where it is not used",
+    ),
+    Convention(
         "nn.functional.dropout2d",
         "refusal",
         lambda given: given["x"].ndim != 4,
