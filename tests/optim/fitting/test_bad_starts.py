@@ -89,7 +89,9 @@ def test_a_parameter_whose_graph_is_lost_is_told(way):
 
 
 @pytest.mark.parametrize(
-    "residuals", [lambda p: float((p * p).sum()), lambda p: [p[0].item() - 1], lambda p: p.numpy()], ids=str
+    "residuals",
+    [lambda p: float((p * p).sum()), lambda p: [p[0].item() - 1], lambda p: p.numpy()],
+    ids=["float", "item", "numpy"],
 )
 def test_residuals_without_a_graph_are_told(residuals):
     with pytest.raises(mg.GradientError, match=r"least_squares: the function returned"):
