@@ -107,9 +107,9 @@ def minimize(
     asked = Options(given)
     direction, step_rule = chosen.direction(asked), chosen.step_rule(asked)
     watcher = DescentWatcher(objective, callback, asked.get("verbose", False), asked.get("return_all", False))
-    for name in ("gtol", "maxiter", "maxfev"):
-        if name in given and not given[name] >= 0:
-            raise ValueError(f"minimize: {name}={given[name]!r}; expected a number from 0 on.")
+    for limit in ("gtol", "maxiter", "maxfev"):
+        if limit in given and not given[limit] >= 0:
+            raise ValueError(f"minimize: {limit}={given[limit]!r}; expected a number from 0 on.")
     limits = DescentLimits(
         gtol=asked.get("gtol", objective.eps ** (4 / 7)),
         maxiter=asked.get("maxiter", max(2000, 200 * objective.variables.size)),
