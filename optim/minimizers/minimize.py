@@ -12,7 +12,7 @@ from ..solve.bounds import box_of_pairs
 from ..solve.callbacks import Callback
 from ..solve.objective import Objective, Point
 from ..solve.problem import Derivative
-from ..solve.result import OptimizeResult, fields_of_the_end
+from ..solve.result import TOO_MANY_EVALUATIONS, OptimizeResult, fields_of_the_end
 from .descent_loop import DescentLimits, descend
 from .descent_methods import ALIASES, DESCENT_METHODS, Method
 from .method_options import Options, OptionValues
@@ -118,6 +118,8 @@ def minimize(
     asked.check(f"minimize: method {name!r}")
     with np.errstate(all="ignore"):  # where the function overflows, a shorter step is taken
         last, iterations, reason = descend(objective, direction, step_rule, limits, watcher)
+    if reason is TOO_MANY_EVALUATIONS:  # by the name of the option here
+        reason = reason._replace(message="the limit of evaluations was reached; raise maxfev")
     result = OptimizeResult(
         x=objective.variables.given(last.x),
         fun=last.f,
