@@ -42,7 +42,7 @@ FAILURES = {
         "a matrix of the batch.*not positive definite",
     ),
     "cholesky, negative": (la.cholesky, -np.eye(2), "not positive definite"),
-    "matrix_power": (lambda a: la.matrix_power(a, -1), SINGULAR, "inv: the matrix .* is singular"),
+    "matrix_power": (lambda a: la.matrix_power(a, -1), SINGULAR, "matrix_power: the matrix .* is singular"),
     "lstsq": (lambda a: la.lstsq(a, a[:, 0]), np.ones((4, 2)), r"lstsq: a matrix of shape \(4, 2\) has not full rank"),
     "lstsq, wide": (lambda a: la.lstsq(a, a[:, 0]), np.ones((2, 4)), "has not full rank"),
     "expm": (la.expm, np.diag([1000.0, 1.0]), r"expm: e\^a of shape \(2, 2\) holds numbers larger than float64"),
