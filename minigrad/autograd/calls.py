@@ -132,6 +132,9 @@ NOT_OURS = (NotImplementedError, GradientError, DeviceError)
 NOT_OURS = (NotImplementedError, GradientError, DeviceError)
 
 
+NOT_OURS = (NotImplementedError, GradientError, DeviceError)
+
+
 def does_not_bind(signature: inspect.Signature, args: Sequence[Any], options: Mapping[str, Any]) -> str | None:
     """Why these arguments do not fit a signature, or None where they do."""
     try:
@@ -456,7 +459,8 @@ def op_failure(op: Any, args: Sequence[Any], options: Mapping[str, Any], error: 
 
 def check_devices(name: str, values: Sequence[Any], error: Exception) -> None:
     """Raise DeviceError where the arguments of a failed call lie on several devices."""
-    arrays = [x.data if isinstance(x, methods.TensorMethods) else x for x in values if is_tensor_or_array(x)]
+    arrays: list[Any] = [getattr(x, "data", x) if isinstance(x, methods.TensorMethods) else x for x in values]
+    arrays = [x for x in arrays if is_array(x)]
     devices = {device_of(a) for a in arrays if a.ndim}
     if len(devices) > 1:
         raise DeviceError(
