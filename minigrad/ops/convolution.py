@@ -12,7 +12,6 @@ Images are (N, C, H, W) and weights (out, in/groups, height, width), as in PyTor
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
@@ -214,7 +213,7 @@ def conv_transpose2d(
 # --- arguments ---
 
 
-def pair(what: str, value, at_least: int, axes: int = 2) -> Any:
+def pair(what: str, value, at_least: int, axes: int = 2) -> tuple[int, ...]:
     """An int for both directions (or however many axes there are), also as a 1-tuple, or one for each, checked."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     values = values * axes if len(values) == 1 else values

@@ -135,7 +135,7 @@ def test_what_is_no_matrix_of_floats_is_refused():
         la.inv(mg.ones(2, 2, dtype="float16"))
     with pytest.raises(TypeError, match="solve: expected Tensors or arrays, got NoneType"):
         la.solve(mg.ones(1, 1), None)
-    with pytest.raises(TypeError, match="solve: .*str"):
+    with pytest.raises(TypeError, match=r"solve: .*str"):
         la.solve(mg.ones(1, 1), "1")
     assert la.solve([[2.0]], [1.0]).tolist() == la.solve(2 * mg.ones(1, 1), [1.0]).tolist() == [0.5]  # as NumPy's
     with pytest.raises(TypeError, match="exponent must be an integer, got float"):
