@@ -19,7 +19,8 @@ def as_list(value: Any) -> list[Any]:
 def node_of(tensor: Tensor, purpose: str) -> Node:
     """The node of a tensor that takes part in derivatives; for others an error that says why they do not."""
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{purpose}: expected a Tensor, got {type(tensor).__name__}.")
+        hint = f"; call it first, as in {purpose}(model(x))" if callable(tensor) else ""
+        raise TypeError(f"{purpose}: expected a Tensor, got {type(tensor).__name__}{hint}.")
     if tensor.node is None and tensor.dtype.kind != "f":
         raise GradientError(
             f"{purpose}: a tensor of {tensor.dtype} and shape {tensor.shape}; only floating-point numbers have "

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 import numpy as np
 
 from minigrad.autograd import methods
-from minigrad.autograd.errors import GradientError, ShapeError
+from minigrad.autograd.errors import AxisError, GradientError, ShapeError
 from minigrad.backend import DTYPES, NUMBERS, DeviceError, device_of, is_array
 
 if TYPE_CHECKING:
@@ -112,6 +112,12 @@ def layer_failure(layer: Any, args: Sequence[Any], options: Mapping[str, Any], e
         say(name, error, [*args, *options.values()])
     finally:
         del error
+
+
+NOT_OURS = (NotImplementedError, GradientError, DeviceError)
+
+
+NOT_OURS = (NotImplementedError, GradientError, DeviceError)
 
 
 NOT_OURS = (NotImplementedError, GradientError, DeviceError)
@@ -397,9 +403,9 @@ def say(name: str, error: Exception, operands: Sequence[Any]) -> NoReturn:
     """Raise the error that is being handled, under the name of who was called and without words of an array library."""
     text, dtyped = str(error), " and ".join(f"{x.dtype}{tuple(x.shape)}" for x in operands)
     try:
-        if isinstance(error, np.exceptions.AxisError) and error.ndim is not None:
+        if type(error) is np.exceptions.AxisError and error.ndim is not None:
             expected = f"{-error.ndim} to {error.ndim - 1}" if error.ndim else "None, as a single number has no axes"
-            raise ShapeError(f"{name}: axis {error.axis} for {dtyped}; expected {expected}.") from error
+            raise AxisError(f"{name}: axis {error.axis} for {dtyped}; expected {expected}.") from error
         if isinstance(error, MemoryError):
             raise MemoryError(f"{name}: the result does not fit into memory. {text}") from error
         if isinstance(error, (RecursionError, OverflowError)):
@@ -416,7 +422,7 @@ def say(name: str, error: Exception, operands: Sequence[Any]) -> NoReturn:
             raise ShapeError(f"{name}: too many axes, {dtyped}. {text}") from error
         if isinstance(error, TypeError) and ("ufunc" in text or "numpy boolean" in text):
             raise TypeError(f"{name}: it is not defined for {dtyped}; convert with .astype(...).") from error
-        if type(error) not in (TypeError, ValueError, IndexError, ShapeError, np.linalg.LinAlgError):
+        if type(error) not in (TypeError, ValueError, IndexError, ShapeError, AxisError, np.linalg.LinAlgError):
             error.add_note(f"minigrad: in {name}, called with {dtyped}")
         elif (inner := INNER.match(text)) and inner[1] in NAMES:
             error.args = (f"{name}: {text[inner.end() :]}",)
@@ -456,7 +462,8 @@ def op_failure(op: Any, args: Sequence[Any], options: Mapping[str, Any], error: 
 
 def check_devices(name: str, values: Sequence[Any], error: Exception) -> None:
     """Raise DeviceError where the arguments of a failed call lie on several devices."""
-    arrays = [x.data if isinstance(x, methods.TensorMethods) else x for x in values if is_tensor_or_array(x)]
+    arrays: list[Any] = [getattr(x, "data", x) if isinstance(x, methods.TensorMethods) else x for x in values]
+    arrays = [x for x in arrays if is_array(x)]
     devices = {device_of(a) for a in arrays if a.ndim}
     if len(devices) > 1:
         raise DeviceError(

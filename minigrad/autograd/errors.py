@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 
 class ShapeError(ValueError):
     """Shapes that do not fit; the message gives them, what was expected, and what to do."""
+
+
+class AxisError(ShapeError, np.exceptions.AxisError):
+    """An axis that a tensor does not have. It can be caught as NumPy's AxisError and as an IndexError too."""
+
+    def __init__(self, message: str):
+        ValueError.__init__(self, message)
+
+    __str__ = ValueError.__str__
 
 
 class GradientError(RuntimeError):

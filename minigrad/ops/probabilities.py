@@ -58,7 +58,7 @@ def softmax(x: TensorLike, axis: int | tuple[int, ...] = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along `axis`; of integers in float64."""
     scores = wide(x)
     if not x.size:
-        return like(scores, x)
+        return like(scores - total(scores, axis, True), x)  # as empty; a wrong axis is an error here too
     powers = namespace(x).exp(scores - scores.max(axis=axis, keepdims=True))
     return like(powers / total(powers, axis, True), x)
 
@@ -77,7 +77,7 @@ def log_softmax(x: TensorLike, axis: int | tuple[int, ...] = -1) -> Tensor:
     """log(softmax(x)) along `axis`, without overflow or underflow; of integers in float64."""
     xp, scores = namespace(x), wide(x)
     if not x.size:
-        return like(scores, x)
+        return like(scores - total(scores, axis, True), x)  # as empty; a wrong axis is an error here too
     shifted = scores - scores.max(axis=axis, keepdims=True)
     return like(shifted - xp.log(total(xp.exp(shifted), axis, True)), x)
 

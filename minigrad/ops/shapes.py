@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.errors import AxisError, ShapeError
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.autograd.types import Axis, Shape, TensorLike
@@ -340,7 +340,7 @@ def check_axis(op: str, axis: int, ndim: int) -> int:
     axis = whole(op, "axis", axis)
     if not -ndim <= axis < ndim:
         expected = f"expected {-ndim} to {ndim - 1}" if ndim else "a single number has none"
-        raise ShapeError(f"{op}: axis {axis} for a tensor of {ndim} axes; {expected}.")
+        raise AxisError(f"{op}: axis {axis} for a tensor of {ndim} axes; {expected}.")
     return axis % ndim
 
 

@@ -77,7 +77,7 @@ def windows(
                 f"{op}: a kernel of {name} {extent[i]} for an image of {image[i]} with padding {around[i]}: "
                 "the window is larger than the image. Use a smaller kernel."
             )
-    return Windows(image, kernel, step, around, apart, number)
+    return Windows(image, kernel, step, around, apart, number)  # type: ignore[arg-type]  # `pair` gives two
 
 
 def _number(size: int, extent: int, stride: int, padding: int, ceil_mode: bool) -> int:
