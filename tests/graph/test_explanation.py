@@ -212,6 +212,8 @@ def test_what_cannot_be_explained_is_refused_in_words():
     x = leaf([1, 2])
     with pytest.raises(TypeError, match=r"explain: expected a Tensor, got float"):
         explain(1.0)
+    with pytest.raises(TypeError, match=r"explain: expected a Tensor, got Linear; call it first, as in explain\(model"):
+        explain(mg.nn.Linear(2, 2))
     with pytest.raises(GradientError, match=r"explain.*requires_grad=True"):
         explain(mg.tensor(1.0))
     with pytest.raises(GradientError, match=r"shape \(2,\).*or pass the gradient"):
