@@ -6,6 +6,7 @@ it and it begins inside of the image or the padding before it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -24,19 +25,7 @@ class Windows(NamedTuple):
     padding: tuple[int, int]
     dilation: tuple[int, int]
     number: tuple[int, int]
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        """From the first to the last pixel of a window, both counted."""
-        return _each(lambda k, d: d * (k - 1) + 1, self.kernel, self.dilation)
-
-    @property
-    def beyond(self) -> tuple[int, int]:
-        """How many rows and columns the last windows reach over the padded image."""
-        return _each(
-            lambda n, m, s, e, p: max(0, (n - 1) * s + e - (m + 2 * p)),
-            *(self.number, self.image, self.stride, self.extent, self.padding),
-        )
+    beyond: tuple[int, int]  # how many rows and columns the last windows reach over the padded image
 
     def starts(self, axis: int) -> np.ndarray:
         """The first pixel of each window, negative in the padding."""
@@ -64,7 +53,11 @@ def windows(
     kernel = pair(f"{op}: kernel_size", kernel_size, 1)
     step = kernel if stride is None or stride == () else pair(f"{op}: stride", stride, 1)
     around, apart = pair(f"{op}: padding", padding, 0), pair(f"{op}: dilation", dilation, 1)
-    image = (shape[2], shape[3])
+    return _laid(op, (shape[2], shape[3]), kernel, step, around, apart, bool(ceil_mode))
+
+
+@lru_cache(maxsize=256)  # a model asks for the same windows in every step
+def _laid(op: str, image, kernel, step, around, apart, ceil_mode: bool) -> Windows:
     extent = _each(lambda k, d: d * (k - 1) + 1, kernel, apart)
     if any(2 * p > e for p, e in zip(around, extent, strict=True)):
         raise ShapeError(
@@ -77,7 +70,8 @@ def windows(
                 f"{op}: a kernel of {name} {extent[i]} for an image of {image[i]} with padding {around[i]}: "
                 "the window is larger than the image. Use a smaller kernel."
             )
-    return Windows(image, kernel, step, around, apart, number)
+    beyond = _each(lambda n, m, s, e, p: max(0, (n - 1) * s + e - (m + 2 * p)), *(number, image, step, extent, around))
+    return Windows(image, kernel, step, around, apart, number, beyond)
 
 
 def _number(size: int, extent: int, stride: int, padding: int, ceil_mode: bool) -> int:
