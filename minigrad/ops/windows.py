@@ -19,6 +19,7 @@ from minigrad.ops.convolution import pair
 class Windows(NamedTuple):
     """Windows over an image of (height, width); each field is a pair for the two directions."""
 
+<<<<<<< HEAD
     image: tuple[int, int]
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -26,6 +27,27 @@ class Windows(NamedTuple):
     dilation: tuple[int, int]
     number: tuple[int, int]
     beyond: tuple[int, int]  # how many rows and columns the last windows reach over the padded image
+=======
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    number: tuple[int, ...]
+
+    @property
+    def extent(self) -> tuple[int, int]:
+        """From the first to the last pixel of a window, both counted."""
+        return _each(lambda k, d: d * (k - 1) + 1, self.kernel, self.dilation)
+
+    @property
+    def beyond(self) -> tuple[int, int]:
+        """How many rows and columns the last windows reach over the padded image."""
+        return _each(
+            lambda n, m, s, e, p: max(0, (n - 1) * s + e - (m + 2 * p)),
+            *(self.number, self.image, self.stride, self.extent, self.padding),
+        )
+>>>>>>> main
 
     def starts(self, axis: int) -> np.ndarray:
         """The first pixel of each window, negative in the padding."""
