@@ -6,6 +6,7 @@ it and it begins inside of the image or the padding before it.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +65,11 @@ def windows(
     kernel = pair(f"{op}: kernel_size", kernel_size, 1)
     step = kernel if stride is None or stride == () else pair(f"{op}: stride", stride, 1)
     around, apart = pair(f"{op}: padding", padding, 0), pair(f"{op}: dilation", dilation, 1)
-    image = (shape[2], shape[3])
+    return _laid(op, (shape[2], shape[3]), kernel, step, around, apart, bool(ceil_mode))
+
+
+@lru_cache(maxsize=256)  # a model asks for the same windows in every step
+def _laid(op: str, image, kernel, step, around, apart, ceil_mode: bool) -> Windows:
     extent = _each(lambda k, d: d * (k - 1) + 1, kernel, apart)
     if any(2 * p > e for p, e in zip(around, extent, strict=True)):
         raise ShapeError(
@@ -77,7 +82,8 @@ def windows(
                 f"{op}: a kernel of {name} {extent[i]} for an image of {image[i]} with padding {around[i]}: "
                 "the window is larger than the image. Use a smaller kernel."
             )
-    return Windows(image, kernel, step, around, apart, number)  # type: ignore[arg-type]  # `pair` gives two
+    beyond = _each(lambda n, m, s, e, p: max(0, (n - 1) * s + e - (m + 2 * p)), *(number, image, step, extent, around))
+    return Windows(image, kernel, step, around, apart, number, beyond)
 
 
 def _number(size: int, extent: int, stride: int, padding: int, ceil_mode: bool) -> int:
