@@ -25,19 +25,7 @@ class Windows(NamedTuple):
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     number: tuple[int, ...]
-
-    @property
-    def extent(self) -> tuple[int, int]:
-        """From the first to the last pixel of a window, both counted."""
-        return _each(lambda k, d: d * (k - 1) + 1, self.kernel, self.dilation)
-
-    @property
-    def beyond(self) -> tuple[int, int]:
-        """How many rows and columns the last windows reach over the padded image."""
-        return _each(
-            lambda n, m, s, e, p: max(0, (n - 1) * s + e - (m + 2 * p)),
-            *(self.number, self.image, self.stride, self.extent, self.padding),
-        )
+    beyond: tuple[int, int]  # how many rows and columns the last windows reach over the padded image
 
     def starts(self, axis: int) -> np.ndarray:
         """The first pixel of each window, negative in the padding."""
