@@ -1,10 +1,12 @@
 """Second-order solvers on published problems, beside SciPy's and PyTorch's: python benchmarks/second_order.py
 
-Three sets, chosen with `--sets`. nist: curve fits with certified answers, each from both starts; runs with at least 4,
+Four sets, chosen with `--sets`. nist: curve fits with certified answers, each from both starts; runs with at least 4,
 6 and 8 right digits, evaluations, and the time of the whole set, where the solvers take turns in one process and the
 ratio to SciPy's `lm` (2-point Jacobian, NumPy models) is the median over the rounds; then the digits of curve_fit's
 standard deviations. mgh: the sums of squares of Moré, Garbow and Hillstrom from 1, 10 and 100 times the usual start;
-runs that end at the global, at any known minimum. memory: bytes a parameter at 100,000 and 1,000,000 parameters.
+runs that end at the global, at any known minimum. starts: forty curve fits from starts that know nothing, beside
+SciPy's curve_fit; solved, and called a success though the end is neither the answer nor a minimum. memory: bytes a
+parameter at 100,000 and 1,000,000 parameters.
 
 Every count is taken from the result's x by the problem's own NumPy formula, whatever a solver says of itself. A
 solver that raises, or takes longer than a minute, has not solved the problem. `--nist-dir` adds data files in NIST's
@@ -38,8 +40,9 @@ from minigrad import optim
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from tests.support.problems import mgh, nist  # noqa: E402
+from tests.support.problems import bad_starts, mgh, nist  # noqa: E402
 
+SETS = ("nist", "mgh", "starts", "memory")
 DIGITS = (4, 6, 8)
 SCALES = (1, 10, 100)
 SECONDS, SLOW = 60, 10
@@ -194,6 +197,57 @@ def mgh_report(found: dict) -> str:
     return "\n".join(lines)
 
 
+# --- bad starts ---
+
+
+def start_fitters() -> dict:
+    """What makes (x, success, evaluations) of a problem, by name."""
+    from scipy.optimize import curve_fit
+
+    def ours(problem, method):
+        found = optim.least_squares(problem.residuals, problem.start, method=method)
+        return found.x, found.success, found.nfev
+
+    def scipys(problem, method):
+        found = curve_fit(problem.curve, problem.x, problem.y, p0=problem.start, method=method, full_output=True)
+        return found[0], True, found[2]["nfev"]
+
+    fitters = {f"SciPy {m}": (scipys, m) for m in ("lm", "trf", "dogbox")}
+    return fitters | {f"minigrad {m}": (ours, m) for m in ("lm", "levenberg", "marquardt", "gauss-newton")}
+
+
+def measure_starts() -> dict:
+    rows: dict[str, dict] = {}
+    solved_by: dict[str, int] = {problem.name: 0 for problem in bad_starts.PROBLEMS}
+    for name, (fitter, method) in start_fitters().items():
+        solved, false, evaluations = [], [], []
+        for problem in bad_starts.PROBLEMS:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                try:
+                    x, success, nfev = fitter(problem, method)
+                except Exception:  # it says that it failed
+                    continue
+            evaluations.append(int(nfev))
+            if problem.is_solved(x):
+                solved.append(problem.name)
+                solved_by[problem.name] += 1
+            elif success and not problem.is_stationary(x):
+                false.append(problem.name)
+        rows[name] = {"solved": solved, "false": false, "evaluations": statistics.median(evaluations)}
+    return {"solvers": rows, "nobody": [name for name, count in solved_by.items() if not count]}
+
+
+def starts_report(found: dict) -> str:
+    lines = [
+        f"Bad starts, {len(bad_starts.PROBLEMS)} curve fits: solved, called a success and none, median evaluations"
+    ]
+    for name, row in found["solvers"].items():
+        lines.append(f"{name:28}{len(row['solved']):8d}{len(row['false']):8d}{row['evaluations']:8.0f}")
+    lines.append("solved by nobody: " + (", ".join(found["nobody"]) or "none"))
+    return "\n".join(lines)
+
+
 # --- memory ---
 
 
@@ -252,7 +306,7 @@ def memory_report(found: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--sets", nargs="+", choices=("nist", "mgh", "memory"), default=("nist", "mgh", "memory"))
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--nist-dir", help="a folder with further .dat files of NIST's")
     parser.add_argument("--rounds", type=int, default=7, help="times that the NIST set is run by each solver")
     parser.add_argument("--quick", action="store_true", help="one round, the usual starts, 100,000 parameters")
@@ -270,6 +324,9 @@ def main() -> None:
     if "mgh" in options.sets:
         record["mgh"] = measure_mgh(SCALES[:1] if options.quick else SCALES)
         reports.append(mgh_report(record["mgh"]))
+    if "starts" in options.sets:
+        record["starts"] = measure_starts()
+        reports.append(starts_report(record["starts"]))
     if "memory" in options.sets:
         record["memory"] = measure_memory((100_000,) if options.quick else (100_000, 1_000_000))
         reports.append(memory_report(record["memory"]))

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minigrad.autograd.calls import explained
 from minigrad.autograd.errors import ShapeError
-from minigrad.autograd.tensor import Tensor, array_of
+from minigrad.autograd.tensor import Tensor, array_of, as_tensor
 from minigrad.backend import NUMBERS, Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
 from minigrad.generators import drawn
 
@@ -166,7 +167,7 @@ def full_like(
     dtype = x.dtype if dtype is None else check_dtype(dtype)
     given = as_array(value)  # refuses what is no number; a Python number is float32 there, and keeps its digits below
     try:
-        made = namespace(array_of(x)).full(x.shape, value if isinstance(value, NUMBERS) else given, dtype)
+        made: Any = namespace(array_of(x)).full(x.shape, value if isinstance(value, NUMBERS) else given, dtype)
     except OverflowError:
         raise ValueError(f"full_like: {value} does not fit {dtype}.") from None
     if isinstance(x, BatchedArray):
@@ -257,6 +258,7 @@ def randperm(n: int) -> Tensor:
     return Tensor(drawn("cpu", lambda generator: generator.permutation(n)))
 
 
+@explained
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """Each element zero with probability p, the others times 1 / (1 - p), so that the mean stays (inverted dropout).
 
@@ -264,10 +266,11 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """
     _check_probability("dropout", p)
     if not training or p == 0:
-        return x
+        return as_tensor(x)
     return x * dropout_mask(x, p)
 
 
+@explained
 def dropout_mask(x: Tensor, p: float) -> Tensor:
     """The random factors of dropout for x: 0 with probability p, else 1 / (1 - p). Inside vmap each example's own.
 

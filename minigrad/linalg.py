@@ -4,6 +4,9 @@ Beside them are the iterative solvers: differentiable ones, which give x or rais
 plain arrays, which report how it went. Each solver has a function of its own; there is no solve(method=...).
 """
 
+import sys
+
+from minigrad.autograd import methods
 from minigrad.ops.linalg import *  # noqa: F403
 from minigrad.ops.linalg import __all__ as _direct
 from minigrad.ops.linalg import iterative
@@ -25,3 +28,6 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+methods.bind(linalg=sys.modules[__name__])  # which says what to write for numpy.linalg's functions

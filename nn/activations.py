@@ -9,6 +9,7 @@ import minigrad as mg
 from minigrad import Tensor
 
 from . import functional
+from .argument_checks import check_number
 from .module import Module
 
 
@@ -42,6 +43,7 @@ class LeakyReLU(_Rectifier):
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False):
         super().__init__(inplace)
+        check_number("LeakyReLU", "negative_slope", negative_slope)
         self.negative_slope = negative_slope
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,6 +58,7 @@ class ELU(_Rectifier):
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False):
         super().__init__(inplace)
+        check_number("ELU", "alpha", alpha)
         self.alpha = alpha
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,6 +105,7 @@ class Softplus(Module):
         super().__init__()
         if not beta > 0:
             raise ValueError(f"Softplus: beta={beta}; expected a positive number.")
+        check_number("Softplus", "threshold", threshold)
         self.beta, self.threshold = beta, threshold
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,7 +120,7 @@ class _AlongAxis(Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        if not isinstance(dim, int):
+        if not isinstance(dim, int) or isinstance(dim, bool):
             raise TypeError(f"{type(self).__name__}: dim={dim!r}; name the axis of the classes, dim=1 for (N, C).")
         self.dim = dim
 

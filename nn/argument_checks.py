@@ -6,6 +6,7 @@ whether every label names a class.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
@@ -31,9 +32,10 @@ def expect_floats(layer: object, x: Tensor, weight: Tensor) -> None:
             f"{type(layer).__name__}: expected a Tensor, got a {type(x).__name__}; make one with minigrad.tensor(...)."
         )
     if x.dtype != weight.dtype:
+        other = f" or model.to({str(x.dtype)!r})" if x.dtype.kind == "f" else ""
         raise TypeError(
             f"{type(layer).__name__}: the input is {x.dtype}, the weights are {weight.dtype}; "
-            f"convert one, as in x.astype({str(weight.dtype)!r}) or model.to({str(x.dtype)!r})."
+            f"convert {'one' if other else 'the input'}, as in x.astype({str(weight.dtype)!r}){other}."
         )
 
 
@@ -42,6 +44,35 @@ def positive(layer: object, **sizes: object) -> None:
     for name, size in sizes.items():
         if not isinstance(size, (int, np.integer)) or isinstance(size, bool) or size < 1:
             raise ValueError(f"{type(layer).__name__}: {name}={size!r}; expected an integer of at least 1.")
+
+
+def check_number(owner: str, name: str, value: object, low: float = -math.inf) -> None:
+    """Raise unless `value` is a number of at least `low`, and not NaN."""
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        raise TypeError(f"{owner}: {name}={value!r}; expected a number.")
+    if not value >= low:
+        raise ValueError(
+            f"{owner}: {name}={value}; expected a number{'' if low == -math.inf else f' of at least {low:g}'}."
+        )
+
+
+def sizes(owner: object, name: str, value: object, axes: int, at_least: int) -> tuple[int, ...]:
+    """An integer for each of the axes, given as one for all or one for each; ValueError for others."""
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    values = values * axes if len(values) == 1 else values
+    whole = all(isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= at_least for v in values)
+    if len(values) != axes or not whole:
+        many = "" if axes == 1 else f", or {axes} of them"
+        raise ValueError(f"{type(owner).__name__}: {name}={value!r}; expected an integer of at least {at_least}{many}.")
+    return tuple(map(int, values))
+
+
+def check_windows(layer: object, kernel_size: object, stride: object, padding: object, dilation: object = 1) -> None:
+    """Raise ValueError unless integers say where the windows are; a stride of None is the kernel's."""
+    sizes(layer, "kernel_size", kernel_size, 2, 1)
+    sizes(layer, "stride", kernel_size if stride is None or stride == () else stride, 2, 1)
+    sizes(layer, "padding", padding, 2, 0)
+    sizes(layer, "dilation", dilation, 2, 1)
 
 
 def check_probability(owner: str, p: float) -> None:
@@ -192,7 +223,14 @@ def _in_64_bits(labels: Any) -> Any:
     return labels if labels.dtype.itemsize == 8 else labels.astype(np.int64)
 
 
+def check_ignore_index(op: str, ignore_index: object) -> None:
+    """Raise TypeError for a label to ignore that is no integer, and so could never be met."""
+    if not isinstance(ignore_index, (int, np.integer)) or isinstance(ignore_index, bool):
+        raise TypeError(f"{op}: ignore_index={ignore_index!r}; expected an integer.")
+
+
 def check_smoothing(op: str, label_smoothing: float) -> None:
     """Raise ValueError for a label smoothing outside of [0, 1]."""
+    check_number(op, "label_smoothing", label_smoothing)
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{op}: label_smoothing={label_smoothing}; expected 0 to 1.")

@@ -84,17 +84,26 @@ class ModuleList(Module):
 
     def _add(self, name: str, module: Module) -> None:
         if not isinstance(module, Module):
-            given = f"the class {module.__name__}" if isinstance(module, type) else f"a {type(module).__name__}"
-            hint = (
-                "make a layer of it with brackets, as in ReLU()" if isinstance(module, type) else "unpack lists with *"
-            )
-            raise TypeError(f"{type(self).__name__}: entry {name} must be a Module, got {given}; {hint}.")
+            raise TypeError(f"{type(self).__name__}: entry {name} must be a Module, got {_what_it_is(module)}.")
         self.add_module(name, module)
 
     def _refill(self, modules: Iterable[Module]) -> Self:
         for name in list(self._modules):
             delattr(self, name)
         return self.extend(modules)
+
+
+def _what_it_is(module: object) -> str:
+    """What was given for a Module, and what to do."""
+    name = getattr(module, "__name__", type(module).__name__)
+    if isinstance(module, type):
+        return f"the class {name}; make a layer of it with brackets, as in ReLU()"
+    if callable(module):
+        return (
+            f"the function {name}; take the layer of that name, as nn.Tanh() for minigrad.tanh, or write a Module "
+            "whose forward calls it"
+        )
+    return f"a {name}; unpack lists with *"
 
 
 class Sequential(ModuleList):

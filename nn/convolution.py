@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 import minigrad as mg
 from minigrad import ShapeError, Tensor
 
-from .argument_checks import expect_floats, positive
+from .argument_checks import expect_floats, positive, sizes
 from .linear import new_parameter, reset_weight_and_bias
 from .module import Module
 
@@ -53,10 +53,11 @@ class _Convolution(Module):
             expected = ["zeros"] if self.transposed else list(PADDING_MODES)
             raise ValueError(f"{kind}: padding_mode={padding_mode!r}; expected one of {', '.join(expected)}.")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size = self._sizes("kernel_size", kernel_size, 1)
-        self.stride, self.dilation = self._sizes("stride", stride, 1), self._sizes("dilation", dilation, 1)
+        self.kernel_size = sizes(self, "kernel_size", kernel_size, self.axes, 1)
+        self.stride = sizes(self, "stride", stride, self.axes, 1)
+        self.dilation = sizes(self, "dilation", dilation, self.axes, 1)
         self.padding_mode = padding_mode
-        self.padding = padding if isinstance(padding, str) else self._sizes("padding", padding, 0)
+        self.padding = padding if isinstance(padding, str) else sizes(self, "padding", padding, self.axes, 0)
         self._before = self._pad_widths()
         first, second = (in_channels, out_channels) if self.transposed else (out_channels, in_channels)
         self.weight = new_parameter((first, second // groups, *self.kernel_size), device, dtype)
@@ -66,15 +67,6 @@ class _Convolution(Module):
     def reset_parameters(self) -> None:
         """Draw weight and bias anew."""
         reset_weight_and_bias(self)
-
-    def _sizes(self, name: str, value: int | tuple[int, ...], at_least: int) -> tuple[int, ...]:
-        values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * self.axes
-        if len(values) != self.axes or not all(isinstance(v, int) and v >= at_least for v in values):
-            many = "" if self.axes == 1 else f", or {self.axes} of them"
-            raise ValueError(
-                f"{type(self).__name__}: {name}={value!r}; expected an integer of at least {at_least}{many}."
-            )
-        return values
 
     def _pad_widths(self) -> tuple[tuple[int, int], ...] | None:
         """(before, after) for each image axis, to pad before the convolution; None where its own zeros suffice."""
@@ -98,10 +90,11 @@ class _Convolution(Module):
         """The input, checked, and padded where the convolution itself cannot pad."""
         expect_floats(self, x, self.weight)
         if x.ndim not in (self.axes + 1, self.axes + 2) or x.shape[-self.axes - 1] != self.in_channels:
-            sizes = ", ".join("HW" if self.axes == 2 else "L")
+            shape = ", ".join("HW" if self.axes == 2 else "L")
             raise ShapeError(
-                f"{type(self).__name__}: input {x.shape}; expected (N, {self.in_channels}, {sizes}) or "
-                f"({self.in_channels}, {sizes}): {self.in_channels} channels, before the size of the image."
+                f"{type(self).__name__}: input {x.shape}; expected (N, {self.in_channels}, {shape}) or "
+                f"({self.in_channels}, {shape}): {self.in_channels} channels, before the "
+                f"{'height and width of the image' if self.axes == 2 else 'length of the sequence'}."
             )
         if self._before is None:
             return x
@@ -202,7 +195,7 @@ class ConvTranspose2d(_Convolution):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, padding_mode, device, dtype
         )
-        self.output_padding = self._sizes("output_padding", output_padding, 0)
+        self.output_padding = sizes(self, "output_padding", output_padding, self.axes, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         return mg.conv_transpose2d(

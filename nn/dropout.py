@@ -15,7 +15,7 @@ from typing import Any
 import minigrad as mg
 from minigrad import Tensor
 
-from .argument_checks import check_probability
+from .argument_checks import check_number, check_probability
 from .functional import dropout1d, dropout2d, stochastic_depth
 from .module import Module
 from .stateless import functional_call
@@ -174,6 +174,7 @@ class GaussianNoise(Module):
 
     def __init__(self, std: float = 0.1):
         super().__init__()
+        check_number("GaussianNoise", "std", std)
         if not 0 <= std < float("inf"):
             raise ValueError(f"GaussianNoise: std={std}; expected a number, 0 or more.")
         self.std = std

@@ -24,7 +24,6 @@ from minigrad import (
     conv1d,
     conv2d,
     conv_transpose2d,
-    dropout,
     elu,
     embedding,
     gelu,
@@ -32,7 +31,6 @@ from minigrad import (
     linear,
     max_pool2d,
     one_hot,
-    relu,
     sigmoid,
     silu,
     softmax_cross_entropy,
@@ -40,7 +38,9 @@ from minigrad import (
 )
 
 from .argument_checks import (
+    check_ignore_index,
     check_labels,
+    check_number,
     check_probability,
     check_smoothing,
     class_weight,
@@ -92,27 +92,49 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+explained = mg.autograd.explained
+
+
 # --- layers ---
 
 
+@explained
+def relu(x: Tensor) -> Tensor:
+    """max(x, 0), elementwise; slope 0 at 0."""
+    return mg.relu(x)
+
+
+@explained
+def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
+    """Each element zero with probability p, the others divided by 1 - p; x itself outside of training."""
+    return mg.dropout(x, p, training)
+
+
+@explained
 def softmax(x: Tensor, dim: int) -> Tensor:
     """Probabilities along `dim`."""
     return mg.softmax(x, axis=dim)
 
 
+@explained
 def log_softmax(x: Tensor, dim: int) -> Tensor:
     """Logarithms of the softmax along `dim`."""
     return mg.log_softmax(x, axis=dim)
 
 
+@explained
 def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     """log(1 + exp(beta x)) / beta; x itself where beta x > threshold."""
+    check_number("softplus", "threshold", threshold)
+    if not beta > 0:
+        raise ValueError(f"softplus: beta={beta}; expected a positive number.")
     smooth = mg.softplus(x, beta=beta)
     if threshold >= 20:  # from there on the two differ by less than exp(-20), and the smooth one is right
         return smooth
     return mg.where(x * beta > threshold, x, smooth)
 
 
+@explained
 def batch_norm(
     x: Tensor,
     running_mean: Tensor | None,
@@ -128,6 +150,7 @@ def batch_norm(
     In training the running statistics, where given, move a fraction `momentum` towards the batch's, in place; the
     variance they see is the unbiased one (Ioffe & Szegedy 2015, algorithm 2).
     """
+    check_number("batch_norm", "momentum", momentum, 0)
     if not training:
         if running_mean is None or running_var is None:
             raise TypeError("batch_norm: training=False needs running_mean and running_var; got None.")
@@ -160,11 +183,13 @@ def _move_towards(running: Tensor, observed: Any, momentum: float) -> None:
 # --- dropout ---
 
 
+@explained
 def dropout1d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """Whole channels of x (N, C, L) or (C, L) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
     return _drop_channels("dropout1d", x, p, training, spatial=1, ranks={3: "(N, C, L)", 2: "(C, L)"})
 
 
+@explained
 def dropout2d(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     """Whole channels of x (N, C, H, W) zero with probability p, the others divided by 1 - p. See `Dropout2d`."""
     return _drop_channels("dropout2d", x, p, training, spatial=2, ranks={4: "(N, C, H, W)"})
@@ -179,6 +204,7 @@ def _drop_channels(op: str, x: Tensor, p: float, training: bool, spatial: int, r
     return x * _mask(x, p, x.ndim - spatial)
 
 
+@explained
 def stochastic_depth(x: Tensor, p: float, mode: str = "row", training: bool = True) -> Tensor:
     """x zero with probability p, else divided by 1 - p: all of it (mode "batch"), or each row by itself ("row").
 
@@ -196,13 +222,16 @@ def stochastic_depth(x: Tensor, p: float, mode: str = "row", training: bool = Tr
 
 def _mask(x: Tensor, p: float, axes: int) -> Tensor:
     """Dropout's factors along the first `axes` axes of x, the same along the others."""
-    first = x.detach()[(slice(None),) * axes + (slice(1),) * (x.ndim - axes)]  # of x, so that a vmap is seen
+    first = mg.as_tensor(x).detach()[
+        (slice(None),) * axes + (slice(1),) * (x.ndim - axes)
+    ]  # of x, so that a vmap is seen
     return mg.dropout_mask(first, p)
 
 
 # --- losses between numbers ---
 
 
+@explained
 @rounded_once
 def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """(input - target)^2, elementwise."""
@@ -210,6 +239,7 @@ def mse_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tenso
     return reduce("mse_loss", mg.square(input - target), reduction)
 
 
+@explained
 @rounded_once
 def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor:
     """|input - target|, elementwise."""
@@ -217,6 +247,7 @@ def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor
     return reduce("l1_loss", mg.abs(input - target), reduction)
 
 
+@explained
 @rounded_once
 def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """d^2 / 2 where d = |input - target| is at most delta, delta (d - delta / 2) beyond (Huber 1964)."""
@@ -226,6 +257,7 @@ def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: fl
     return reduce("huber_loss", _huber(input - target, delta), reduction)
 
 
+@explained
 @rounded_once
 def smooth_l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """The Huber loss over its delta, here `beta`: slope 1 far out; |input - target| for 0 (Girshick 2015, eq. 3)."""
@@ -247,6 +279,7 @@ def _huber(difference: Tensor, delta: float, unit: float = 1.0) -> Tensor:
 # --- losses between probabilities of two classes ---
 
 
+@explained
 def binary_cross_entropy(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, reduction: str = "mean"
 ) -> Tensor:
@@ -293,6 +326,7 @@ def _bounded(logarithm: Callable[[Tensor], Tensor], x: Tensor, is_infinite: Tens
     return mg.where(is_infinite, -100, mg.clip(logarithm(mg.where(is_infinite, 0.5, x)), low=-100.0))
 
 
+@explained
 @rounded_once
 def binary_cross_entropy_with_logits(
     input: Tensor,
@@ -318,6 +352,7 @@ def binary_cross_entropy_with_logits(
 # --- losses between scores and classes ---
 
 
+@explained
 @rounded_once
 def cross_entropy(
     input: Tensor,
@@ -330,6 +365,7 @@ def cross_entropy(
 ) -> Tensor:
     """-log softmax(input)[target]; shapes, options and errors as for `CrossEntropyLoss`."""
     op = "cross_entropy"
+    check_ignore_index(op, ignore_index)
     target = mg.as_tensor(target)
     if target.dtype.kind == "f" and target.shape == input.shape:
         return _against_probabilities(op, input, target, weight, ignore_index, reduction, label_smoothing)
@@ -373,6 +409,7 @@ def _against_probabilities(
     return reduce(op, -(target * mg.where(impossible, 0, logarithms)).sum(axis=axis), reduction)
 
 
+@explained
 @rounded_once
 def nll_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, *, ignore_index: int = -100, reduction: str = "mean"
@@ -382,6 +419,7 @@ def nll_loss(
     Warns of values above 0, which are no logarithms of probabilities (on a CPU; a GPU would have to be waited for).
     """
     op = "nll_loss"
+    check_ignore_index(op, ignore_index)
     scores, labels, shape = scores_and_labels(op, input, target)
     _expect_log_probabilities(op, scores)
     counts = check_labels(op, labels, scores.shape[1], ignore_index)
@@ -398,10 +436,11 @@ def _expect_log_probabilities(op: str, scores: Tensor) -> None:
         warnings.warn(
             f"{op}: some values are above 0, and log-probabilities are not. Give it log_softmax(scores), or give the "
             "scores themselves to cross_entropy.",
-            stacklevel=4,  # past `rounded_once`
+            stacklevel=5,  # past `rounded_once` and `explained`
         )
 
 
+@explained
 @rounded_once
 def multi_margin_loss(
     input: Tensor,
@@ -416,6 +455,7 @@ def multi_margin_loss(
     op = "multi_margin_loss"
     if p not in (1, 2):
         raise ValueError(f"{op}: p={p}; expected 1 or 2.")
+    check_number(op, "margin", margin)
     scores, labels, shape = scores_and_labels(op, input, target)
     if input.ndim > 2:
         raise ShapeError(f"{op}: scores {input.shape}; expected (N, C) or (C,).")

@@ -130,6 +130,8 @@ class Embedding(Module):
     ):
         super().__init__()
         positive(self, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        if not isinstance(padding_idx, (int, type(None))) or isinstance(padding_idx, bool):
+            raise TypeError(f"Embedding: padding_idx={padding_idx!r}; expected an integer or None.")
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
             raise ValueError(f"Embedding: padding_idx={padding_idx} names none of the {num_embeddings} rows.")
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
@@ -162,6 +164,9 @@ class Flatten(Module):
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1):
         super().__init__()
+        for name, axis in (("start_dim", start_dim), ("end_dim", end_dim)):
+            if not isinstance(axis, int) or isinstance(axis, bool):
+                raise TypeError(f"Flatten: {name}={axis!r}; expected an integer, an axis.")
         self.start_dim, self.end_dim = start_dim, end_dim
 
     def forward(self, x: Tensor) -> Tensor:

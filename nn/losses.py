@@ -12,7 +12,7 @@ import minigrad as mg
 from minigrad import Tensor
 
 from . import functional
-from .argument_checks import check_reduction, check_smoothing
+from .argument_checks import check_ignore_index, check_number, check_reduction, check_smoothing
 from .module import Module
 
 
@@ -73,6 +73,7 @@ class CrossEntropyLoss(_Loss):
     ):
         super().__init__(reduction)
         check_smoothing("CrossEntropyLoss", label_smoothing)
+        check_ignore_index("CrossEntropyLoss", ignore_index)
         self._register_weight("weight", weight)
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing
 
@@ -92,6 +93,7 @@ class NLLLoss(_Loss):
 
     def __init__(self, weight: ArrayLike | None = None, *, ignore_index: int = -100, reduction: str = "mean"):
         super().__init__(reduction)
+        check_ignore_index("NLLLoss", ignore_index)
         self._register_weight("weight", weight)
         self.ignore_index = ignore_index
 
@@ -121,6 +123,7 @@ class MultiMarginLoss(_Loss):
         super().__init__(reduction)
         if p not in (1, 2):
             raise ValueError(f"MultiMarginLoss: p={p}; expected 1 or 2.")
+        check_number("MultiMarginLoss", "margin", margin)
         self._register_weight("weight", weight)
         self.p, self.margin = p, margin
 

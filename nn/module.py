@@ -54,6 +54,10 @@ class Module:
     _buffers: dict[str, Tensor | None]
     _modules: dict[str, Module | None]
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        mg.autograd.explain_constructor(cls)
+
     def __init__(self) -> None:
         for register in ("_parameters", "_buffers", "_modules"):
             object.__setattr__(self, register, {})
@@ -64,7 +68,12 @@ class Module:
     def __call__(self, *args: Any, **options: Any) -> Tensor:
         if self._forward_hooks:
             return self._call_with_hooks(args, options)
-        return self.forward(*args, **options)
+        try:
+            return self.forward(*args, **options)
+        except Exception as error:
+            if type(self).__module__.startswith("minigrad."):
+                return mg.autograd.layer_failure(self, args, options, error)
+            raise
 
     def forward(self, *args: Any, **options: Any) -> Any:
         """Compute the module's output, usually one Tensor; defined by subclasses."""
@@ -431,6 +440,9 @@ def held_in(value: object, depth: int = 3) -> list[Module | Parameter]:
         return []
     parts = value.values() if isinstance(value, dict) else value
     return [one for part in parts for one in held_in(part, depth - 1)]
+
+
+mg.autograd.explain_constructor(Module)
 
 
 def _join(prefix: str, name: str) -> str:

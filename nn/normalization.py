@@ -77,6 +77,7 @@ class _BatchNorm(Module):
                 f"{type(self).__name__}({self.num_features}): input {x.shape}; expected "
                 + " or ".join(layout.replace("C", str(self.num_features)) for layout in self.layouts.values())
                 + "."
+                + (" Is the batch axis missing, as in x.unsqueeze(0)?" if self._is_one_example(x.shape) else "")
             )
         typical = self.weight if self.affine else self.running_mean
         if typical is not None:
@@ -92,6 +93,9 @@ class _BatchNorm(Module):
             self._count_batch() if use_batch and self.running_mean is not None else 0.0,
             self.eps,
         )
+
+    def _is_one_example(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) + 1 in self.layouts and shape[0] == self.num_features
 
     def _count_batch(self) -> float:
         """Count this batch; returns how far the running statistics move towards it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import minigrad as mg
 from minigrad import Tensor
 
+from .argument_checks import check_windows, sizes
 from .module import Module
 
 
@@ -46,6 +47,7 @@ class MaxPool2d(Module):
         ceil_mode: bool = False,
     ):
         super().__init__()
+        check_windows(self, kernel_size, stride, padding, dilation)
         self.kernel_size, self.padding, self.dilation = kernel_size, padding, dilation
         self.stride = kernel_size if stride is None else stride
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
@@ -86,6 +88,7 @@ class AvgPool2d(Module):
         divisor_override: int | None = None,
     ):
         super().__init__()
+        check_windows(self, kernel_size, stride, padding)
         self.kernel_size, self.padding, self.ceil_mode = kernel_size, padding, ceil_mode
         self.stride = kernel_size if stride is None else stride
         self.count_include_pad, self.divisor_override = count_include_pad, divisor_override
@@ -113,6 +116,8 @@ class AdaptiveAvgPool2d(Module):
 
     def __init__(self, output_size: int | tuple[int | None, int | None]):
         super().__init__()
+        pair = output_size if isinstance(output_size, (tuple, list)) else (output_size, output_size)
+        sizes(self, "output_size", tuple(1 if n is None else n for n in pair), 2, 1)
         self.output_size = output_size
 
     def forward(self, x: Tensor) -> Tensor:

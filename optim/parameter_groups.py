@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from minigrad import Tensor, tensor, zeros_like
+from minigrad.autograd import explain_constructor
 
 from .options import CHECKS, Check, described
 from .saved_state import CLASS, check_kin, checked_layout, checked_options, checked_scalar, like_defaults
@@ -22,6 +23,10 @@ class ParameterGroups:
     """Numbers of the state, kept from step to step for each parameter, and their first values."""
     counts_steps: ClassVar[bool] = False
     """Whether `step` is part of the state that is saved."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        explain_constructor(cls)
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]):
         self.defaults = dict(defaults)

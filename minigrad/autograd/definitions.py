@@ -86,6 +86,20 @@ def missing_rule(op: Op, argument: str, form: str) -> GradientError:
     )
 
 
+def check_held(op: Op, out: Any) -> Any:
+    """The result of an op; TypeError for one of complex numbers, text or objects, which a Tensor does not hold."""
+    if getattr(out, "dtype", BOOL).char not in HELD:
+        raise TypeError(
+            f"{op.name}: the result would be {out.dtype}, which a Tensor does not hold; expected operands of float16, "
+            "float32, float64, integers or bools."
+        )
+    return out
+
+
+HELD = "efd?bhilqBHILQ"  # NumPy's letters for the dtypes that a Tensor holds
+BOOL = np.dtype(bool)
+
+
 def check_result(op: Op, out: Any) -> None:
     """Raise unless a forward gave an array of floats. Asked when an op is recorded for the first time."""
     if not is_array(out) and not isinstance(out, np.generic):
@@ -96,11 +110,7 @@ def check_result(op: Op, out: Any) -> None:
             f"{op.name}: its forward returned {out.dtype}, and only floating-point numbers have gradients; "
             "declare it with @primitive(differentiable=False)."
         )
-    if out.dtype.char not in "efd":
-        raise TypeError(
-            f"{op.name}: the result would be {out.dtype}, which a Tensor does not hold; expected operands of float16, "
-            "float32, float64, integers or bools."
-        )
+    check_held(op, out)
 
 
 def result_and_residuals(op: Op, results: Any) -> tuple[Any, ...]:

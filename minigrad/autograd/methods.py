@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import update_wrapper
+from inspect import Parameter, Signature, signature
 from opcode import opmap
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 UNPACK = opmap["UNPACK_SEQUENCE"]  # what Python runs for `a, b = x`
 
 ops: Any = None  # the package minigrad.ops
+linalg: Any = None  # and minigrad.linalg
 backward: Any = None  # the function minigrad.autograd.backward
+as_tensor: Any = None  # that of tensor.py
 
 
 def bind(**parts: Any) -> None:
@@ -41,6 +45,11 @@ class TensorMethods:
         def shape(self) -> tuple[int, ...]: ...
         @property
         def dtype(self) -> Any: ...
+        @property
+        def data(self) -> Any: ...
+        @property
+        def requires_grad(self) -> bool: ...
+        def detach(self) -> Any: ...
         def __len__(self) -> int: ...
         def _assigned(self, result: Tensor) -> Tensor: ...
 
@@ -218,7 +227,7 @@ class TensorMethods:
 
     def transpose(self, *axes: Shape | None) -> Tensor:
         """x with its axes in the order `axes`, or reversed for None (NumPy's meaning)."""
-        return ops.transpose(self, axes=None if axes in ((), (None,)) else _spread(axes))
+        return ops.transpose(self, axes=None if not axes or axes[0] is None else _spread(axes))
 
     def permute(self, *dims: Shape) -> Tensor:
         """`transpose` under PyTorch's name: x with its axes in the order `dims`."""
@@ -527,9 +536,37 @@ class TensorMethods:
         return ops.var(self, axis=axis, correction=correction, keepdims=keepdims)
 
 
+class _Missing:
+    """What stands for an argument without a default that was not given; it may have been given under another name."""
+
+    def __repr__(self) -> str:
+        return "(missing)"
+
+
+MISSING = _Missing()
+
+
+def _taking_other_names(name: str, method: FunctionType) -> Any:
+    """A method of options, with what it does not know handed on to the op, which knows the names of other libraries.
+
+    The call is written anew, not wrapped: a wrapper would cost each `x.sum(axis=0)` a twentieth of its time.
+    """
+    parameters = [p.replace(annotation=p.empty) for p in signature(method).parameters.values()]
+    passed = ", ".join(f"{p.name}={p.name}" for p in parameters[1:])
+    shown = [p if p.default is not p.empty else p.replace(default=MISSING) for p in parameters[1:]]
+    head = Signature([parameters[0], *shown, Parameter("others", Parameter.VAR_KEYWORD)])
+    code = f"def {name}{head}: return ops.{name}(self, {passed}, **others)".replace(repr(MISSING), "MISSING")
+    made: dict[str, Any] = {}
+    exec(code, globals(), made)
+    return update_wrapper(made[name], method)
+
+
 for _name, _method in list(vars(TensorMethods).items()):
     if isinstance(_method, FunctionType):
         _method.__qualname__ = f"Tensor.{_name}"  # what Python's own errors call it
+        _names = [p.name for p in signature(_method).parameters.values() if p.kind is not p.VAR_POSITIONAL][1:]
+        if _names and not (_name.startswith("_") or _names == ["other"] or _name in ("backward", "unsqueeze")):
+            setattr(TensorMethods, _name, _taking_other_names(_name, _method))
 
 
 def _spread(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -537,10 +574,44 @@ def _spread(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(values[0]) if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
 
 
+OTHER_NAMES = {"copy": "clone", "absolute": "abs", "linalg.norm": "norm", "append": "concatenate"}
+"""NumPy's functions whose ops have other names; `around` and the like are NumPy's aliases already."""
+
+
+def numpys_function(function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """The result of a function of NumPy's that has no op, on values that need no gradient; for others a TypeError."""
+    prefix = "linalg." if function.__module__ == "numpy.linalg" else ""
+    name = prefix + function.__name__
+    ours = OTHER_NAMES.get(name, name)
+    known = ours.removeprefix("linalg.") in (linalg if prefix and ours == name else ops).__all__ or ours in MADE
+    values = (*args, *kwargs.values())
+    parts = [part for value in values for part in (value if isinstance(value, (list, tuple)) else [value])]
+    tracked = any(isinstance(part, TensorMethods) and part.requires_grad for part in parts)
+    if known or (tracked and name not in OF_THE_SHAPE):
+        instead = f"write mg.{ours}" if known else "use ops of minigrad"
+        raise TypeError(
+            f"numpy.{name} of a Tensor would leave no graph for gradients and lose them in silence: {instead}, or give "
+            "it tensor.detach().numpy() if no gradient is meant to pass."
+        )
+    return function(*map(_values, args), **{name: _values(value) for name, value in kwargs.items()})
+
+
+MADE = ("full_like", "ones_like", "zeros_like")
+OF_THE_SHAPE = ("shape", "ndim", "size", "result_type", "may_share_memory", "shares_memory")
+
+
+def _values(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_values, value))
+    return value.detach().numpy() if isinstance(value, TensorMethods) else value
+
+
 def _kept(shape: tuple[int, ...], wanted: tuple[Any, ...]) -> tuple[Any, ...]:
     """A wanted shape in which -1 stands for the size that is there; axes are counted from the right."""
     there = (None,) * (len(wanted) - len(shape)) + shape
-    return tuple(n if m == -1 and n is not None else m for n, m in zip(there, wanted, strict=False))
+    return tuple(
+        n if isinstance(m, int) and m == -1 and n is not None else m for n, m in zip(there, wanted, strict=False)
+    )
 
 
 def _comparable(value: Any) -> bool:

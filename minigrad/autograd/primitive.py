@@ -30,12 +30,20 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar, get_args, overload
 
 import numpy as np
 
-from minigrad.autograd.definitions import check_result, check_rules, missing_rule, reading, result_and_residuals
-from minigrad.autograd.errors import describe_failure
+from minigrad.autograd.calls import NAMES, explained, foreign_to_tensors, form, op_failure, with_our_names
+from minigrad.autograd.definitions import (
+    check_held,
+    check_result,
+    check_rules,
+    missing_rule,
+    reading,
+    result_and_residuals,
+)
 from minigrad.autograd.grad_mode import grad_mode
 from minigrad.autograd.node import Node
 from minigrad.autograd.plan import Plan, Rule, frame_names, full_frame, needs_of, of_its_own
 from minigrad.autograd.tensor import Tensor
+from minigrad.backend import PLAIN
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -112,20 +120,22 @@ class Primitive(Generic[P]):
                 parents.append(node)
                 if node is not None:
                     mask += 1
+            elif arg.__class__ not in PLAIN:
+                return self(*foreign_to_tensors(self.name, *operands), **chosen)
             else:
                 arrays.append(arg)
                 parents.append(None)
         try:
             out = self.forward(*arrays, **chosen)
         except Exception as error:
-            describe_failure(self, error, arrays, chosen)
+            return op_failure(self, operands, chosen, error)
         residuals: Sequence[Any] = ()
         if self.residuals:
             out, *residuals = result_and_residuals(self, out)
         if not tensors:
             return out  # type: ignore[no-any-return]  # an array: rules and kernels call ops on plain arrays
         if not (mask and self.differentiable and grad_mode.enabled):
-            return Tensor(out)
+            return Tensor(check_held(self, out))
         key = (mask, len(arrays)) if self.variadic else mask
         plan = self.plans.get(key) or self.make_plan(key, parents, out)
         frame = (*arrays, out) if plan.is_short else full_frame(self, arrays, out, residuals, chosen)
@@ -141,25 +151,29 @@ class Primitive(Generic[P]):
         if self.arity is None:
             return args, options
         given = list(args[: self.arity])
-        options = dict(zip(self.options, args[self.arity :], strict=False)) | options
+        chosen = dict(zip(self.options, args[self.arity :], strict=False)) | options
         for name in self.argument_names[len(given) :]:
-            value = options.pop(name, self.defaults[name])
+            value = chosen.pop(name, self.defaults[name])
             if value is inspect.Parameter.empty:
-                raise TypeError(f"{self.name}: argument {name!r} is missing; its form is {self.signature}.")
+                return self.bind_other_names(args, options, f"argument {name!r} is missing")
             given.append(value)
-        if len(args) > len(self.argument_names) + len(self.options) or options.keys() - self.options.keys():
-            raise TypeError(
-                f"{self.name}: got {len(args)} positional arguments and the options {sorted(options)}; "
-                f"its form is {self.signature}."
-            )
-        return given, options
+        if len(args) > len(self.argument_names) + len(self.options) or chosen.keys() - self.options.keys():
+            return self.bind_other_names(args, options, f"got {len(args)} positional arguments and {sorted(options)}")
+        return given, chosen
+
+    def bind_other_names(
+        self, args: Sequence[Any], options: dict[str, Any], trouble: str
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        """`bind` of options that may have the names of PyTorch or NumPy, such as `dim`."""
+        ours = with_our_names(self.name, inspect.signature(self), args, options)
+        if ours is None:
+            raise TypeError(f"{self.name}: {trouble}; its form is {self.signature}.")
+        return self.bind(args, ours)
 
     @property
     def signature(self) -> str:
         """The op's name and parameters, as one would define it without types."""
-        form = inspect.signature(self.forward)
-        untyped = [p.replace(annotation=p.empty) for p in form.parameters.values()]
-        return f"{self.name}{form.replace(parameters=untyped, return_annotation=form.empty)}"
+        return form(self.name, inspect.signature(self.forward))
 
     def make_plan(self, key: Any, parents: Sequence[Node | None], out: Any) -> Plan:
         """The plan for a call in which the arguments with these parents need gradients, entered in the table."""
@@ -252,11 +266,17 @@ class Unary(Primitive[P]):
     """An op of one array and no options: its call written out, for speed, as `Primitive.call` does it."""
 
     def __call__(self, x):  # type: ignore
-        array, node = (x._data, x.node) if isinstance(x, Tensor) else (x, None)
+        array: Any
+        if isinstance(x, Tensor):
+            array, node = x._data, x.node
+        elif x.__class__ not in PLAIN:
+            return self(*foreign_to_tensors(self.name, x))
+        else:
+            array, node = x, None
         try:
             out = self.forward(array)
         except Exception as error:
-            describe_failure(self, error, (array,), {})
+            return op_failure(self, (x,), {}, error)
         if node is None or not grad_mode.enabled or not self.differentiable:
             return Tensor(out) if isinstance(x, Tensor) else out
         plan = self.plans.get(1) or self.make_plan(1, (node,), out)
@@ -268,15 +288,29 @@ class Binary(Primitive[P]):
     """An op of two arrays and no options, the stuff of every expression: its call written out likewise."""
 
     def __call__(self, a, b):  # type: ignore
-        a_array, a_node = (a._data, a.node) if isinstance(a, Tensor) else (a, None)
-        b_array, b_node = (b._data, b.node) if isinstance(b, Tensor) else (b, None)
+        a_array: Any
+        b_array: Any
+        if isinstance(a, Tensor):
+            a_array = a._data
+            a_node = a.node
+        elif a.__class__ not in PLAIN:
+            return self(*foreign_to_tensors(self.name, a, b))
+        else:
+            a_array, a_node = a, None
+        if isinstance(b, Tensor):
+            b_array = b._data
+            b_node = b.node
+        elif b.__class__ not in PLAIN:
+            return self(*foreign_to_tensors(self.name, a, b))
+        else:
+            b_array, b_node = b, None
         try:
             out = self.forward(a_array, b_array)
         except Exception as error:
-            describe_failure(self, error, (a_array, b_array), {})
+            return op_failure(self, (a, b), {}, error)
         if a_node is None:
             if b_node is None:
-                return Tensor(out) if isinstance(a, Tensor) or isinstance(b, Tensor) else out
+                return Tensor(check_held(self, out)) if isinstance(a, Tensor) or isinstance(b, Tensor) else out
             mask = 1
         else:
             mask = 2 if b_node is None else 3
@@ -387,6 +421,7 @@ def primitive(forward: Callable[P, Any] | None = None, **properties: Any) -> Any
     if op.kind not in get_args(Kind):
         raise ValueError(f"{op.name}: kind={op.kind!r}; expected one of {', '.join(map(repr, get_args(Kind)))}.")
     EVERY_OP.add(op)
+    NAMES.add(op.name)
     if op.is_minigrads or not (op.name in OPS and OPS[op.name].is_minigrads):
         OPS[op.name] = op
     return op
@@ -394,5 +429,5 @@ def primitive(forward: Callable[P, Any] | None = None, **properties: Any) -> Any
 
 def composite(function: Callable[P, T]) -> Callable[P, T]:
     """Enter a function composed of ops in the table of composites."""
-    COMPOSITES[function.__name__] = function
-    return function
+    COMPOSITES[function.__name__] = explained(function)
+    return COMPOSITES[function.__name__]

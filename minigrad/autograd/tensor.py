@@ -155,6 +155,10 @@ class Tensor(TensorMethods):
             )
         return np.array(self._data, dtype=dtype, copy=copy)
 
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Refuse NumPy's functions (NEP 18), which leave no graph; those we lack take tensors without gradients."""
+        return methods.numpys_function(function, args, kwargs)
+
     def item(self) -> float | int | bool:
         """The only value, as a Python number."""
         if self.size != 1:
@@ -445,8 +449,11 @@ def _called_by_numpy(tensor: Tensor, ufunc: Any, method: str, *inputs: Any, out:
         return getattr(ufunc, method)(*(x.numpy() if isinstance(x, Tensor) else x for x in inputs), out=out, **options)
     if name in NUMPY_OPERATORS and out is None and not options:
         return getattr(methods.ops, name)(*inputs)
-    instead = f"write minigrad.{name}" if hasattr(methods.ops, name) else "use minigrad's ops"
+    instead = f"write mg.{name}" if hasattr(methods.ops, name) else "use minigrad's ops"
     raise TypeError(
         f"numpy.{name} of a Tensor would leave no graph: {instead}, or give it tensor.detach().numpy() if no gradient "
         "is meant to pass."
     )
+
+
+methods.bind(as_tensor=as_tensor)

@@ -20,12 +20,14 @@ from minigrad.backend.batched import (
     read,
     sum_examples,
 )
-from minigrad.backend.conversion import as_array, check_dtype
+from minigrad.backend.conversion import DTYPES, as_array, check_dtype
 from minigrad.backend.device import (
     NUMBERS,
+    PLAIN,
     Backend,
     DeviceError,
     cuda_is_available,
+    device_kind,
     device_of,
     is_array,
     kernels,
@@ -36,7 +38,9 @@ from minigrad.backend.device import (
 from minigrad.backend.sums import total, wide
 
 __all__ = [
+    "DTYPES",
     "NUMBERS",
+    "PLAIN",
     "Array",
     "Backend",
     "BatchedArray",
@@ -47,6 +51,7 @@ __all__ = [
     "bare",
     "check_dtype",
     "cuda_is_available",
+    "device_kind",
     "device_of",
     "elementwise",
     "enter",

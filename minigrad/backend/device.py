@@ -19,6 +19,7 @@ import numpy as np
 from minigrad.backend.arrays import Array, Operand
 
 NUMBERS = (bool, int, float)  # Python numbers: weak in promotion, and usable on every device
+PLAIN: set[type] = {*NUMBERS, type(None)}  # the types of operands that need no conversion; `register` adds arrays
 
 
 class DeviceError(RuntimeError):
@@ -55,6 +56,7 @@ def register(backend: Backend, *array_types: type) -> None:
     """Make arrays of `backend.array_type` (and of further `array_types`) find this backend."""
     for array_type in (backend.array_type, *array_types):
         _BY_TYPE[array_type] = backend
+        PLAIN.add(array_type)
         if backend.inside is None:
             _NAMESPACE_BY_TYPE[array_type] = backend.namespace
         else:
@@ -131,9 +133,10 @@ def to_device(array: Array, device: str) -> Array:
 
 def device_kind(device: str) -> str:
     """'cpu' or 'cuda', of a device's name; a clear error for any other."""
-    kind, _, index = str(device).partition(":")
+    kind, _, index = device.partition(":") if isinstance(device, str) else (type(device).__name__, "", "")
     if kind not in ("cpu", "cuda") or (index and not (kind == "cuda" and index.isdigit())):
-        raise DeviceError(f"no device {device!r}: expected 'cpu', 'cuda' or 'cuda:<number>'.")
+        given = repr(device) if isinstance(device, str) else f"of type {kind}"
+        raise DeviceError(f"no device {given}: expected 'cpu', 'cuda' or 'cuda:<number>'.")
     return kind
 
 

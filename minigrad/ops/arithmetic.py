@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Axis, DTypeLike, Operand, TensorLike
-from minigrad.backend import BatchedArray, check_dtype, elementwise, namespace
+from minigrad.backend import BatchedArray, check_dtype, device_kind, elementwise, namespace
 from minigrad.backend import to_device as move
 from minigrad.ops.elementary import log
 
@@ -223,6 +223,8 @@ minimum.defvjp(a=lambda g, a, b: _larger_gets(g, b, a), b=lambda g, a, b: _large
 @primitive(symbol="?", local="1 where chosen", kind="elementwise")
 def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     """a where the condition holds, b elsewhere, with broadcasting."""
+    if a is None or b is None:
+        raise TypeError("where: None in the place of values; expected Tensors, arrays or numbers.")
     xp = namespace(condition, a, b)
     return xp.where(condition, a, b)
 
@@ -241,7 +243,9 @@ def _kept(kept, x):
         return elementwise(_kept, kept, x)
     if type(x) is np.ndarray and x.dtype in _BITS and kept.dtype == bool and kept.shape == x.shape:
         bits, out = _BITS[x.dtype], np.empty_like(x)
-        np.multiply(x.view(bits), kept, out=out.view(bits))  # integers times 0 or 1: three times faster than `where`
+        chosen = out.view(bits)  # as integers times 0 or 1: three times faster than `where`
+        chosen[...] = kept
+        chosen *= x.view(bits)
         return out
     return namespace(kept, x).where(kept, x, 0)
 
@@ -413,6 +417,7 @@ def astype(x: TensorLike, dtype: DTypeLike) -> Tensor:
 @primitive(symbol="to", local="1", kind="linear", view=True)
 def to_device(x: TensorLike, device: str, origin: str) -> Tensor:
     """x on another device; the gradient comes back to `origin`, the device of x."""
+    device_kind(origin)
     return move(x, device)  # type: ignore[arg-type, return-value]  # x is an array here
 
 

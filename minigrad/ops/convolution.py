@@ -18,7 +18,7 @@ from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Pair, TensorLike
 from minigrad.backend import kernels
-from minigrad.ops.shapes import expand_dims, pad, squeeze
+from minigrad.ops.shapes import expand_dims, is_whole, pad, squeeze
 
 # --- the three ops ---
 
@@ -117,20 +117,10 @@ def conv2d(
     if x.ndim != 4 or weight.ndim != 4:
         raise ShapeError(
             f"conv2d: input {x.shape} and weight {weight.shape}; "
-            "expected (N, C, H, W) and (out, C/groups, height, width)."
+            "expected (N, C, H, W) or (C, H, W), and (out, C/groups, height, width)."
         )
-    _check_dtypes("conv2d", x, weight, bias)
-    stride, dilation = pair("conv2d: stride", stride, 1), pair("conv2d: dilation", dilation, 1)
-    x, padding = _padded("conv2d", x, padding, weight.shape[2:], stride, dilation)
-    _check_channels("conv2d", x.shape, weight.shape, bias, groups)
-    for i, name in enumerate(("height", "width")):
-        extent = dilation[i] * (weight.shape[2 + i] - 1) + 1
-        if extent > x.shape[2 + i] + 2 * padding[i]:
-            raise ShapeError(
-                f"conv2d: a kernel reaching over {extent} pixels of {name} for an input of {x.shape[2 + i]} "
-                f"with padding {padding[i]}: it is larger than the image. Use a smaller kernel or dilation, or padding."
-            )
-    return _conv2d(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    x, geometry = _checked("conv2d", ("height", "width"), x, weight, bias, stride, padding, dilation, groups)
+    return _conv2d(x, weight, bias, **geometry)
 
 
 @composite
@@ -146,12 +136,15 @@ def conv1d(
     """1-d convolution: x (N, C, L), weight (out, C / groups, kernel); a `conv2d` on images of height 1."""
     if x.ndim not in (2, 3) or weight.ndim != 3:
         raise ShapeError(
-            f"conv1d: input {x.shape} and weight {weight.shape}; expected (N, C, L) and (out, C/groups, size)."
+            f"conv1d: input {x.shape} and weight {weight.shape}; "
+            "expected (N, C, L) or (C, L), and (out, C/groups, size)."
         )
-    step, around, spacing = single("stride", stride), single("padding", padding), single("dilation", dilation)
-    around = around if isinstance(around, str) else (0, around)
-    y = conv2d(expand_dims(x, -2), expand_dims(weight, -2), bias, (1, step), around, (1, spacing), groups)
-    return squeeze(y, -2)
+    if x.ndim == 2:
+        return squeeze(conv1d(expand_dims(x, 0), weight, bias, stride, padding, dilation, groups), 0)
+    x, line = _checked("conv1d", ("length",), x, weight, bias, stride, padding, dilation, groups)
+    (step,), (around,), (spacing,) = line["stride"], line["padding"], line["dilation"]
+    geometry = _geometry((1, step), (0, around), (1, spacing), line["groups"])
+    return squeeze(_conv2d(expand_dims(x, -2), expand_dims(weight, -2), bias, **geometry), -2)
 
 
 @composite
@@ -173,6 +166,8 @@ def conv_transpose2d(
     if x.ndim == 3:
         y = conv_transpose2d(expand_dims(x, 0), weight, bias, stride, padding, output_padding, groups, dilation)
         return squeeze(y, 0)
+    if not is_whole(groups) or groups < 1:
+        raise TypeError(f"conv_transpose2d: groups={groups!r}; expected an integer of at least 1.")
     if x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[0] or x.shape[1] % groups:
         raise ShapeError(
             f"conv_transpose2d: input {x.shape}, weight {weight.shape}, groups {groups}; expected (N, C, H, W) and "
@@ -207,30 +202,46 @@ def conv_transpose2d(
         dilation=dilation,
         groups=groups,
     )
+    if bias is not None and bias.shape != (out_channels,):
+        raise ShapeError(
+            f"conv_transpose2d: a bias of shape {bias.shape} for {out_channels} output channels; "
+            f"expected ({out_channels},)."
+        )
     return y if bias is None else y + bias.reshape((1, -1, 1, 1))
 
 
 # --- arguments ---
 
 
-def pair(what: str, value, at_least: int) -> tuple[int, int]:
-    """An int for both directions, also written as a 1-tuple, or one for each, checked."""
+def pair(what: str, value, at_least: int, axes: int = 2) -> tuple[int, ...]:
+    """An int for both directions (or however many axes there are), also as a 1-tuple, or one for each, checked."""
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    values = values * 2 if len(values) == 1 else values
-    if len(values) != 2 or not all(isinstance(v, int) and v >= at_least for v in values):
-        raise ShapeError(
-            f"{what} {value!r}: expected an int of at least {at_least}, or a pair (height, width) of them."
-        )
-    return values
+    values = values * axes if len(values) == 1 else values
+    if len(values) != axes or not all(is_whole(v) and v >= at_least for v in values):
+        many = ", or a pair (height, width) of them" if axes == 2 else ""
+        given = f"a {type(value).__name__}" if hasattr(value, "shape") else repr(value)
+        raise ShapeError(f"{what} {given}: expected an int of at least {at_least}{many}.")
+    return tuple(map(int, values))
 
 
-def single(what: str, value):
-    """An int, also written as a 1-tuple; strings pass."""
-    if isinstance(value, (tuple, list)) and len(value) == 1:
-        value = value[0]
-    if not isinstance(value, (int, str)):
-        raise ShapeError(f"conv1d: {what} {value!r}; expected an int.")
-    return value
+def _checked(op, names, x, weight, bias, stride, padding, dilation, groups):
+    """x, padded where needed, and the geometry of a convolution: each option with an int for each of the named axes."""
+    _check_dtypes(op, x, weight, bias)
+    axes = len(names)
+    stride, dilation = pair(f"{op}: stride", stride, 1, axes), pair(f"{op}: dilation", dilation, 1, axes)
+    x, padding = _padded(op, x, padding, weight.shape[2:], stride, dilation)
+    _check_channels(op, x.shape, weight.shape, bias, groups)
+    for name, n, kernel, p, d in zip(names, x.shape[2:], weight.shape[2:], padding, dilation, strict=True):
+        extent = d * (kernel - 1) + 1
+        if kernel < 1 or extent > n + 2 * p:
+            pixels, image = ("pixels of ", "image") if axes == 2 else ("elements of ", "sequence")
+            raise ShapeError(
+                f"{op}: a kernel reaching over {extent} {pixels}{name} for an input of {n} with padding {p}: it is "
+                f"larger than the {image}. Use a smaller kernel or dilation, or padding."
+                if kernel
+                else f"{op}: a weight of shape {weight.shape}; its {name} must be at least 1."
+            )
+    return x, _geometry(stride, padding, dilation, int(groups))
 
 
 def _check_dtypes(op, x, weight, bias) -> None:
@@ -242,22 +253,26 @@ def _check_dtypes(op, x, weight, bias) -> None:
         raise TypeError(f"{op}: input and weight are {x.dtype}; expected floats, as in x.astype('float32').")
 
 
-def _padded(op, x, padding, kernel, stride, dilation) -> tuple[TensorLike, tuple[int, int]]:
+def _padded(op, x, padding, kernel, stride, dilation) -> tuple[TensorLike, tuple[int, ...]]:
     """x and the padding on both of its sides. Where "same" needs an odd number of zeros, x has the last one itself."""
+    if not isinstance(padding, str):
+        return x, pair(f"{op}: padding", padding, 0, len(kernel))
     if padding == "valid":
-        return x, (0, 0)
+        return x, (0,) * len(kernel)
     if padding != "same":
-        return x, pair(f"{op}: padding", padding, 0)
-    if stride != (1, 1):
+        raise ValueError(f"{op}: padding={padding!r}; expected integers, 'same' or 'valid'.")
+    if max(stride) > 1:
         raise ShapeError(f"{op}: padding='same' needs stride 1, for the result to have x's size; got stride {stride}.")
     reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    if reach[0] % 2 or reach[1] % 2:
+    if any(r % 2 for r in reach):
         x = pad(x, ((0, 0), (0, 0), *((0, r % 2) for r in reach)))
-    return x, (reach[0] // 2, reach[1] // 2)
+    return x, tuple(r // 2 for r in reach)
 
 
 def _check_channels(op, x_shape, weight_shape, bias, groups) -> None:
     out, per_group = weight_shape[:2]
+    if not is_whole(groups):
+        raise TypeError(f"{op}: groups={groups!r}; expected an integer of at least 1.")
     if groups < 1 or x_shape[1] != per_group * groups or out % groups:
         raise ShapeError(
             f"{op}: input {x_shape} has {x_shape[1]} channels, but weight {weight_shape} with groups={groups} takes "

@@ -26,7 +26,7 @@ from minigrad.backend import (
     to_device,
 )
 from minigrad.backend.scatter import add_at
-from minigrad.ops.shapes import broadcast_to, check_axis, flip
+from minigrad.ops.shapes import broadcast_to, check_axis, flip, whole
 
 # --- reading and its adjoint ---
 
@@ -138,8 +138,18 @@ def index_update(x: TensorLike, index: Index, value: Operand) -> Tensor:
 def index_add(x: TensorLike, index: Index, value: Operand) -> Tensor:
     """A new tensor: x with x[index] += value, an element named several times being added to several times."""
     index = prepare_index(x, index)
+    _check_in_range("index_add", x.shape, index)
     values = broadcast_to(_value_like(x, value), shape=index_shape(x.shape, index))
     return x + _put(values, index=index, shape=x.shape)
+
+
+def _check_in_range(op: str, shape, index) -> None:
+    """Raise IndexError for integers that name no element, as reading there does; adding to rows would wrap around."""
+    if all(isinstance(part, np.ndarray) for part in arrays_in(index)):
+        try:
+            np.broadcast_to(np.int8(0), shape)[index]
+        except IndexError as error:
+            raise IndexError(f"{op}: {error}") from None
 
 
 def _value_like(x, value):
@@ -194,15 +204,22 @@ def scatter_add(x: TensorLike, dim: int, index: Indices, src: TensorLike) -> Ten
     places = _integers("scatter_add", index)
     axis = check_axis("scatter_add", dim, x.ndim)
     _check_gather("scatter_add", x.shape, places.shape, axis)
+    if src.ndim != x.ndim or any(n > m for n, m in zip(places.shape, src.shape, strict=True)):
+        raise ShapeError(
+            f"scatter_add: src of shape {src.shape} for an index of shape {places.shape}; expected as many axes, each "
+            "at least as large as the index's."
+        )
     used = src[tuple(slice(0, n) for n in places.shape)]
     return index_add(x, _grid(x, places, axis, places.shape), used)
 
 
 def _check_gather(op, shape, index_shape, axis):
-    fits = len(shape) == len(index_shape) and all(
-        i == axis or n <= m for i, (n, m) in enumerate(zip(index_shape, shape, strict=True))
-    )
-    if not fits:
+    if len(shape) != len(index_shape):
+        raise ShapeError(
+            f"{op}: an index of shape {index_shape} for shape {shape}; expected as many axes, {len(shape)}. "
+            "unsqueeze or reshape brings axes into line."
+        )
+    if not all(i == axis or n <= m for i, (n, m) in enumerate(zip(index_shape, shape, strict=True))):
         raise ShapeError(
             f"{op}: an index of shape {index_shape} for shape {shape}; "
             f"other than along axis {axis} it may not be larger."
@@ -231,6 +248,8 @@ def _integers(op: str, indices):
 def embedding(indices: Indices, weight: TensorLike) -> Tensor:
     """The rows of `weight` (vocabulary, features) that `indices` name; shape indices.shape + (features,)."""
     rows = _integers("embedding", indices)
+    if weight.ndim != 2:
+        raise ShapeError(f"embedding: a weight of shape {weight.shape}; expected (vocabulary, features).")
     check_range("embedding", rows, weight.shape[0], "row of the weight")
     return getitem(weight, rows.reshape((-1,))).reshape((*rows.shape, *weight.shape[1:]))
 
@@ -250,7 +269,9 @@ def one_hot(indices: TensorLike, num_classes: int | None = None, dtype: DTypeLik
     xp = namespace(indices)
     if indices.dtype.kind not in "iu":
         raise TypeError(f"one_hot: expected integer indices, got {indices.dtype}.")
-    num_classes = (int(bare(indices).max()) + 1 if indices.size else 0) if num_classes is None else num_classes
+    if num_classes is None:
+        num_classes = int(bare(indices).max()) + 1 if indices.size else 0
+    num_classes = whole("one_hot", "num_classes", num_classes)
     check_range("one_hot", indices, num_classes, "class")
     return (xp.asarray(indices)[..., None] == xp.arange(num_classes)).astype(dtype)
 
@@ -269,6 +290,7 @@ def sort(x: TensorLike, axis: int | None = -1) -> Tensor:
     """x in rising order along `axis` (of the flattened x for None)."""
     if axis is None:
         x, axis = x.reshape((-1,)), 0
+    axis = check_axis("sort", axis, x.ndim)
     return take_along_axis(x, argsort(x, axis=axis), axis)
 
 
@@ -280,7 +302,7 @@ def _falling(x, axis):
 @composite
 def topk(x: TensorLike, k: int, axis: int = -1, largest: bool = True) -> tuple[Tensor, Tensor]:
     """The k largest (or smallest) values along `axis`, best first, and their indices, as (values, indices)."""
-    axis = check_axis("topk", axis, x.ndim)
+    axis, k = check_axis("topk", axis, x.ndim), whole("topk", "k", k)
     if not 0 <= k <= x.shape[axis]:
         raise ShapeError(f"topk: k={k} for axis {axis} of size {x.shape[axis]}; expected 0 to {x.shape[axis]}.")
     order = _falling(x, axis) if largest else argsort(x, axis=axis)

@@ -7,6 +7,7 @@ Source: Ioffe & Szegedy 2015, algorithm 1; the gradient of all three arguments f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -77,6 +78,11 @@ def batch_norm(
     `observe`, if given, is called with the batch's mean and biased variance, arrays (C,): for running averages.
     """
     check_channels(x, weight, bias)
+    check_eps("batch_norm", eps)
+    if x.shape[1] and not x.size:
+        raise ShapeError(
+            f"batch_norm: input {x.shape} is an empty batch, which has no mean. Leave it out, or use model.eval()."
+        )
     if x.shape[1] and x.size // x.shape[1] < 2:
         raise ShapeError(
             f"batch_norm: input {x.shape} has a single value per channel, whose variance is zero. "
@@ -96,10 +102,17 @@ def batch_norm_inference(
 ) -> Tensor:
     """Batch normalisation by given statistics (C,), as a trained network uses it."""
     check_channels(x, weight, bias)
+    check_eps("batch_norm_inference", eps)
     scale = rsqrt(variance + eps)
     scale = scale if weight is None else scale * weight
     shift = -mean * scale
     return scale_and_shift(x, scale, shift if bias is None else shift + bias)
+
+
+def check_eps(op: str, eps: float) -> None:
+    """Raise ValueError for an epsilon under which the root may be of a negative number."""
+    if not 0 <= eps < math.inf:
+        raise ValueError(f"{op}: eps={eps}; expected a small number, 0 or more.")
 
 
 def check_channels(x, weight, bias) -> None:

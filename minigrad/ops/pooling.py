@@ -18,7 +18,7 @@ from minigrad.backend import kernels, namespace, wide
 from minigrad.ops.arithmetic import maximum
 from minigrad.ops.indexing import take_along_axis
 from minigrad.ops.reductions import argmax
-from minigrad.ops.shapes import expand_dims, pad, squeeze, stack
+from minigrad.ops.shapes import expand_dims, is_whole, pad, squeeze, stack
 from minigrad.ops.windows import Windows, windows
 
 # --- max ---
@@ -211,19 +211,24 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
     if x.ndim not in (3, 4):
         raise ShapeError(f"adaptive_avg_pool2d: input {x.shape}; expected (N, C, H, W) or (C, H, W).")
     wanted = tuple(output_size) if isinstance(output_size, (tuple, list)) else (output_size, output_size)
-    if len(wanted) != 2:
+    if len(wanted) != 2 or not all(n is None or is_whole(n) for n in wanted):
         raise ShapeError(f"adaptive_avg_pool2d: output_size {output_size}; expected an int or a pair (height, width).")
     rows, columns = (size if n is None else n for n, size in zip(wanted, x.shape[-2:], strict=True))
     if not (rows >= 1 and columns >= 1 and x.shape[-2] and x.shape[-1]):
         raise ShapeError(
             f"adaptive_avg_pool2d: output_size {output_size} for input {x.shape}; sizes must be at least 1."
         )
+    if max(rows, columns) > MOST_WINDOWS:
+        raise ShapeError(f"adaptive_avg_pool2d: output_size {output_size}; an image of this size is not meant.")
     x = _float(x)
     if (rows, columns) == (1, 1):
         return x.mean(axis=(-2, -1), keepdims=True)
     if x.ndim == 4 and x.shape[2] % rows == 0 and x.shape[3] % columns == 0:  # windows side by side
         return avg_pool2d(x, (x.shape[2] // rows, x.shape[3] // columns))
     return _means_along(_means_along(x, -2, rows), -1, columns)
+
+
+MOST_WINDOWS = 100_000  # along an axis; each is a slice of its own
 
 
 def _means_along(x, axis: int, windows: int):

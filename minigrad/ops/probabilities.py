@@ -137,7 +137,7 @@ softmax_cross_entropy.defvjp_fused(_softmax_minus_truth)
 
 def _real(x):
     """Integers and bools as float64: 1 - t of unsigned ones would wrap around."""
-    return wide(x) if hasattr(x, "dtype") and x.dtype.kind != "f" else x
+    return wide(x) if hasattr(x, "dtype") and x.dtype.kind in "iub" else x
 
 
 @primitive(symbol="log-loss", local="(p-t)/(p (1-p)), log((1-p)/p)", kind="elementwise")

@@ -74,10 +74,7 @@ matmul.defvjp(a=_matmul_left, b=_matmul_right)
 def linear(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None) -> Tensor:
     """x @ weight.T + bias: x (..., in), weight (out, in), bias (out,) or None; result (..., out)."""
     if x.ndim == 0 or weight.ndim != 2 or x.shape[-1] != weight.shape[1]:
-        raise ShapeError(
-            f"linear: input {x.shape} for a weight {weight.shape} (out, in): the input's last axis must have size "
-            f"{weight.shape[-1]}. Flatten images first, as nn.Flatten() does."
-        )
+        raise _does_not_fit(x, weight)
     out = product(x, weight.T)
     if bias is None:
         return out
@@ -85,6 +82,19 @@ def linear(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None) ->
         return out + bias
     out += bias
     return out
+
+
+def _does_not_fit(x, weight) -> ShapeError:
+    """The error of `linear` for shapes that do not fit."""
+    if weight.ndim != 2:
+        return ShapeError(f"linear: a weight of shape {weight.shape}; expected (out, in).")
+    hint = "Flatten images first, as nn.Flatten() does."
+    if x.size == weight.shape[1]:
+        hint = "It has as many numbers as one example: is the batch axis missing, as in x.unsqueeze(0)?"
+    return ShapeError(
+        f"linear: input {x.shape} for a weight {weight.shape} (out, in): the input's last axis must have size "
+        f"{weight.shape[-1]}. {hint}"
+    )
 
 
 def _rows(x):

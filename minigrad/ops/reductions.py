@@ -23,7 +23,7 @@ from minigrad.autograd.types import Axis, TensorLike
 from minigrad.backend import namespace, total, wide
 from minigrad.ops.arithmetic import abs as absolute
 from minigrad.ops.arithmetic import sign, square, where
-from minigrad.ops.shapes import broadcast_to, concatenate, flip, moveaxis
+from minigrad.ops.shapes import broadcast_to, concatenate, flip, moveaxis, whole
 
 # --- axes ---
 
@@ -273,6 +273,7 @@ def _running(function, x, axis):
 def _need_axis(op: str, axis) -> None:
     if axis is None:
         raise TypeError(f"{op}: axis=None; give the axis to run along; for all elements flatten first: x.ravel().")
+    whole(op, "axis", axis)
 
 
 cumsum.defvjp(x=lambda g, axis: flip(cumsum(flip(g, axis=axis), axis=axis), axis=axis))

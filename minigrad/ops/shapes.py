@@ -130,6 +130,8 @@ flip.defvjp(x=lambda g, axis: flip(g, axis=axis))
 @primitive(local="1", kind="linear")
 def roll(x: TensorLike, shift: int | tuple[int, ...], axis: Axis = None) -> Tensor:
     """x shifted along `axis`; elements that leave at one end enter at the other. None shifts the flattened x."""
+    for step in _tuple(shift):
+        whole("roll", "shift", step)
     return namespace(x).roll(x, shift, axis)
 
 
@@ -145,7 +147,12 @@ roll.defvjp(
 @primitive(local="1", kind="linear", view=True)
 def broadcast_to(x: TensorLike, shape: Shape) -> Tensor:
     """x repeated to `shape`, by NumPy's broadcasting."""
-    return namespace(x).broadcast_to(x, shape)
+    try:
+        return namespace(x).broadcast_to(x, shape)
+    except ValueError:
+        raise ShapeError(
+            f"broadcast_to: shape {x.shape} does not broadcast to {shape}: sizes must match from the right, or be 1."
+        ) from None
 
 
 broadcast_to.defvjp(x=lambda g: g)  # the engine sums it back, as it does for every op that broadcasts
@@ -202,6 +209,8 @@ def pad(x: TensorLike, pad_width: int | Sequence, mode: str = "constant", consta
         raise ShapeError(
             f"pad: pad_width {pad_width} for shape {x.shape}; expected an int, a pair, or {x.ndim} pairs."
         ) from None
+    if pairs.size and pairs.dtype.kind not in "iu":
+        raise TypeError(f"pad: pad_width {pad_width}; expected integers, got {pairs.dtype}.")
     if (pairs < 0).any():
         raise ShapeError(f"pad: pad_width {pad_width} has negative entries; cut with slices, as in x[1:].")
     widths = tuple((int(before), int(after)) for before, after in pairs)
@@ -287,7 +296,7 @@ def split(x: TensorLike, indices_or_sections: int | Sequence[int], axis: int = 0
 @primitive(local="1 below", kind="linear")
 def tril(x: TensorLike, k: int = 0) -> Tensor:
     """x with zeros above its k-th diagonal, over the last two axes."""
-    return namespace(x).tril(x, k)
+    return namespace(x).tril(x, whole("tril", "k", k))
 
 
 tril.defvjp(x=lambda g, k: tril(g, k=k))
@@ -296,7 +305,7 @@ tril.defvjp(x=lambda g, k: tril(g, k=k))
 @primitive(local="1 above", kind="linear")
 def triu(x: TensorLike, k: int = 0) -> Tensor:
     """x with zeros below its k-th diagonal, over the last two axes."""
-    return namespace(x).triu(x, k)
+    return namespace(x).triu(x, whole("triu", "k", k))
 
 
 triu.defvjp(x=lambda g, k: triu(g, k=k))
@@ -306,6 +315,7 @@ triu.defvjp(x=lambda g, k: triu(g, k=k))
 def diagonal(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
     """The diagonal over two axes, as the last axis of the result (NumPy's meaning)."""
     a, b = check_axis("diagonal", axis1, x.ndim), check_axis("diagonal", axis2, x.ndim)
+    offset = whole("diagonal", "offset", offset)
     if a == b:
         raise ShapeError(f"diagonal: axis1 and axis2 are both {axis1}; expected two different axes.")
     moved = transpose(x, axes=(*(i for i in range(x.ndim) if i not in (a, b)), a, b))
@@ -327,9 +337,25 @@ def trace(x: TensorLike, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Ten
 
 def check_axis(op: str, axis: int, ndim: int) -> int:
     """An axis from 0 to ndim - 1, negative ones counted from the end; an error that names op and range."""
+    axis = whole(op, "axis", axis)
     if not -ndim <= axis < ndim:
-        raise ShapeError(f"{op}: axis {axis} for a tensor of {ndim} axes; expected {-ndim} to {ndim - 1}.")
-    return int(axis) % ndim
+        expected = f"expected {-ndim} to {ndim - 1}" if ndim else "a single number has none"
+        raise ShapeError(f"{op}: axis {axis} for a tensor of {ndim} axes; {expected}.")
+    return axis % ndim
+
+
+def whole(op: str, name: str, value) -> int:
+    """An option that is an integer; TypeError for floats, which NumPy would cut off, for bools, and for all else."""
+    if not is_whole(value):
+        given = f"a {type(value).__name__}" if hasattr(value, "shape") else repr(value)
+        hint = "; give the tensors as a list, [x, y]" if isinstance(value, Tensor) else ""
+        raise TypeError(f"{op}: {name}={given}; expected an integer{hint}.")
+    return int(value)
+
+
+def is_whole(value) -> bool:
+    """Whether a value is an integer; True and False are not meant as one."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _tuple(value) -> tuple:

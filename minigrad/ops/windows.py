@@ -19,12 +19,12 @@ from minigrad.ops.convolution import pair
 class Windows(NamedTuple):
     """Windows over an image of (height, width); each field is a pair for the two directions."""
 
-    image: tuple[int, int]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    number: tuple[int, int]
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    number: tuple[int, ...]
     beyond: tuple[int, int]  # how many rows and columns the last windows reach over the padded image
 
     def starts(self, axis: int) -> np.ndarray:

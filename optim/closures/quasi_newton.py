@@ -13,6 +13,8 @@ from minigrad import Tensor
 
 from ..minimizers.descent_methods import DESCENT_METHODS
 from ..minimizers.direction import Direction
+from ..minimizers.lbfgs import LBFGSDirection
+from ..minimizers.steepest_descent import SteepestByOneNorm
 from .descent_optimizer import DescentOptimizer, DescentParts, searched
 from .option_checks import Group, given
 
@@ -57,7 +59,8 @@ class LBFGS(QuasiNewton):
 
     Notes
     -----
-    Names and defaults are `torch.optim.LBFGS`'s but for three. `line_search_fn` is None there: steps of a fixed,
+    Names, defaults and the first step, min(1, 1 / |g|_1) lr times -g, are `torch.optim.LBFGS`'s, but for three of the
+    defaults. `line_search_fn` is None there: steps of a fixed,
     unchecked length, with which many models diverge. `max_eval` is 5/4 of `max_iter` there, which ends a step of few
     iterations in its first search. `tolerance_change` is not relative to the loss there, so that a fit stops where the
     loss is about 1e-7, however far it could go. The change between two calls of `step` teaches nothing here: where
@@ -78,7 +81,7 @@ class LBFGS(QuasiNewton):
         super().__init__(params, given(locals()))
 
     def direction(self, group: Group) -> Direction:
-        return DESCENT_METHODS["l-bfgs"].direction({"memory": group["history_size"]})
+        return LBFGSDirection(group["history_size"], SteepestByOneNorm())
 
 
 class BFGS(QuasiNewton):

@@ -15,7 +15,7 @@ from minigrad.backend import Array, to_device
 from ..solve.residuals import ResidualPoint
 from ..solve.vectors import column_norms
 
-WITHOUT_EFFECT = 1e-10
+WITHOUT_EFFECT = 1e-6
 """A parameter has no effect where a change by its own size changes the residuals by less than this share of them."""
 
 SMOOTH = 0.5

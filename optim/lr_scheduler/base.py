@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from minigrad.autograd import explain_constructor
+
 from ..optimizer import Optimizer
 from ..options import Check, check_choice, check_number
 from ..saved_state import CLASS
@@ -41,6 +43,10 @@ class LRScheduler:
     """What each option and each number of the state may be: the constructor and `load_state_dict` ask the same."""
     for_each_group: ClassVar[tuple[str, ...]] = ("base_lrs", "_rates")
     """The attributes that are lists with an entry for each parameter group."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        explain_constructor(cls)
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1):
         name = type(self).__name__

@@ -100,7 +100,7 @@ def reason_to_stop(here: Point, iterations: int, limits: DescentLimits) -> Reaso
     if iterations >= limits.maxiter:
         return TOO_MANY_ITERATIONS
     if here.objective.nfev >= limits.max_nfev:
-        return TOO_MANY_EVALUATIONS._replace(message="the limit of evaluations was reached; raise maxfev")
+        return TOO_MANY_EVALUATIONS
     return None
 
 

@@ -22,13 +22,14 @@ class LBFGSDirection(OneStep):
     times the identity. Memory: 2 `memory` vectors. (Nocedal and Wright, section 7.2; Liu and Nocedal 1989.)
 
     pairs : the remembered steps, oldest first
+    steepest : the direction where none is remembered
     """
 
-    def __init__(self, memory: int = 20):
+    def __init__(self, memory: int = 20, steepest: SteepestDirection | None = None):
         if not memory >= 1:
             raise ValueError(f"L-BFGS: memory={memory!r}; expected the number of steps to remember, at least 1.")
         self.pairs: deque[CurvaturePair] = deque(maxlen=int(memory))
-        self.steepest = SteepestDirection()
+        self.steepest = steepest or SteepestDirection()
 
     def along(self, here: Point) -> Array:
         return -two_loops(self.pairs, here.g) if self.pairs else self.steepest.along(here)

@@ -12,7 +12,7 @@ from ..solve.bounds import box_of_pairs
 from ..solve.callbacks import Callback
 from ..solve.objective import Objective, Point
 from ..solve.problem import Derivative
-from ..solve.result import OptimizeResult, fields_of_the_end
+from ..solve.result import TOO_MANY_EVALUATIONS, OptimizeResult, fields_of_the_end
 from .descent_loop import DescentLimits, descend
 from .descent_methods import ALIASES, DESCENT_METHODS, Method
 from .method_options import Options, OptionValues
@@ -107,9 +107,9 @@ def minimize(
     asked = Options(given)
     direction, step_rule = chosen.direction(asked), chosen.step_rule(asked)
     watcher = DescentWatcher(objective, callback, asked.get("verbose", False), asked.get("return_all", False))
-    for name in ("gtol", "maxiter", "maxfev"):
-        if name in given and not given[name] >= 0:
-            raise ValueError(f"minimize: {name}={given[name]!r}; expected a number from 0 on.")
+    for limit in ("gtol", "maxiter", "maxfev"):
+        if limit in given and not given[limit] >= 0:
+            raise ValueError(f"minimize: {limit}={given[limit]!r}; expected a number from 0 on.")
     limits = DescentLimits(
         gtol=asked.get("gtol", objective.eps ** (4 / 7)),
         maxiter=asked.get("maxiter", max(2000, 200 * objective.variables.size)),
@@ -118,6 +118,8 @@ def minimize(
     asked.check(f"minimize: method {name!r}")
     with np.errstate(all="ignore"):  # where the function overflows, a shorter step is taken
         last, iterations, reason = descend(objective, direction, step_rule, limits, watcher)
+    if reason is TOO_MANY_EVALUATIONS:  # by the name of the option here
+        reason = reason._replace(message="the limit of evaluations was reached; raise maxfev")
     result = OptimizeResult(
         x=objective.variables.given(last.x),
         fun=last.f,

@@ -45,6 +45,16 @@ class SteepestDirection(OneStep):
         self.gained = None
 
 
+class SteepestByOneNorm(SteepestDirection):
+    """The same, with a first step of min(1, 1 / |g|_1) times -g: PyTorch's L-BFGS begins with it."""
+
+    def along(self, here: Point) -> Array:
+        if self.gained is not None:
+            return super().along(here)
+        size = float(abs(here.g).sum())
+        return -min(1.0, 1 / size) * here.g if size > 0 else -here.g
+
+
 def first_length(here: Point) -> float:
     """The t of a first step -t g: the step is 1 long, or as long as g where that is less."""
     return min(1.0, 1 / norm(here.g))

@@ -17,7 +17,7 @@ from minigrad.nn import functional
 torch = pytest.importorskip("torch")
 
 from tests.support.pytorch_databases.comparing import blamed, compare  # noqa: E402
-from tests.support.pytorch_databases.conventions import ALIASES, CONVENTIONS, LEFT_OUT, PENDING  # noqa: E402
+from tests.support.pytorch_databases.conventions import ALIASES, CONVENTIONS, LEFT_OUT  # noqa: E402
 from tests.support.pytorch_databases.ops import PEERS  # noqa: E402
 from tests.support.pytorch_databases.samples import database, errors, full_name, samples  # noqa: E402
 from tests.support.pytorch_databases.translation import NotTaken, bound, translate  # noqa: E402
@@ -64,11 +64,11 @@ def test_every_sample_agrees_or_a_convention_says_how_it_differs(op_db, counts, 
             row = expected(rows, bound(PEERS[name], (sample.input, *sample.args), sample.kwargs))
             found = compare(op, PEERS[name], sample)
             used.append(row)
-            assert op.name in PENDING or (found and found.kind) == (row and row.kind), told(op, sample, found, row)
+            assert (found and found.kind) == (row and row.kind), told(op, sample, found, row)
         counts["ops and variants"] += 1
         counts["samples"] += len(drawn)
         counts["samples under a convention"] += sum(row is not None for row in used)
-        if all_drawn and op.name not in PENDING:
+        if all_drawn:
             idle = [row.reason for row in rows if row not in used and full_name(op) in row.ops.split()]
             assert not idle, f"{full_name(op)}: no sample differs any more by {idle}"
 
@@ -101,7 +101,7 @@ def test_what_pytorch_refuses_has_a_meaning_or_is_refused_by_name(op_db, counts,
                 PEERS[name].ours(*values, **options)
             except Exception as raised:
                 found = blamed(raised)
-                assert op.name in PENDING or found.kind == "refusal", told(op, sample, found, None)
+                assert found.kind == "refusal", told(op, sample, found, None)
 
 
 def test_every_convention_is_about_an_op_that_is_compared():

@@ -498,7 +498,7 @@ def _print_table() -> None:
             first = 1 + row.arguments
             groups = found[:1], found[1:first], found[first:]
             worst = [max(group, key=lambda f: f.error) for group in groups]
-            print(f"{name:18}{dtype:8}" + "".join(f"{f.error:12.1f}" for f in worst), end="")
+            print(f"{name:18}{dtype:8}" + "".join(f"{f.error:12.3g}" for f in worst), end="")
             print("".join(f"  {f.found:.9g} not {f.exact:.9g} at {f.at}" for f in worst if f.error > limit(f)))
     print("Measured in units of a larger term:")
     for (name, order), (_, reason) in SCALES.items():

@@ -54,7 +54,9 @@ def _function(inner: Any, family: str, name: str) -> Any:
     if name in PLAIN:
         return getattr(inner, name)
     raise NotImplementedError(
-        f"vmap: no form of {name} for many examples at once. Write it with other functions, or use a loop and stack."
+        f"vmap: numpy.{name} has no form for many examples at once. Write it with functions that have one (elementwise "
+        f"ones, linear algebra, {', '.join(sorted(TABLE))}), or without vmap, as in "
+        "minigrad.stack([f(example) for example in x])."
     )
 
 

@@ -11,7 +11,10 @@ from minigrad import optim
 from minigrad.nn import functional as F
 from minigrad.optim import BFGS, LBFGS, GaussNewton, LevenbergMarquardt, Newton
 from minigrad.optim.closures.option_checks import MANY
+from minigrad.optim.minimizers.descent_methods import DESCENT_METHODS
+from minigrad.optim.minimizers.lbfgs import LBFGSDirection
 from minigrad.optim.minimizers.minimize import minimize
+from minigrad.optim.minimizers.steepest_descent import SteepestByOneNorm
 from minigrad.serialization import load_state, save_state
 from minigrad.transforms.trace import Graph
 from tests.support import strict_backend
@@ -55,8 +58,9 @@ def test_a_step_goes_the_way_of_minimize(cls, method, count):
         w, b, v, c = pieces
         return ((mg.tanh(twin.x @ w.T + b) @ v.T + c - twin.y) ** 2).mean()
 
-    options = {"maxiter": count} | ({"memory": 100} if cls is LBFGS else {})
-    found = minimize(loss, model.values(), method=method, options=options)
+    if cls is LBFGS:  # begins with PyTorch's first step
+        method = (lambda options: LBFGSDirection(100, SteepestByOneNorm()), DESCENT_METHODS[method].step_rule)
+    found = minimize(loss, model.values(), method=method, options={"maxiter": count})
     optimizer = cls(model.params, max_iter=count)
     optimizer.step(model.loss)
     assert_allclose(model.values(), found.x, rtol=1e-7, atol=1e-9)
@@ -441,3 +445,23 @@ def test_a_record_is_travelled_both_ways(random):
     assert_allclose(summed.item(), v.numpy().sum())
     assert_allclose(pulled.numpy(), u.numpy() @ J)
     assert_array_equal(nothing.numpy(), 0)
+
+
+@pytest.mark.parametrize("lr", [1.0, 0.1])
+@pytest.mark.parametrize("size", [0.01, 100.0])
+def test_the_first_step_of_lbfgs_is_pytorchs(size, lr):
+    """min(1, 1 / |g|_1) lr times -g, for gradients shorter and longer than one."""
+    torch = pytest.importorskip("torch")
+    start = size * np.array([1.0, -2.0, 3.0])
+    theirs, ours = torch.tensor(start, requires_grad=True), mg.tensor(start, requires_grad=True)
+    optimizer = torch.optim.LBFGS([theirs], lr=lr, max_iter=1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (theirs**4 / size**2 + theirs**2).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    optim.LBFGS([ours], lr=lr, max_iter=1, line_search_fn=None).step(lambda: (ours**4 / size**2 + ours**2).sum())
+    assert_allclose(ours.detach().numpy(), theirs.detach().numpy(), rtol=1e-14)

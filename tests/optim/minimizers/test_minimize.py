@@ -368,4 +368,37 @@ def test_wrong_functions_are_named():
     with pytest.raises(TypeError, match="callback must be a function"):
         minimize(rosenbrock, [0.0, 0.0], callback=3)
     with pytest.raises(TypeError, match="jac must be a function"):
-        minimize(rosenbrock, [0.0, 0.0], jac="2-point")
+        minimize(rosenbrock, [0.0, 0.0], jac=3)
+    with pytest.raises(ValueError, match="expected a function, True, None, or one of 2-point"):
+        minimize(rosenbrock, [0.0, 0.0], jac="4-point")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"tol": np.nan}, "tol=nan"),
+        ({"options": {"gtol": -1}}, "gtol=-1"),
+        ({"constraints": [{"type": "eq"}]}, "constraints are not supported"),
+        ({"method": "cg", "bounds": [(0, 1)] * 2}, "use method='l-bfgs'"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_refused_with_a_way_out(options, words):
+    with pytest.raises(ValueError, match=words):
+        minimize(rosenbrock, [0.0, 0.0], **options)
+
+
+@pytest.mark.parametrize("method", [None, "newton", "trust-exact", "l-bfgs", "cg"])
+@pytest.mark.parametrize(
+    "function", [lambda x: float((x * x).sum()), lambda x: (x * x).sum().item(), lambda x: mg.tensor(float(x[0] ** 2))]
+)
+def test_a_function_that_loses_its_graph_is_told(function, method):
+    with pytest.raises(mg.GradientError, match=r"minimize: .*float\(\), \.item\(\)"):
+        minimize(function, [3.0, 2.0], method=method)
+
+
+def test_the_absolute_value_does_not_take_thousands_of_evaluations():
+    for method in ("trust-exact", "trust-ncg", "gradient descent", "bfgs"):
+        found = minimize(lambda x: abs(x).sum(), [3.0, -2.2], method=method)
+        assert found.nfev <= 500
+        assert found.fun <= 1e-7
