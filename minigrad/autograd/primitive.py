@@ -128,7 +128,7 @@ class Primitive(Generic[P]):
         try:
             out = self.forward(*arrays, **chosen)
         except Exception as error:
-            return op_failure(self, operands, chosen, error)  # type: ignore[no-any-return]
+            return op_failure(self, operands, chosen, error)
         residuals: Sequence[Any] = ()
         if self.residuals:
             out, *residuals = result_and_residuals(self, out)
@@ -272,7 +272,7 @@ class Unary(Primitive[P]):
         elif x.__class__ not in PLAIN:
             return self(*foreign_to_tensors(self.name, x))
         else:
-            array, node = x, None  # type: ignore[assignment]
+            array, node = x, None
         try:
             out = self.forward(array)
         except Exception as error:
@@ -296,14 +296,14 @@ class Binary(Primitive[P]):
         elif a.__class__ not in PLAIN:
             return self(*foreign_to_tensors(self.name, a, b))
         else:
-            a_array, a_node = a, None  # type: ignore[assignment]
+            a_array, a_node = a, None
         if isinstance(b, Tensor):
             b_array = b._data
             b_node = b.node
         elif b.__class__ not in PLAIN:
             return self(*foreign_to_tensors(self.name, a, b))
         else:
-            b_array, b_node = b, None  # type: ignore[assignment]
+            b_array, b_node = b, None
         try:
             out = self.forward(a_array, b_array)
         except Exception as error:
