@@ -44,9 +44,11 @@ def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
     return total(gradient, axes).reshape(shape)
 
 
-def is_alias(contribution: Array, gradient: Array) -> bool:
-    """Whether a rule's result may share memory with something else, so that a leaf must not keep it as its own."""
-    return contribution is gradient or contribution.base is not None
+def its_own(contribution: Any, gradient: Any) -> Any:
+    """A rule's result for a tensor that keeps it, to which an optimizer may write: copied if memory may be shared."""
+    if isinstance(contribution, Tensor):
+        return contribution.clone() if contribution is gradient or contribution.data.base is not None else contribution
+    return contribution.copy() if contribution is gradient or contribution.base is not None else contribution
 
 
 def run_hooks(node: Node, gradient: Any) -> Any:
