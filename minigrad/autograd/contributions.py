@@ -12,7 +12,7 @@ from minigrad.autograd.grad_mode import is_grad_enabled, set_grad_enabled
 from minigrad.autograd.levels import levels_of, sum_what_was_shared
 from minigrad.autograd.node import Node
 from minigrad.autograd.tensor import Tensor, as_tensor
-from minigrad.backend import Array, BatchedArray, total
+from minigrad.backend import BatchedArray, total
 from minigrad.locks import lock
 
 _storing = lock()

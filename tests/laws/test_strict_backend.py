@@ -121,7 +121,7 @@ def test_gradients_come_back_through_a_move(cuda):
 
 
 def test_tensors_of_two_devices_do_not_mix(cuda, monkeypatch):
-    monkeypatch.setattr(calls, "LIBRARIES", (*calls.LIBRARIES, "tests"))  # what stands in for CuPy is no user's function
+    monkeypatch.setattr(calls, "LIBRARIES", (*calls.LIBRARIES, "tests"))  # the stand-in is no user's function
     here, there = mg.ones(2), mg.ones(2, device=cuda)
     for mixed in (lambda: here * there, lambda: there + here, lambda: mg.maximum(here, there), lambda: here @ there):
         with pytest.raises(DeviceError, match=r"lie on cpu and cuda:0; move them to one device first"):

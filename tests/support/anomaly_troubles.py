@@ -177,10 +177,10 @@ def the_second_argument():
     return a / b  # here
 
 
-@trouble("square", "backward", "x", says=("through var", "saved x: float32 (2,), -0.65 to 0.65"))
+@trouble("multiply", "backward", "b", says=("through elu", "saved a: 2.0"))
 def a_composite_backward():
-    spread = mg.var(leaf(0.0, 1.3))  # here
-    return spread * 3e38
+    scaled = mg.elu(leaf(-0.01, 1.0), alpha=2.0)  # here
+    return scaled * 2e38
 
 
 @trouble("power", "backward", "a", says=("Called in the derivative of power, by:",))
