@@ -17,7 +17,8 @@ from minigrad import Tensor
 from minigrad.backend import Array, is_array, namespace
 from minigrad.linalg import solve_triangular
 
-from .covariance import covariance
+from .covariance import covariance, deviations
+from .end_checks import running_off
 from .least_squares import UNBOUNDED, least_squares
 
 
@@ -100,6 +101,8 @@ def curve_fit(
     def residuals(p):
         data = as_tensors if as_tensors is not None and isinstance(p, Tensor) else as_arrays
         predicted = f(data.x, *(p[i] for i in range(p.size)))
+        if predicted is None:
+            raise TypeError("curve_fit: f returned None; it must return what it predicts for ydata: is a return missing?")
         if np.shape(predicted) != y.shape:
             raise ValueError(
                 f"curve_fit: f returned shape {np.shape(predicted)} for ydata {y.shape}; it must predict each "
@@ -118,7 +121,7 @@ def curve_fit(
     if not found.success:
         raise RuntimeError(f"curve_fit: no fit was found: {found.message}.")
     cov = covariance(found.jac)[0] if absolute_sigma else found.cov
-    trouble = _trouble_of(cov, found.jac, found.x, y.size)
+    trouble = _trouble_of(cov, found, y.size)
     if trouble:
         warnings.warn(f"curve_fit: {trouble}", RuntimeWarning, stacklevel=2)
     if not full_output:
@@ -131,9 +134,9 @@ DOUBTFUL = 1e8
 """A standard deviation of so many times the parameter says that the data do not tell it."""
 
 
-def _trouble_of(cov: Array, jac: Array, x: Any, m: int) -> str | None:
+def _trouble_of(cov: Array, found: Any, m: int) -> str | None:
     """What is wrong with the covariance, in words; None if nothing is."""
-    xp, n = namespace(cov), cov.shape[0]
+    xp, n, jac = namespace(cov), cov.shape[0], found.jac
     if not bool(xp.isfinite(cov).all()):
         if covariance(jac)[1] == n and m <= n:
             return (
@@ -144,9 +147,9 @@ def _trouble_of(cov: Array, jac: Array, x: Any, m: int) -> str | None:
             f"the {m} observations do not determine all {n} parameters, so their covariance is infinite; leave "
             "parameters out, or take more data."
         )
-    found = x.data if isinstance(x, Tensor) else x
-    deviations = xp.sqrt(xp.diagonal(cov))
-    lost = (deviations > DOUBTFUL * abs(found)) & (found != 0)
+    best = found.x.data if isinstance(found.x, Tensor) else found.x
+    lost = (deviations(cov) > DOUBTFUL * abs(best)) & (best != 0)
+    lost |= running_off(jac, best, found.cost)
     if bool(lost.any()):
         return (
             "the covariance is not to be trusted: standard deviations are many times as large as the parameters, which "
@@ -220,11 +223,16 @@ def _normalizer(sigma: Any, y: Array, make: Callable) -> Callable:
     return lambda d: solve_triangular(triangle, d, lower=True)
 
 
+UNSYMMETRIC = 1e-5
+"""The share of the largest entry by which a covariance may be unsymmetric: that much rounding leaves in float32."""
+
+
 def _factor(sigma: Array, xp: Any) -> Array:
-    """The Cholesky factor; CuPy gives NaN, or none of the kind, where NumPy raises."""
+    """The Cholesky factor, which looks at one triangle only; CuPy gives NaN, or none of the kind, where NumPy raises."""
+    is_symmetric = bool((abs(sigma - sigma.T) <= UNSYMMETRIC * abs(sigma).max()).all())
     try:
         factor = xp.linalg.cholesky(sigma)
-        if bool((xp.diagonal(factor) > 0).all()):
+        if is_symmetric and bool((xp.diagonal(factor) > 0).all()):
             return factor
     except np.linalg.LinAlgError:
         pass
@@ -236,7 +244,8 @@ def _start(f: Callable, p0: Any, bounds: Any, y: Array) -> Any:
     if p0 is not None:
         return p0
     kinds = inspect.Parameter
-    parameters = list(inspect.signature(f).parameters.values())[1:]
+    given = [p for p in inspect.signature(f).parameters.values() if p.kind is not kinds.KEYWORD_ONLY]
+    parameters = given[1:]  # what comes by keyword alone, as what functools.partial names, is no parameter to fit
     if not parameters or any(p.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD) for p in parameters):
         raise ValueError("curve_fit: how many parameters f takes cannot be told from its signature; give p0.")
     lower, upper = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds

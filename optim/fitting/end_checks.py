@@ -10,10 +10,11 @@ from math import sqrt
 
 import numpy as np
 
-from minigrad.backend import Array, to_device
+from minigrad.backend import Array, namespace, to_device
 
 from ..solve.residuals import ResidualPoint
 from ..solve.vectors import column_norms
+from .covariance import covariance, deviations
 
 WITHOUT_EFFECT = 1e-6
 """A parameter has no effect where a change by its own size changes the residuals by less than this share of them."""
@@ -27,6 +28,9 @@ POOR = 0.1
 
 BLIND = 1e-12
 """The singular value of J, columns and largest value of length one, below which parameters run off together."""
+
+UNTOLD = 1e3
+"""A standard deviation of so many times a parameter that is no small term says that its term and others cancel."""
 
 
 def sizes_of(here: ResidualPoint) -> Array:
@@ -44,13 +48,35 @@ def without_effect(here: ResidualPoint) -> Array:
     return column_norms(here.J) * size <= WITHOUT_EFFECT * sqrt(2 * here.cost)
 
 
+def running_off(J: Array, x: Array, cost: float) -> Array:
+    """(n,) bools: which parameters run off to infinity together, their terms x_j J_j larger than the residuals and
+    equal but for the sign, as a and c of a exp(-b x) + c do when b goes to zero."""
+    xp, (m, n) = namespace(J), J.shape
+    cov, rank = covariance(J)
+    if rank < n or m <= n:
+        return xp.zeros(n, dtype=bool)
+    deviation = deviations(cov) * sqrt(2 * cost / (m - n))
+    return (deviation > UNTOLD * abs(x)) & (column_norms(J) * abs(x) > sqrt(2 * cost))
+
+
+def run_off(here: ResidualPoint) -> Array:
+    """`running_off` at a point."""
+    return running_off(here.J, here.x, here.cost)
+
+
+def is_smooth(here: ResidualPoint) -> bool:
+    """Whether neighbouring residuals are alike, so that they are no noise."""
+    change = here.r[1:] - here.r[:-1]
+    return here.r.size >= 2 * here.x.size and float(change @ change) < SMOOTH * 2 * here.cost
+
+
 def misses_structure(here: ResidualPoint) -> bool:
     """Whether the residuals are smooth, and large or nearly blind to some direction: another start may fit them."""
-    r, xp = here.r, here.problem.variables.xp
-    change = r[1:] - r[:-1]
-    if r.size < 2 * here.x.size or not float(change @ change) < SMOOTH * 2 * here.cost:
+    if not is_smooth(here):
         return False
-    lengths = column_norms(here.J)
+    if bool(run_off(here).any()):
+        return True
+    xp, lengths = here.problem.variables.xp, column_norms(here.J)
     terms = xp.sort(lengths * abs(here.x))
     if sqrt(2 * here.cost) > POOR * float(terms[(terms.size - 1) // 2]):
         return True

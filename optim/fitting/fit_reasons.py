@@ -16,6 +16,16 @@ SHORT_STEPS = Reason(
 VANISHED = Reason(6, True, "the squares of the residuals are zero in floating point")
 
 
+def endless(which: str) -> Reason:
+    """The end on a way to infinity, where terms cancel and the residuals are still no noise."""
+    return Reason(
+        -14,
+        False,
+        f"{which} run off to infinity together, where their terms cancel, and the residuals left are no noise; start "
+        "elsewhere (with other signs, perhaps), give bounds, or leave parameters out",
+    )
+
+
 def no_effect(which: str) -> Reason:
     """The end on a plateau, where these parameters no longer do anything."""
     return Reason(

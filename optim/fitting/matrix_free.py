@@ -8,7 +8,7 @@ some vectors of length n and m, and the graph.
 from __future__ import annotations
 
 from functools import cached_property
-from math import sqrt
+from math import inf, sqrt
 
 import numpy as np
 
@@ -100,10 +100,11 @@ class ProductModel:
 
 
 class ProductModels:
-    """Makes the model at a point; None where the gradient is NaN or infinite."""
+    """Makes the model at a point; None where the gradient, or the Jacobian along it, is NaN or infinite."""
 
     def __call__(self, here: ResidualPoint) -> ProductModel | None:
-        return ProductModel(here) if self.exists(here) else None
+        model = ProductModel(here) if self.exists(here) else None
+        return model if model is not None and model.stretch < inf else None
 
     def exists(self, here: ResidualPoint) -> bool:
         return bool(here.problem.variables.xp.isfinite(here.g).all())

@@ -19,8 +19,8 @@ from minigrad.backend import Array
 from ..solve.bounds import Box
 from ..solve.residuals import ResidualPoint, ResidualProblem
 from ..solve.result import NO_LOWER_POINT, NOT_FINITE_GRADIENT, TOO_MANY_EVALUATIONS, Reason
-from .end_checks import misses_structure, names_of, numbers_of, without_effect
-from .fit_reasons import FLAT, SHORT_STEPS, no_effect
+from .end_checks import is_smooth, misses_structure, names_of, numbers_of, run_off, without_effect
+from .fit_reasons import FLAT, SHORT_STEPS, endless, no_effect
 from .local_model import Models
 
 DECADES = 7
@@ -75,6 +75,12 @@ def around(x: Array, which: Array, box: Box) -> Iterator[list[Array]]:
         yield [box.clip(xp.where(xp.asarray(changed), unit * f, x)) for f in factors for changed in changes]
 
 
+def turned(x: Array, box: Box) -> list[Array]:
+    """x with the sign of each parameter turned, one at a time: on the way from one sign to the other by infinity, as
+    a of a exp(-b x) + c with b through zero, no local method gets across."""
+    return [box.clip(box.xp.where(box.xp.arange(x.size) == j, -x, x)) for j in numbers_of(x != 0)]
+
+
 def lower_end(
     end: Ended,
     begin: Callable[[ResidualPoint, float, int, float], Ended],
@@ -89,7 +95,8 @@ def lower_end(
         max_nfev = min(max_nfev, problem.nfev + FOR_A_MINIMUM * (end.here.x.size + 1))
     base, which = _base(end.here)
     ranked: list[tuple[float, int, ResidualPoint]] = []
-    for k, decade in enumerate(around(base, which, box), 1):
+    astray = end.here.is_finite and bool(run_off(end.here).any())
+    for k, decade in enumerate(chain([turned(base, box)] if astray else [], around(base, which, box)), 1 - astray):
         for start in map(problem.at, decade[: max(0, int(max_nfev - problem.nfev))]):
             model = models().alone(start) if start.is_finite else None
             if model is not None:
@@ -122,11 +129,15 @@ def _base(here: ResidualPoint) -> tuple[Array, Array]:
 def believed(end: Ended, box: Box) -> Ended:
     """The end as it is, or as a failure where parameters that matter elsewhere have lost their effect there.
 
-    A parameter that nothing depends on is no trouble: it may have any value.
+    A parameter that nothing depends on is no trouble: it may have any value. Nor are parameters that run off to
+    infinity where what is left is noise.
     """
     here = end.here
     if not (end.reason.success and here.cost and here.x.size <= MOST_PARAMETERS):
         return end
+    astray = run_off(here)
+    if bool(astray.any()) and is_smooth(here):
+        return end._replace(reason=endless(names_of(astray)))
     lost = without_effect(here)
     if not bool(lost.any()):
         return end
