@@ -102,7 +102,7 @@ def curve_fit(
         data = as_tensors if as_tensors is not None and isinstance(p, Tensor) else as_arrays
         predicted = f(data.x, *(p[i] for i in range(p.size)))
         if predicted is None:
-            raise TypeError("curve_fit: f returned None; it must return what it predicts for ydata: is a return missing?")
+            raise TypeError("curve_fit: f returned None; it must return what it predicts: is a return missing?")
         if np.shape(predicted) != y.shape:
             raise ValueError(
                 f"curve_fit: f returned shape {np.shape(predicted)} for ydata {y.shape}; it must predict each "
@@ -228,7 +228,7 @@ UNSYMMETRIC = 1e-5
 
 
 def _factor(sigma: Array, xp: Any) -> Array:
-    """The Cholesky factor, which looks at one triangle only; CuPy gives NaN, or none of the kind, where NumPy raises."""
+    """The Cholesky factor, which looks at one triangle only; CuPy gives NaN where NumPy raises."""
     is_symmetric = bool((abs(sigma - sigma.T) <= UNSYMMETRIC * abs(sigma).max()).all())
     try:
         factor = xp.linalg.cholesky(sigma)
