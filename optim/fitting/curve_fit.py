@@ -102,7 +102,9 @@ def curve_fit(
         data = as_tensors if as_tensors is not None and isinstance(p, Tensor) else as_arrays
         predicted = f(data.x, *(p[i] for i in range(p.size)))
         if predicted is None:
-            raise TypeError("curve_fit: f returned None; it must return what it predicts: is a return missing?")
+            raise TypeError(
+                "curve_fit: f returned None; it must return what it predicts for ydata. Is a return missing?"
+            )
         if np.shape(predicted) != y.shape:
             raise ValueError(
                 f"curve_fit: f returned shape {np.shape(predicted)} for ydata {y.shape}; it must predict each "
@@ -228,8 +230,9 @@ UNSYMMETRIC = 1e-5
 
 
 def _factor(sigma: Array, xp: Any) -> Array:
-    """The Cholesky factor, which looks at one triangle only; CuPy gives NaN where NumPy raises."""
-    is_symmetric = bool((abs(sigma - sigma.T) <= UNSYMMETRIC * abs(sigma).max()).all())
+    """The Cholesky factor, for which libraries look at one triangle only; CuPy gives NaN where NumPy raises."""
+    with np.errstate(invalid="ignore"):
+        is_symmetric = bool((abs(sigma - sigma.T) <= UNSYMMETRIC * abs(sigma).max()).all())
     try:
         factor = xp.linalg.cholesky(sigma)
         if is_symmetric and bool((xp.diagonal(factor) > 0).all()):
@@ -244,9 +247,9 @@ def _start(f: Callable, p0: Any, bounds: Any, y: Array) -> Any:
     if p0 is not None:
         return p0
     kinds = inspect.Parameter
-    given = [p for p in inspect.signature(f).parameters.values() if p.kind is not kinds.KEYWORD_ONLY]
-    parameters = given[1:]  # what comes by keyword alone, as what functools.partial names, is no parameter to fit
-    if not parameters or any(p.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD) for p in parameters):
+    by_keyword = kinds.KEYWORD_ONLY, kinds.VAR_KEYWORD  # as what functools.partial names: no parameters to fit
+    parameters = [p for p in inspect.signature(f).parameters.values() if p.kind not in by_keyword][1:]
+    if not parameters or any(p.kind is kinds.VAR_POSITIONAL for p in parameters):
         raise ValueError("curve_fit: how many parameters f takes cannot be told from its signature; give p0.")
     lower, upper = (bounds.lb, bounds.ub) if hasattr(bounds, "lb") else bounds
     lower, upper = (np.broadcast_to(np.asarray(b, dtype=float), len(parameters)) for b in (lower, upper))

@@ -32,6 +32,9 @@ BLIND = 1e-12
 UNTOLD = 1e3
 """A standard deviation of so many times a parameter that is no small term says that its term and others cancel."""
 
+FAR = 1e5
+"""How many times as large as at the start a parameter is that has run off, where J can no longer tell it."""
+
 
 def sizes_of(here: ResidualPoint) -> Array:
     """The size (n,) that each parameter has or had; 1 for one that was and is zero."""
@@ -60,8 +63,12 @@ def running_off(J: Array, x: Array, cost: float) -> Array:
 
 
 def run_off(here: ResidualPoint) -> Array:
-    """`running_off` at a point."""
-    return running_off(here.J, here.x, here.cost)
+    """`running_off` at a point; also what has grown far beyond its start, to where J has lost rank."""
+    start, xp = here.problem.variables.start, here.problem.variables.xp
+    far = abs(here.x) > FAR * xp.where(start == 0, 1, abs(start))
+    if not bool(far.any()) or covariance(here.J)[1] == here.x.size:
+        return running_off(here.J, here.x, here.cost)
+    return far & (column_norms(here.J) * abs(here.x) > sqrt(2 * here.cost))
 
 
 def is_smooth(here: ResidualPoint) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .linear_model import LinearModel
 from .local_model import MatrixModel, Models
 from .matrix_free import ProductModels
-from .scaling import ColumnLengths, ScaledModels, Scaling, Unscaled, WeightedColumns
+from .scaling import ColumnLengths, DampedColumns, ScaledModels, Scaling, Unscaled, WeightedColumns
 from .trust import Damping, Radius, ShortenedStep, Trust
 
 
@@ -34,7 +34,7 @@ class FitMethod(NamedTuple):
 FIT_METHODS = {
     "lm": FitMethod(WeightedColumns, Radius, tries_other_starts=True),
     "levenberg": FitMethod(Unscaled, Damping),
-    "marquardt": FitMethod(ColumnLengths, Damping),
+    "marquardt": FitMethod(DampedColumns, Damping),
     "gauss-newton": FitMethod(ColumnLengths, ShortenedStep, takes_bounds=False),
     "matrix-free": FitMethod(None, Damping, takes_bounds=False),
 }

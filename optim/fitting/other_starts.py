@@ -91,20 +91,20 @@ def lower_end(
 ) -> Ended:
     """The lowest end of fits from other starts, or `end` itself. `begin` runs a fit from a point: it takes the cost
     below which its points are for the caller to see, the steps made before, and the evaluations allowed."""
-    if is_minimum := end.reason.success and not bool(without_effect(end.here).any()):
+    astray = end.here.is_finite and bool(run_off(end.here).any())
+    if is_minimum := end.reason.success and not astray and not bool(without_effect(end.here).any()):
         max_nfev = min(max_nfev, problem.nfev + FOR_A_MINIMUM * (end.here.x.size + 1))
     base, which = _base(end.here)
-    ranked: list[tuple[float, int, ResidualPoint]] = []
-    astray = end.here.is_finite and bool(run_off(end.here).any())
+    ranked: list[tuple[bool, float, int, ResidualPoint]] = []
     for k, decade in enumerate(chain([turned(base, box)] if astray else [], around(base, which, box)), 1 - astray):
         for start in map(problem.at, decade[: max(0, int(max_nfev - problem.nfev))]):
             model = models().alone(start) if start.is_finite else None
             if model is not None:
-                ranked.append((start.cost - model.gauss_newton().gain, len(ranked), start))
-        if is_minimum and k == 2 and not any(promised < NOTABLY * end.here.cost for promised, *_ in ranked):
+                ranked.append((k > 0, start.cost - model.gauss_newton().gain, len(ranked), start))
+        if is_minimum and k == 2 and not any(promised < NOTABLY * end.here.cost for _, promised, *_ in ranked):
             return end
-    ranked.sort(key=lambda trial: trial[:2])
-    for _, _, start in ranked[:MOST_RUNS]:
+    ranked.sort(key=lambda trial: trial[:3])
+    for *_, start in ranked[:MOST_RUNS]:
         if problem.nfev >= max_nfev or not is_doubtful(end):
             break
         allowed = min(max_nfev, problem.nfev + FOR_A_RUN * (start.x.size + 1))
@@ -135,8 +135,7 @@ def believed(end: Ended, box: Box) -> Ended:
     here = end.here
     if not (end.reason.success and here.cost and here.x.size <= MOST_PARAMETERS):
         return end
-    astray = run_off(here)
-    if bool(astray.any()) and is_smooth(here):
+    if is_smooth(here) and bool((astray := run_off(here)).any()):
         return end._replace(reason=endless(names_of(astray)))
     lost = without_effect(here)
     if not bool(lost.any()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import sqrt
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +44,20 @@ class ColumnLengths:
 
     def __call__(self, here: ResidualPoint, norms: Array) -> Array:
         return _where_positive(norms, here)
+
+
+class DampedColumns(ColumnLengths):
+    """The same, where a column that has all but vanished keeps some weight: for damped steps.
+
+    A saturated tanh has a column of 1e-30, and a step along it, measured by that column, goes to 1e30 or beyond, from
+    where there is no way back. No parameter weighs less than the root of the rounding unit
+    times the heaviest, both times their size.
+    """
+
+    def __call__(self, here: ResidualPoint, norms: Array) -> Array:
+        xp, scale, size = here.problem.variables.xp, super().__call__(here, norms), abs(here.x)
+        least = sqrt(here.problem.eps) * (norms * size).max() / xp.where(size > 0, size, 1)
+        return xp.maximum(scale, xp.where(size > 0, least, 0))
 
 
 class LargestColumns:

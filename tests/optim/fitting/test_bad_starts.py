@@ -29,6 +29,30 @@ def test_no_end_is_called_a_success_that_is_none(method):
     assert not false
 
 
+RUNAWAYS = [[1, -1, 1], [-3, -0.7, -1], [-1, -1, -1], [1, -0.5, 0], [5, -0.7, 0]]
+"""Starts of a exp(-b x) + c from which b goes to zero, a and c to infinity: a straight line, and no fit."""
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize("start", RUNAWAYS, ids=str)
+def test_a_start_with_the_wrong_sign_leads_to_the_minimum_and_not_to_infinity(start, noise, unit):
+    x = np.linspace(0.1, 10, 40)
+    y = 3 * np.exp(-0.7 * x) + 1 + noise * np.sin(1.7 * np.arange(40) ** 2)
+    best, cov = curve_fit(lambda x, a, b, c: a * mg.exp(-b * x) + c, x * unit, y, p0=start * np.array([1, 1 / unit, 1]))
+    np.testing.assert_allclose(best * [1, unit, 1], [3, 0.7, 1], rtol=0.05 if noise else 1e-6)
+    assert (np.sqrt(np.diag(cov)) < 0.1 * abs(best)).all()
+
+
+@pytest.mark.parametrize("method", ["lm", "marquardt", "levenberg", "gauss-newton"])
+def test_no_run_to_infinity_is_called_a_success(method):
+    """With b held below zero a straight line is the lowest that there is, and its place is at infinity."""
+    x = mg.Tensor(np.linspace(0.1, 10, 40))
+    y = 3 * mg.exp(-0.7 * x) + 1
+    found = least_squares(lambda p: p[0] * mg.exp(mg.exp(p[1]) * x) + p[2] - y, [1.0, -1.0, 1.0], method=method)
+    assert not found.success
+
+
 @pytest.mark.parametrize("problem", bad_starts.PROBLEMS, ids=lambda problem: problem.name)
 def test_the_known_minima_are_minima(problem):
     """The cost near the truth is no lower, whatever small step is taken."""

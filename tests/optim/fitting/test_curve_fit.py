@@ -1,7 +1,10 @@
 """curve_fit: SciPy's results, and on linear models the textbook's formulas for the covariance."""
 
+import functools
+
 import numpy as np
 import pytest
+import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -175,6 +178,8 @@ def test_a_fit_that_fails_says_why():
         ({"sigma": np.zeros(40)}, "not positive"),
         ({"sigma": np.ones(3)}, r"sigma has shape \(3,\)"),
         ({"sigma": -np.eye(40)}, "positive definite"),
+        ({"sigma": np.eye(40) + 0.5 * np.eye(40, k=1)}, "symmetric positive definite"),
+        ({"sigma": np.eye(40) + 0.5 * np.eye(40, k=-1)}, "symmetric positive definite"),
         ({"method": "matrix-free"}, "no Jacobian"),
     ],
     ids=lambda change: " ".join(change) if isinstance(change, dict) else "",
@@ -182,3 +187,24 @@ def test_a_fit_that_fails_says_why():
 def test_arguments_that_do_not_fit_are_refused(change, words):
     with pytest.raises(ValueError, match=words):
         curve_fit(**{"f": decay, "xdata": X, "ydata": observed(), **change})
+
+
+def line(x, a, b, c):
+    return a * x + b + c
+
+
+@pytest.mark.parametrize(
+    "model",
+    [lambda x, a, b, *, c=2.0: a * x + b + c, functools.partial(line, c=2.0), lambda x, a, b, **more: a * x + b + 2.0],
+    ids=["keyword-only", "partial", "any keywords"],
+)
+def test_what_comes_by_keyword_is_no_parameter_as_in_scipy(model):
+    y = 3 * X + 4
+    assert_allclose(curve_fit(model, X, y)[0], [3, 2], rtol=1e-9)
+    assert_allclose(scipy.optimize.curve_fit(model, X, y)[0], [3, 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("jac", [None, "2-point"])
+def test_a_model_without_a_return_is_told(jac):
+    with pytest.raises(TypeError, match="f returned None"):
+        curve_fit(lambda x, a, b: None, X, X, jac=jac)
