@@ -18,7 +18,17 @@ from numpy.typing import DTypeLike
 from minigrad.autograd.calls import explained
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.tensor import Tensor, array_of, as_tensor
-from minigrad.backend import NUMBERS, Array, BatchedArray, as_array, check_dtype, device_of, namespace, to_device
+from minigrad.backend import (
+    NUMBERS,
+    Array,
+    BatchedArray,
+    RangeError,
+    as_array,
+    check_dtype,
+    device_of,
+    namespace,
+    to_device,
+)
 from minigrad.generators import drawn
 
 # --- from data ---
@@ -33,6 +43,8 @@ def tensor(data: Any, dtype: DTypeLike | None = None, device: str | None = None,
     ------
     TypeError
         For a dtype that is not held (float16/32/64, integers, bool), or `requires_grad` with one that is not a float.
+    OverflowError
+        For numbers that an integer `dtype` does not hold, NaN among them. Of a float it takes the whole part.
     DeviceError
         For `device="cuda"` without CuPy or a GPU.
     """
@@ -101,9 +113,18 @@ def full(
 ) -> Tensor:
     """One value in a shape; its dtype follows the value, floats being float32."""
     dtype = as_array(value).dtype if dtype is None else check_dtype(dtype)
+    _check_fits("full", [value], dtype)
     return _made(
         np.full(_shape(shape if isinstance(shape, (tuple, list)) else (shape,)), value, dtype), device, requires_grad
     )
+
+
+def _check_fits(op: str, numbers: Sequence[Any], dtype: np.dtype) -> None:
+    """Raise RangeError where an integer dtype does not hold one of these numbers, which NumPy would wrap around."""
+    try:
+        as_array([n for n in numbers if isinstance(n, (*NUMBERS, np.number))], dtype)
+    except RangeError as error:
+        raise RangeError(f"{op}: {error}") from None
 
 
 def arange(
@@ -124,8 +145,9 @@ def arange(
         dtype = np.int64 if all(isinstance(n, (int, np.integer)) for n in (start, stop, step)) else np.float32
     try:
         numbers = np.arange(start, stop, step, dtype=check_dtype(dtype))
+        as_array([start, start + step * (len(numbers) - 1)] if len(numbers) else [], dtype)
     except OverflowError:
-        raise ValueError(f"arange: from {start} to {stop} in steps of {step} does not fit {np.dtype(dtype)}.") from None
+        raise RangeError(f"arange: from {start} to {stop} in steps of {step} does not fit {np.dtype(dtype)}.") from None
     return _made(numbers, device, requires_grad)
 
 
@@ -144,6 +166,7 @@ def linspace(
     )
     for bound in (start, stop):
         _check_number("linspace", bound)
+    _check_fits("linspace", (start, stop), check_dtype(dtype))
     return _made(np.linspace(start, stop, num, dtype=check_dtype(dtype)), device, requires_grad)
 
 
@@ -165,11 +188,9 @@ def full_like(
 ) -> Tensor:
     """One value in the shape of x, and in its dtype and on its device unless others are given."""
     dtype = x.dtype if dtype is None else check_dtype(dtype)
+    _check_fits("full_like", [value], dtype)
     given = as_array(value)  # refuses what is no number; a Python number is float32 there, and keeps its digits below
-    try:
-        made: Any = namespace(array_of(x)).full(x.shape, value if isinstance(value, NUMBERS) else given, dtype)
-    except OverflowError:
-        raise ValueError(f"full_like: {value} does not fit {dtype}.") from None
+    made: Any = namespace(array_of(x)).full(x.shape, value if isinstance(value, NUMBERS) else given, dtype)
     if isinstance(x, BatchedArray):
         return made  # inside of an op under vmap, where all are arrays
     return _made(made, device, requires_grad)
@@ -238,7 +259,7 @@ def randint(
 ) -> Tensor:
     """Random integers from low to high - 1, int64 unless another dtype is given.
 
-    Raises TypeError unless both are integers, ValueError if there is none between them.
+    Raises TypeError unless both are integers, ValueError if there is none between them or the dtype does not hold them.
     """
     for name, bound in (("low", low), ("high", high)):
         if not isinstance(bound, (int, np.integer)) or isinstance(bound, bool):
@@ -246,6 +267,7 @@ def randint(
     if not low < high:
         raise ValueError(f"randint: low={low}, high={high}; expected high above low, since high itself is not drawn.")
     size = _shape(shape if isinstance(shape, (tuple, list)) else (shape,))
+    _check_fits("randint", (int(low), int(high) - 1), check_dtype(dtype))
     return Tensor(drawn(device, lambda generator: generator.integers(low, high, size=size))).astype(check_dtype(dtype))
 
 

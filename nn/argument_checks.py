@@ -46,14 +46,15 @@ def positive(layer: object, **sizes: object) -> None:
             raise ValueError(f"{type(layer).__name__}: {name}={size!r}; expected an integer of at least 1.")
 
 
-def check_number(owner: str, name: str, value: object, low: float = -math.inf) -> None:
-    """Raise unless `value` is a number of at least `low`, and not NaN."""
+def check_number(owner: str, name: str, value: object, low: float = -math.inf, high: float = math.inf) -> None:
+    """Raise unless `value` is a number from `low` to `high`, and not NaN."""
     if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
         raise TypeError(f"{owner}: {name}={value!r}; expected a number.")
-    if not value >= low:
-        raise ValueError(
-            f"{owner}: {name}={value}; expected a number{'' if low == -math.inf else f' of at least {low:g}'}."
+    if not low <= value <= high:
+        bounds = (
+            "" if low == -math.inf else f" of at least {low:g}" if high == math.inf else f" from {low:g} to {high:g}"
         )
+        raise ValueError(f"{owner}: {name}={value}; expected a number{bounds}.")
 
 
 def sizes(owner: object, name: str, value: object, axes: int, at_least: int) -> tuple[int, ...]:

@@ -150,7 +150,7 @@ def batch_norm(
     In training the running statistics, where given, move a fraction `momentum` towards the batch's, in place; the
     variance they see is the unbiased one (Ioffe & Szegedy 2015, algorithm 2).
     """
-    check_number("batch_norm", "momentum", momentum, 0)
+    check_number("batch_norm", "momentum", momentum, 0, 1)
     if not training:
         if running_mean is None or running_var is None:
             raise TypeError("batch_norm: training=False needs running_mean and running_var; got None.")

@@ -19,7 +19,7 @@ import numpy as np
 
 from minigrad.autograd import methods
 from minigrad.autograd.errors import AxisError, GradientError, ShapeError
-from minigrad.backend import DTYPES, NUMBERS, DeviceError, device_of, is_array
+from minigrad.backend import DTYPES, NUMBERS, DeviceError, RangeError, device_of, is_array
 
 if TYPE_CHECKING:
     from minigrad.autograd.tensor import Tensor
@@ -81,7 +81,7 @@ def after_failure(
         if (misfit := does_not_bind(signature, args, options)) is not None:
             raise TypeError(f"{name}: {misfit}; its form is {form(name, signature)}.") from error
         given = signature.bind(*args, **options)
-        if with_tuples(given) | with_tensors(name, given):
+        if not isinstance(error, RangeError) and with_tuples(given) | with_tensors(name, given):
             return call(*given.args, **given.kwargs)
         worded = is_said(error) or "is not supported; expected" in str(error)
         for parameter, value in () if worded else values_of(given):
@@ -277,6 +277,8 @@ def as_operand(name: str, what: str, value: Any, dtypes: Sequence[np.dtype], as_
         known = np.result_type(*dtypes, value) if dtypes and isinstance(value, NUMBERS) else None
         made = methods.as_tensor(value, dtype=known if known in DTYPES else None)
         return made.data if as_array else made
+    except RangeError as error:
+        raise RangeError(f"{name}: {what}={shown(value)}: {error}") from error
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise TypeError(f"{name}: cannot make a Tensor of {what}={shown(value)}. {error}") from error
 
@@ -388,7 +390,7 @@ def say(name: str, error: Exception, operands: Sequence[Any]) -> NoReturn:
             raise AxisError(f"{name}: axis {error.axis} for {dtyped}; expected {expected}.") from error
         if isinstance(error, MemoryError):
             raise MemoryError(f"{name}: the result does not fit into memory. {text}") from error
-        if isinstance(error, (RecursionError, OverflowError)):
+        if isinstance(error, (RecursionError, OverflowError)) and not isinstance(error, RangeError):
             what = "an argument is nested too deeply" if isinstance(error, RecursionError) else "a number is too large"
             raise ValueError(f"{name}: {what}. {text}") from error
         if isinstance(error, ValueError) and not isinstance(error, ShapeError) and "broadcast" in text:
@@ -402,7 +404,15 @@ def say(name: str, error: Exception, operands: Sequence[Any]) -> NoReturn:
             raise ShapeError(f"{name}: too many axes, {dtyped}. {text}") from error
         if isinstance(error, TypeError) and ("ufunc" in text or "numpy boolean" in text):
             raise TypeError(f"{name}: it is not defined for {dtyped}; convert with .astype(...).") from error
-        if type(error) not in (TypeError, ValueError, IndexError, ShapeError, AxisError, np.linalg.LinAlgError):
+        if type(error) not in (
+            TypeError,
+            ValueError,
+            RangeError,
+            IndexError,
+            ShapeError,
+            AxisError,
+            np.linalg.LinAlgError,
+        ):
             error.add_note(f"minigrad: in {name}, called with {dtyped}")
         elif (inner := INNER.match(text)) and inner[1] in NAMES:
             error.args = (f"{name}: {text[inner.end() :]}",)

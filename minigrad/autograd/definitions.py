@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from minigrad.autograd.errors import GradientError
+from minigrad.autograd.errors import GradientError, ShapeError
 from minigrad.autograd.plan import Op
 from minigrad.backend import Array, DeviceError, is_array
 
@@ -147,7 +147,18 @@ def need_reference(op: Op) -> Callable[..., Any]:
 
 
 def explain_rule(op: Op, error: Exception, position: int, shape: tuple[int, ...], gradient: Array) -> None:
-    """Add to the error of a vjp rule a note that says which rule it was and what is expected of it."""
+    """Add to the error of a vjp rule a note that says which rule it was and what is expected of it.
+
+    What is no array is seen only where its shape is asked for, so that rules which work pay nothing for it.
+    """
+    if isinstance(error, AttributeError) and error.name == "shape" and _arose_in(error, "arrive"):
+        name = op.argument_name(position)
+        no_array = ShapeError(
+            f"{op.name}: its vjp rule for {name!r} returned {'None' if error.obj is None else repr(error.obj)[:60]}; "
+            f"expected an array of shape {shape}. For an argument without a gradient give no rule: defvjp({name}=None)."
+        )
+        explain_rule(op, no_array, position, shape, gradient)
+        raise no_array from None
     if not isinstance(error, (GradientError, DeviceError)):
         error.add_note(
             f"minigrad: in the vjp rule of {op.name} for its argument {op.argument_name(position)!r} {shape}, given a "
@@ -155,3 +166,9 @@ def explain_rule(op: Op, error: Exception, position: int, shape: tuple[int, ...]
             "made of it. It is written with operators and minigrad's ops, never with NumPy's functions, because for "
             "second derivatives it runs on Tensors. It may not write to what it is given: a = a + 1, not a += 1."
         )
+
+
+def _arose_in(error: Exception, function: str) -> bool:
+    """Whether an error was raised by a function itself, which whoever caught it had called."""
+    called = error.__traceback__ and error.__traceback__.tb_next
+    return called is not None and called.tb_next is None and called.tb_frame.f_code.co_name == function

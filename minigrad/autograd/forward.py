@@ -67,6 +67,8 @@ def push_through(node: Node, moving: dict[Node, Any], create_graph: bool, count:
             if count is not None:
                 tangent = _aligned(tangent, 1 + len(node.shape))
             part = rule(tangent, *(saved if pick is None else pick(saved)))
+            if part is None:
+                raise TypeError(f"{plan.op.name}: its jvp rule for {plan.op.argument_name(position)!r} returned None.")
             total = part if total is None else total + part
     shape = node.shape if count is None else (count, *node.shape)
     if total is not None and total.shape != shape:  # an argument that the op broadcast

@@ -247,6 +247,8 @@ class Tensor(TensorMethods):
 
     @name.setter
     def name(self, value: str | None) -> None:
+        if not (value is None or isinstance(value, str)):
+            raise TypeError(f"name: expected a string or None, got {value!r}.")
         if self.node is not None:
             self.node.name = value
 
@@ -336,7 +338,8 @@ class Tensor(TensorMethods):
         """
         if not self.is_leaf:
             raise ValueError("copy_(): only leaves can be overwritten; this tensor was computed.")
-        value = as_tensor(value, device=self.device).data
+        dtype = None if is_array(array_of(value)) else self.dtype  # numbers: not by way of float32
+        value = as_tensor(value, dtype, self.device).data
         if value.shape != self.shape:
             raise ValueError(f"copy_(): expected shape {self.shape}, got {value.shape}.")
         if self.ndim and self.node is not None:

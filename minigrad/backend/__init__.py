@@ -20,7 +20,7 @@ from minigrad.backend.batched import (
     read,
     sum_examples,
 )
-from minigrad.backend.conversion import DTYPES, as_array, check_dtype
+from minigrad.backend.conversion import DTYPES, RangeError, as_array, check_beside, check_dtype
 from minigrad.backend.device import (
     NUMBERS,
     PLAIN,
@@ -47,8 +47,10 @@ __all__ = [
     "DeviceError",
     "Level",
     "Operand",
+    "RangeError",
     "as_array",
     "bare",
+    "check_beside",
     "check_dtype",
     "cuda_is_available",
     "device_kind",

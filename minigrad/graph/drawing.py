@@ -103,6 +103,8 @@ def draw(
         raise ValueError(f"draw: direction={direction!r}; expected 'TB' (downwards) or 'LR' (to the right).")
     if not isinstance(max_nodes, int) or max_nodes < 1:
         raise ValueError(f"draw: max_nodes={max_nodes!r}; expected an int of at least 1.")
+    if not (name is None or isinstance(name, str)):
+        raise TypeError(f"draw: name={name!r}; expected a string, or None for no title.")
     outputs = _checked(outputs)
     nodes = walk(tensor.node for tensor in outputs)
     picture = _Picture(outputs, names_of(params, "draw"), direction, values, derivatives)

@@ -14,7 +14,7 @@ import numpy as np
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Axis, DTypeLike, Operand, TensorLike
-from minigrad.backend import BatchedArray, check_dtype, device_kind, elementwise, namespace
+from minigrad.backend import BatchedArray, check_beside, check_dtype, device_kind, elementwise, namespace
 from minigrad.backend import to_device as move
 from minigrad.ops.elementary import log
 
@@ -225,6 +225,9 @@ def where(condition: Operand, a: Operand, b: Operand) -> Tensor:
     """a where the condition holds, b elsewhere, with broadcasting."""
     if a is None or b is None:
         raise TypeError("where: None in the place of values; expected Tensors, arrays or numbers.")
+    if (type(b) is int and b) or (type(a) is int and a):  # NumPy checks operators, but not this
+        check_beside(a, b)
+        check_beside(b, a)
     xp = namespace(condition, a, b)
     return xp.where(condition, a, b)
 

@@ -155,7 +155,7 @@ def _check_in_range(op: str, shape, index) -> None:
 def _value_like(x, value):
     if isinstance(value, Tensor) or is_array(value):
         return value if isinstance(value, Tensor) else as_array(value)
-    return namespace(array_of(x)).asarray(as_array(value), dtype=x.dtype)
+    return namespace(array_of(x)).asarray(as_array(value, x.dtype))
 
 
 def _names_twice(x, index) -> bool:

@@ -22,7 +22,7 @@ from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.autograd.types import Axis, TensorLike
 from minigrad.backend import namespace, total, wide
 from minigrad.ops.arithmetic import abs as absolute
-from minigrad.ops.arithmetic import sign, square, where
+from minigrad.ops.arithmetic import sign, square, where, zeros_like
 from minigrad.ops.shapes import broadcast_to, concatenate, flip, moveaxis, whole
 
 # --- axes ---
@@ -318,9 +318,9 @@ def _recurrence(a: TensorLike, b: TensorLike) -> Tensor:
     return b  # type: ignore[return-value]  # an array here
 
 
-def _later(y):
-    """y of the place before, along the last axis, and 0 at the first."""
-    return concatenate([y[..., :1] * 0, y[..., :-1]], axis=-1)
+def _times_before(g, y):
+    """g times y of the place before, along the last axis; 0 at the first, also where g or y is infinite there."""
+    return concatenate([zeros_like(g[..., :1]), g[..., 1:] * y[..., :-1]], axis=-1)
 
 
 def _recurrence_back(g, a):
@@ -328,8 +328,8 @@ def _recurrence_back(g, a):
     return flip(_recurrence(concatenate([back[..., :1], back[..., :-1]], axis=-1), flip(g, axis=-1)), axis=-1)
 
 
-_recurrence.defvjp(a=lambda g, a, out: _recurrence_back(g, a) * _later(out), b=_recurrence_back)
-_recurrence.defjvp(a=lambda t, a, out: _recurrence(a, t * _later(out)), b=lambda t, a: _recurrence(a, t))
+_recurrence.defvjp(a=lambda g, a, out: _times_before(_recurrence_back(g, a), out), b=_recurrence_back)
+_recurrence.defjvp(a=lambda t, a, out: _recurrence(a, _times_before(t, out)), b=lambda t, a: _recurrence(a, t))
 cumprod.defvjp(x=_cumprod_vjp)
 cumprod.defjvp(x=_cumprod_jvp)
 

@@ -16,7 +16,7 @@ from minigrad.autograd.errors import AxisError, ShapeError
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor, array_of
 from minigrad.autograd.types import Axis, Shape, TensorLike
-from minigrad.backend import namespace, total
+from minigrad.backend import check_beside, namespace, total
 
 # --- rearranging ---
 
@@ -215,6 +215,7 @@ def pad(x: TensorLike, pad_width: int | Sequence, mode: str = "constant", consta
         raise ShapeError(f"pad: pad_width {pad_width} has negative entries; cut with slices, as in x[1:].")
     widths = tuple((int(before), int(after)) for before, after in pairs)
     if mode == "constant":
+        check_beside(array_of(x), constant_values)
         return _pad_constant(x, widths=widths, value=constant_values)
     for axis, (before, after) in enumerate(widths):
         if before or after:

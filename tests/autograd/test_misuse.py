@@ -101,3 +101,41 @@ def test_an_error_is_freed_without_the_garbage_collector(name):
         assert gc.collect() == 0, "objects that only the garbage collector could free"
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("returned", [None, 3.0, [1.0]])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_a_rule_that_returns_no_array_is_named_with_its_argument(returned, create_graph):
+    @mg.primitive
+    def doubled(x):
+        return 2 * x
+
+    doubled.defvjp(x=lambda g: returned)
+    with pytest.raises(
+        mg.ShapeError, match=r"^doubled: its vjp rule for 'x' returned .*expected an array of shape \(2,\)"
+    ):
+        doubled(leaf(1.0, 2.0)).sum().backward(create_graph=create_graph)
+    doubled.defjvp(x=lambda t: None)
+    with pytest.raises(TypeError, match=r"^doubled: its jvp rule for 'x' returned None"):
+        mg.jvp(doubled, (mg.ones(2),), (mg.ones(2),))
+
+
+def test_an_error_inside_of_a_rule_stays_the_rules_own():
+    @mg.primitive
+    def doubled(x):
+        return 2 * x
+
+    doubled.defvjp(x=lambda g: None.shape)
+    with pytest.raises(AttributeError, match="no attribute 'shape'"):
+        doubled(leaf(1.0)).sum().backward()
+
+
+def test_a_name_is_a_string_or_none():
+    x = leaf(1.0)
+    with pytest.raises(TypeError, match="name: expected a string or None, got 5"):
+        x.name = 5
+    with pytest.raises(TypeError, match="draw: name=5"):
+        mg.graph.draw(x * 2, name=5)
+    x.name = "x"
+    x.name = None
+    assert x.name is None

@@ -131,3 +131,24 @@ def test_no_mixed_derivative_of_cross_entropy_is_lost_where_it_is_bounded(p):
 
     theirs = mixed(torch, torch.nn.functional.binary_cross_entropy)
     np.testing.assert_allclose(mixed(mg, nn.functional.binary_cross_entropy), theirs, rtol=1e-6)
+
+
+PRODUCTS = {  # x, and the slope of [1, 2, 3] times the gradient of sum(cumprod(x)), from the polynomial by hand
+    "an overflow on the way": ([1e200, 1e200, 1e-300], [3e200, 3e200, 3e200]),
+    "infinite at first": ([np.inf, 2.0, 3.0], [14.0, np.inf, np.inf]),
+    "infinite in the middle": ([2.0, np.inf, 3.0], [np.inf, 10.0, np.inf]),
+    "infinite at last": ([2.0, 3.0, np.inf], [np.inf, np.inf, 7.0]),
+    "finite": ([1.5, 2.0, 3.0], [14.0, 8.5, 5.0]),
+    "zeros": ([0.0, 0.0, 3.0], [8.0, 4.0, 0.0]),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_running_products_have_second_derivatives_where_products_overflow(name):
+    """Of f = a + ab + abc and v = (1, 2, 3): (H v) = (2 (1 + c) + 3 b, 1 + c + 3 a, b + 2 a)."""
+    values, expected = PRODUCTS[name]
+    x = mg.tensor(np.array(values), requires_grad=True)
+    (g,) = mg.autograd.grad(mg.cumprod(x, axis=0).sum(), x, create_graph=True)
+    (found,) = mg.autograd.grad((g * mg.tensor(np.array([1.0, 2.0, 3.0]))).sum(), x)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-14)

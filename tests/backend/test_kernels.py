@@ -214,6 +214,16 @@ def test_batch_norm_of_a_large_mean_loses_no_more_than_the_input_did(kernels, me
     np.testing.assert_allclose(y, normal, atol=1e-5 + 3e-7 * mean)
 
 
+@pytest.mark.parametrize("kernels", [cpu, gpu])
+@pytest.mark.parametrize("mean", [0.0, 1e2, 1e4, 1e6, -8e6])
+def test_batch_norm_takes_a_large_mean_off_before_it_scales(kernels, mean):
+    x = np.array([[0, 3], [1, 0], [2, 6]], np.float32) + np.float32(mean)  # exact
+    exact = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
+    bias = np.array([0.5, -1], np.float32)
+    y = kernels.batch_norm(x, np.ones(2, np.float32), bias, 0.0)[0]
+    np.testing.assert_allclose(y, exact / exact.std(axis=0) + bias, rtol=1e-6, atol=1e-6)
+
+
 def test_batch_norm_of_blocks_with_outlying_beginnings_keeps_its_variance():
     x = random_array(8, 3, 16, 16)
     x[:, :, 0] += 1000  # what the rough mean of a block is taken from

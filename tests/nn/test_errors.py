@@ -72,6 +72,11 @@ MISTAKES = {
     "a flat image for batch-norm": (lambda: nn.BatchNorm2d(3)(mg.ones(2, 3)), mg.ShapeError, r"\(N, 3, H, W\)"),
     "a batch of one": (lambda: nn.BatchNorm1d(3)(mg.ones(1, 3)), mg.ShapeError, "single value.*eval"),
     "a momentum of two": (lambda: nn.BatchNorm1d(3, momentum=2), ValueError, "momentum=2"),
+    "a momentum of two in the function": (
+        lambda: nn.functional.batch_norm(mg.ones(3, 2), mg.zeros(2), mg.ones(2), training=True, momentum=2.0),
+        ValueError,
+        "momentum=2.*from 0 to 1",
+    ),
     "dropping twice": (lambda: nn.Dropout(1.5), ValueError, "p=1.5"),
     "no such row": (lambda: nn.Embedding(3, 2)(mg.tensor([0, 3])), IndexError, "3.*0 to 2"),
     "a fractional row": (lambda: nn.Embedding(3, 2)(mg.tensor([0.5])), TypeError, "float32"),
