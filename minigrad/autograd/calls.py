@@ -117,27 +117,6 @@ def layer_failure(layer: Any, args: Sequence[Any], options: Mapping[str, Any], e
 NOT_OURS = (NotImplementedError, GradientError, DeviceError)
 
 
-NOT_OURS = (NotImplementedError, GradientError, DeviceError)
-
-
-NOT_OURS = (NotImplementedError, GradientError, DeviceError)
-
-
-NOT_OURS = (NotImplementedError, GradientError, DeviceError)
-
-
-NOT_OURS = (NotImplementedError, GradientError, DeviceError)
-
-
-NOT_OURS = (NotImplementedError, GradientError, DeviceError)
-
-
-NOT_OURS = (NotImplementedError, GradientError, DeviceError)
-
-
-NOT_OURS = (NotImplementedError, GradientError, DeviceError)
-
-
 def does_not_bind(signature: inspect.Signature, args: Sequence[Any], options: Mapping[str, Any]) -> str | None:
     """Why these arguments do not fit a signature, or None where they do."""
     try:
@@ -225,6 +204,7 @@ def twice(name: str, given: str, meant: str) -> NoReturn:
 
 # --- operands ---
 
+SEVERAL = re.compile(r"\b(Sequence|Iterable)\b")
 IS_OPERAND = re.compile(r"\b(Operand|TensorLike|Tensor|Array|ArrayLike)\b")
 
 
@@ -253,7 +233,7 @@ def with_tensors(name: str, given: inspect.BoundArguments) -> bool:
         if parameter.name not in given.arguments or not IS_OPERAND.search(annotation) or "Callable" in annotation:
             continue
         value = given.arguments[parameter.name]
-        several = "Sequence" in annotation or parameter.kind is parameter.VAR_POSITIONAL
+        several = SEVERAL.search(annotation) is not None or parameter.kind is parameter.VAR_POSITIONAL
         if several and isinstance(value, (list, tuple)):
             made: Any = [
                 as_operand(name, f"{parameter.name}[{i}]", part, dtypes, as_array) for i, part in enumerate(value)

@@ -12,7 +12,7 @@ from minigrad.autograd.grad_mode import is_grad_enabled, set_grad_enabled
 from minigrad.autograd.levels import levels_of, sum_what_was_shared
 from minigrad.autograd.node import Node
 from minigrad.autograd.tensor import Tensor, as_tensor
-from minigrad.backend import Array, BatchedArray, total
+from minigrad.backend import BatchedArray, total
 from minigrad.locks import lock
 
 _storing = lock()
@@ -44,9 +44,11 @@ def unbroadcast(gradient: Any, shape: tuple[int, ...]) -> Any:
     return total(gradient, axes).reshape(shape)
 
 
-def is_alias(contribution: Array, gradient: Array) -> bool:
-    """Whether a rule's result may share memory with something else, so that a leaf must not keep it as its own."""
-    return contribution is gradient or contribution.base is not None
+def its_own(contribution: Any, gradient: Any) -> Any:
+    """A rule's result for a tensor that keeps it, to which an optimizer may write: copied if memory may be shared."""
+    if isinstance(contribution, Tensor):
+        return contribution.clone() if contribution is gradient or contribution.data.base is not None else contribution
+    return contribution.copy() if contribution is gradient or contribution.base is not None else contribution
 
 
 def run_hooks(node: Node, gradient: Any) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 
 from minigrad.autograd import methods
 from minigrad.autograd.arguments import as_list, for_each, node_of, seed
-from minigrad.autograd.contributions import MAYBE_BATCHED, fitted, is_alias, run_hooks, store, unbroadcast
+from minigrad.autograd.contributions import MAYBE_BATCHED, fitted, its_own, run_hooks, store, unbroadcast
 from minigrad.autograd.definitions import explain_rule, one_for_each
 from minigrad.autograd.grad_mode import grad_mode
 from minigrad.autograd.levels import is_batched
@@ -206,8 +206,8 @@ class _Pass:
             gradient = fitted(gradient, node)
         so_far = self.pending.get(node)
         if so_far is None:
-            if node.grad_owner and not self.create_graph and is_alias(gradient, source):
-                gradient = gradient.copy()
+            if node.grad_owner:
+                gradient = its_own(gradient, source)
             if node.plan is not None or node.hooks is not None or self.captured is not None:
                 heappush(self.heap, (-node.order, node))  # a plain leaf does without: it just collects until the end
         elif node in self.owned:

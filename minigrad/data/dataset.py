@@ -61,7 +61,7 @@ class ArrayDataset:
     Raises
     ------
     DataError
-        No arrays, a scalar, ragged rows, or lengths that differ.
+        No arrays, a scalar, ragged rows, anything but real numbers and bools, or lengths that differ.
     """
 
     gathers = True
@@ -228,12 +228,20 @@ def stratified_split(labels: ArrayLike, test_fraction: float = 0.2, seed: int = 
     ------
     DataError
         Labels not in one dimension, a fraction out of range, or a part that would be empty.
+    TypeError
+        A data set in the place of its labels.
 
     Examples
     --------
     >>> train, test = stratified_split(dataset.labels, 0.2, seed=0)
     >>> training_set, test_set = Subset(dataset, train), Subset(dataset, test)
     """
+    if _is_dataset(labels):
+        raise TypeError(
+            f"stratified_split: labels is a {type(labels).__name__}, a data set; expected the class of each sample, "
+            "shape (N,). Give stratified_split(dataset.labels, 0.2), and make the parts of the indices it returns: "
+            "Subset(dataset, train), Subset(dataset, test)."
+        )
     values = to_numpy(labels)
     if values.ndim != 1:
         raise DataError(f"stratified_split: labels have shape {values.shape}; expected (N,), one class a sample.")
@@ -262,6 +270,19 @@ def stratified_split(labels: ArrayLike, test_fraction: float = 0.2, seed: int = 
     rank_in_class = np.arange(len(values)) - np.repeat(starts, counts)
     in_test = rank_in_class < np.repeat(taken, counts)
     return np.sort(order[~in_test]), np.sort(order[in_test])
+
+
+def _is_dataset(value: Any) -> bool:
+    """Whether it is indexed as a data set is, and neither an array nor a list of numbers."""
+    if isinstance(value, (list, tuple)):
+        return len(value) > 0 and isinstance(value[0], (list, tuple)) and len(value[0]) > 1  # samples of several fields
+    arraylike = any(hasattr(value, name) for name in ("__array__", "numpy", "__array_interface__", "dtype"))
+    return (
+        hasattr(value, "__getitem__")
+        and hasattr(value, "__len__")
+        and not isinstance(value, Sequence)
+        and not arraylike
+    )
 
 
 def check_seed(owner: str, seed: object) -> None:
@@ -301,6 +322,18 @@ def _part_sizes(lengths: Sequence[float], size: int) -> list[int]:
     return np.diff(ends, prepend=0).tolist()
 
 
+_TEXT = " For labels that are text: classes, numbers = np.unique(labels, return_inverse=True)."
+_AS_NUMBERS = {
+    "f": " For longer floats: array.astype(np.float64).",
+    "U": _TEXT,
+    "S": _TEXT,
+    "T": _TEXT,
+    "c": " For complex numbers: np.stack([z.real, z.imag], axis=1).",
+    "M": " For dates: (dates - dates[0]) / np.timedelta64(1, 'D'), in days.",
+    "m": " For durations: durations / np.timedelta64(1, 's'), in seconds.",
+}
+
+
 def _column(value: ArrayLike, position: int) -> np.ndarray:
     try:
         array = to_numpy(value)
@@ -308,10 +341,11 @@ def _column(value: ArrayLike, position: int) -> np.ndarray:
         raise DataError(
             f"ArrayDataset: argument {position} is ragged ({ragged}); expected rows of one shape."
         ) from ragged
-    if array.ndim == 0 or array.dtype == object:
+    if array.ndim == 0 or array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        how = _AS_NUMBERS.get(array.dtype.kind, "")
         raise DataError(
             f"ArrayDataset: argument {position} is a {type(value).__name__} with shape {array.shape} and dtype "
-            f"{array.dtype}; expected numbers, with samples along the first axis."
+            f"{array.dtype}; expected real numbers, with samples along the first axis.{how}"
         )
     return array
 

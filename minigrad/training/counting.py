@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,13 @@ from minigrad.data.microbatching import counted_labels, sizes_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 OPTIONS = ("reduction", "ignore_index", "weight")
+REFUSED = (
+    "fit: micro_batches with a loss that does not add up over chunks: its gradients for a chunk are not those for the "
+    "whole batch times a number. So it is with a root, logarithm or square of a mean, with samples that are compared, "
+    "and with the sum of means that divide by different numbers, as that over labels which are not ignored and that of "
+    "a penalty on all outputs. Use micro_batches=1, or a loss that is one sum or mean over samples (sums divided by "
+    "a fixed number add up)."
+)
 
 
 class Counting:
@@ -42,8 +51,9 @@ class Counting:
 
     def __init__(self, loss: Loss):
         options, owner = options_of(loss)
-        self.known = "reduction" in options and owner.startswith("minigrad.nn")
         self.reduction = options.get("reduction", "mean")
+        stated = "reduction" in options and self.reduction in ("mean", "sum")
+        self.known = stated and owner.startswith("minigrad.nn")
         self.ignore_index = options.get("ignore_index")
         # Other losses have weights too, but divide by the number of samples.
         self.weight = options.get("weight") if self.ignore_index is not None else None
@@ -87,40 +97,74 @@ def measured_shares(loss: Loss, output: Tensor, target: Tensor, places: list[sli
     """By what the loss of each chunk is to be multiplied, so that their sum is the loss of the whole batch.
 
     A loss that is a sum over samples, divided by something, is known by its gradients: at the same outputs those of the
-    whole are those of a chunk times its share. The outputs taken are rows of the first chunk's; a loss that
-    couples the samples has no such shares, and is an error.
+    whole are those of a chunk times its share, and the share does not depend on the outputs. Two sets of outputs are
+    tried: rows of the first chunk's, and the same moved, in each chunk by another amount. A loss that couples the
+    samples, or is no linear function of a mean, as its square root is not, has no such shares, and is an error.
     """
     sizes = sizes_of(places)
     if not output.ndim or len(output) != sizes[0]:
         return [size / sum(sizes) for size in sizes]
     rows = np.random.default_rng(0).integers(0, sizes[0], sum(sizes))  # in no order, so that coupled samples are seen
     outputs = output.detach()[Tensor(to_device(rows, output.device))]
-    whole = _gradient(loss, outputs, target)
+    tried = [(outputs, _gradient(loss, outputs, target))]
+    moved = _moved(outputs, target, sizes)
+    # Where the loss is not defined, nothing can be told; the outputs as they are will say it again in training.
+    with suppress(ValueError, ArithmeticError), np.errstate(all="ignore"):
+        tried.append((moved, _gradient(loss, moved, target)))
     return [
-        _share(loss, outputs[place], target[place], whole[place], size / sum(sizes))
+        _share(loss, [(at[place], whole[place]) for at, whole in tried], target[place], size / sum(sizes))
         for place, size in zip(places, sizes, strict=True)
     ]
 
 
-def _share(loss: Loss, output: Tensor, target: Tensor, whole: Tensor, by_size: float) -> float:
-    seen = float((whole * whole).sum())
-    try:
-        alone = _gradient(loss, output, target)
-    except ValueError:
-        if seen:
-            raise
-        return 0.0  # every label of this chunk is ignored, and so has no mean
-    own = float((alone * alone).sum())
-    if not own > 0:
-        return 0.0 if own != own else by_size  # NaN: as above. Flat here: nothing can be told.
-    share = float((whole * alone).sum()) / own
-    rest = whole - share * alone
-    if float((rest * rest).sum()) > 1e-3 * seen:
-        raise ValueError(
-            "fit: micro_batches with a loss that does not add up over chunks: its gradients for a chunk are not those "
-            "for the whole batch times a number. Use whole batches, or a loss that is a sum or mean over samples."
-        )
+def _moved(outputs: Tensor, target: Tensor, sizes: list[int]) -> Tensor:
+    """Other outputs, in each chunk moved by another amount, and within the bounds that outputs usually have.
+
+    Numbers go towards their targets, which is far where outputs are small beside them; scores of classes towards 0,
+    from some distance. Both leave probabilities probabilities, and keep signs.
+    """
+    random = np.random.default_rng(1)
+    part = np.repeat(np.linspace(0.2, 0.8, len(sizes)), sizes).reshape(-1, *[1] * (outputs.ndim - 1))
+    amount = Tensor(to_device((part * random.uniform(0.5, 1, outputs.shape)).astype(outputs.dtype), outputs.device))
+    if target.shape == outputs.shape and target.dtype.kind == "f":
+        return outputs + amount * (target.detach() - outputs)
+    peak = float(abs(outputs).max())
+    larger = 0.9 / peak if 1e-6 < peak < 0.9 else 1.0  # losses at scores near 0 are nearly the same in every chunk
+    return outputs * (larger * (1 - amount)) + 0.5 * amount * (outputs == 0)
+
+
+def _share(loss: Loss, tried: list[tuple[Tensor, Tensor]], target: Tensor, by_size: float) -> float:
+    """The share of one chunk, by the gradients of the whole in it at each of the outputs that were tried."""
+    found = []
+    for output, whole in tried:
+        seen = _square(whole)
+        if not math.isfinite(seen):
+            continue
+        try:
+            alone = _gradient(loss, output, target)
+        except ValueError as error:
+            if seen:
+                raise ValueError(f"{REFUSED} A chunk alone has no loss: {error}") from error
+            return 0.0  # every label of this chunk is ignored, and so has no mean
+        own = _square(alone)
+        if not math.isfinite(own):
+            if seen:
+                raise ValueError(f"{REFUSED} A chunk alone has the gradient NaN.")
+            return 0.0  # as above
+        found.append((whole, alone, seen, own))
+    total = sum(own for *_, own in found)
+    if not total and not any(seen for _, _, seen, _ in found):
+        return by_size  # flat here, or NaN: nothing can be told
+    share = sum(float((whole * alone).sum()) for whole, alone, _, _ in found) / total if total else 0.0
+    half = tried[0][0].dtype.itemsize < 4
+    for whole, alone, seen, _ in found:
+        if _square(whole - share * alone) > (1e-3 if half else 1e-7) * seen:
+            raise ValueError(REFUSED)
     return share
+
+
+def _square(gradient: Tensor) -> float:
+    return float((gradient * gradient).sum())
 
 
 def _gradient(loss: Loss, output: Tensor, target: Tensor) -> Tensor:

@@ -90,6 +90,7 @@ def fit(
         step of the whole batch, in the memory of a chunk. (Batch-norm sees the chunks.) Each chunk counts by what the
         loss divides by, ignored labels, weights of classes and sums included; of a function that is not in
         `minigrad.nn` this is measured, by the loss alone at the whole batch's targets.
+        A loss that does not add up over chunks (the root of a mean, samples that are compared) is a ValueError.
 
     Returns
     -------
@@ -111,6 +112,7 @@ def fit(
     -----
     UserWarning
         A run begun anew in the folder of another, which it overwrites; `best.safetensors` gone or another run's.
+        On resuming, options of the optimizer or schedule that are not those of the first run: the saved ones are kept.
 
     Notes
     -----

@@ -43,6 +43,7 @@ class Run:
         self.model, self.loss, self.optimizer, self.loader = model, loss, optimizer, loader
         self.scheduler, self.validation, self.out, self.device = scheduler, validation, out, device
         self.counting = Counting(loss)
+        self.given = run_folder.options_of(optimizer)
         self.id = uuid.uuid4().hex  # tells the files of this run from those of others
         self.epoch = 0  # finished
         self.totals, self.seconds = Totals(), 0.0  # of the epoch under way
@@ -80,7 +81,9 @@ class Run:
         """One step, by the gradients of all chunks."""
         self.optimizer.zero_grad()
         counting = self.counting
-        if counting.known or self.chunks == 1:
+        if self.chunks == 1:
+            self.add_gradients(self.model(inputs), targets, 1.0, batch)
+        elif counting.known:
             options = {
                 "reduction": counting.reduction,
                 "ignore_index": counting.ignore_index,
@@ -178,6 +181,7 @@ class Run:
             "run": self.id,
             "model": dict(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
+            "given": self.given,
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "loader": self.loader.state_dict() if isinstance(self.loader, Resumable) else None,
             "random": generators.generator("cpu").bit_generator.state,
@@ -205,6 +209,8 @@ class Run:
             changed: dict[str, Any] = getattr(self.scheduler, "changed_options", lambda state: {})(state["scheduler"])
             for name, part in parts.items():
                 part.load_state_dict(state[name])
+            begun = [dict(group) for group in state.get("given", self.given)]
+            told = list(run_folder.changed_options(self.given, begun, run_folder.options_of(self.optimizer)))
             generators.generator("cpu").bit_generator.state = state["random"]
             progress = _progress_of(state)
             weights = self.best_weights(folder, state, *progress)
@@ -224,7 +230,13 @@ class Run:
                 "begin anew in another folder.",
                 stacklevel=4,
             )
-        self.id = state.get("run", self.id)
+        if told:
+            warnings.warn(
+                f"fit: the optimizer goes on as it was saved, whatever was given now: {', '.join(told)}. For other "
+                "options begin anew in another folder, or set optimizer.param_groups[0][...] in the callback.",
+                stacklevel=4,
+            )
+        self.id, self.given = state.get("run", self.id), begun
         self.epoch, self.totals, self.seconds = progress
         self.best.best, best_epoch = state["best"]
         self.best.since = self.epoch - (best_epoch or 0)

@@ -15,6 +15,7 @@ from typing import Any
 
 from minigrad import serialization
 from minigrad.serialization import CheckpointError
+from minigrad.training.protocols import Optimizer
 
 try:
     import fcntl
@@ -123,3 +124,32 @@ def load_best(folder: Path, run: str, epoch: int) -> dict[str, Any]:
     if found.get(EPOCH) != str(epoch):
         raise CheckpointError(f"{path} holds the weights of epoch {found.get(EPOCH)}; expected epoch {epoch}, the best")
     return serialization.load(path)
+
+
+def options_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """The options of each group as they were given: of a rate that a schedule changes, the one it begins with."""
+    rates = [{"lr": group["initial_lr"]} if "initial_lr" in group else {} for group in optimizer.param_groups]
+    return [
+        {name: value for name, value in group.items() if name not in ("params", "initial_lr")} | rate
+        for group, rate in zip(optimizer.param_groups, rates, strict=True)
+    ]
+
+
+def changed_options(
+    given: list[dict[str, Any]], begun: list[dict[str, Any]], saved: list[dict[str, Any]]
+) -> Iterator[str]:
+    """Options given now that are neither those the run began with nor those it had when it was saved.
+
+    An option that a schedule or the user's callback moves on the way is given as in the first run, and is no change.
+    """
+    for number, (now, first, last) in enumerate(zip(given, begun, saved, strict=True)):
+        group = f" in group {number}" if len(given) > 1 else ""
+        for name, value in now.items():
+            kept = last.get(name, value)
+            if not _same(value, kept) and not _same(value, first.get(name, kept)):
+                yield f"{name}={value!r} (saved: {kept!r}){group}"
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two options are the same; a file has lists for tuples."""
+    return list(a) == list(b) if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) else bool(a == b)

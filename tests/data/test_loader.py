@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import minigrad as mg
 from minigrad.data import ArrayDataset, DataError, DataLoader, Subset, random_split, stratified_split
 from tests.support.data_makers import REPOSITORY, SEEDS, few, own_cache, workers  # noqa: F401  own_cache is for every test
 
@@ -70,6 +71,32 @@ def test_array_dataset_says_which_lengths_differ():
 def test_array_dataset_refuses_what_has_no_samples(bad):
     with pytest.raises(DataError, match="ArrayDataset"):
         ArrayDataset(*bad)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["cat", "dog"], "<U3.*return_inverse"),
+        ([b"cat", b"dog"], "S3.*return_inverse"),
+        (np.zeros(2, "c8"), "complex64.*real numbers"),
+        (np.zeros(2, "M8[D]"), "datetime64.*in days"),
+        (np.zeros(2, "m8[s]"), "timedelta64.*in seconds"),
+        (np.zeros(2, [("a", "f4")]), "dtype"),
+        pytest.param(
+            np.zeros(2, np.longdouble),
+            "astype",
+            marks=pytest.mark.skipif(np.longdouble(0).itemsize == 8, reason="none"),
+        ),
+    ],
+)
+def test_array_dataset_refuses_what_no_tensor_can_hold(labels, words):
+    with pytest.raises(DataError, match=f"argument 1 is .*{words}"):
+        ArrayDataset(np.zeros((2, 3)), labels)
+
+
+@pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"])
+def test_array_dataset_takes_every_dtype_that_a_tensor_has(dtype):
+    assert next(iter(DataLoader(ArrayDataset(np.ones((2, 3)), np.ones(2, dtype)), 2)))[1].dtype == np.dtype(dtype)
 
 
 def test_array_dataset_holds_tensors_as_numpy_arrays():
@@ -475,6 +502,16 @@ def test_stratified_split_refuses_labels_and_fractions_that_are_no_numbers():
     for fraction in (math.nan, "half", None):
         with pytest.raises(DataError, match="test_fraction"):
             stratified_split([0, 1] * 6, fraction)
+
+
+@pytest.mark.parametrize("arguments", [(), (0.2,), ([0.8, 0.2],)])
+def test_stratified_split_of_a_data_set_says_that_it_wants_labels(arguments):
+    samples = [(np.zeros(3), 0), (np.ones(3), 1)] * 6
+    for dataset in (numbered(12), Subset(numbered(12), range(6)), samples):
+        with pytest.raises(TypeError, match=r"stratified_split: labels is a .*, a data set; .*dataset\.labels"):
+            stratified_split(dataset, *arguments)
+    for labels in ([0, 1] * 6, (0, 1) * 6, ["a", "b"] * 6, np.arange(12) % 2, mg.tensor([0, 1] * 6)):
+        assert len(stratified_split(labels, 0.5)[1]) == 6
 
 
 @pytest.mark.parametrize(

@@ -213,7 +213,8 @@ PEERS = {
     ("COMPOSITES", "leaky_relu"): F.leaky_relu,
     ("COMPOSITES", "elu"): F.elu,
     ("COMPOSITES", "gelu"): lambda x, approximate: F.gelu(x, approximate=approximate),
-    ("COMPOSITES", "silu"): F.silu,
+    ("OPS", "silu"): F.silu,
+    ("OPS", "hypot"): torch.hypot,
     ("COMPOSITES", "astype"): lambda x, dtype: x.to(getattr(torch, np.dtype(dtype).name)),
     ("COMPOSITES", "clip"): _clip,
     ("COMPOSITES", "einsum"): torch.einsum,
@@ -293,7 +294,15 @@ PEERS = {
 }
 
 # What has nothing to be compared with as it stands, and where it is compared instead.
+PARTS_OF_RULES = (
+    "arccosh_slope arcsin_slope arcsinh_slope arctan_slope arctanh_slope gauss gelu gelu_curvature gelu_slope "
+    "gelu_tanh gelu_tanh_slope keep_where log_loss log_loss_slope logistic_loss logistic_residual over_distance "
+    "over_square recurrence share_of_first sigmoid_slope silu_curvature silu_slope slope_of_share tanh_slope"
+)
 NO_PEER = {
+    **{
+        ("OPS", name): "inside a function of nn or a slope; mpmath judges it in ops/" for name in PARTS_OF_RULES.split()
+    },
     ("OPS", "to_device"): "the identity on one device; laws/test_gpu.py has two",
     ("OPS", "max_pool2d_scatter"): "a part of max_pool2d, whose derivatives go through it",
     ("OPS", "max_pool2d_gather"): "a part of max_pool2d, whose second derivative goes through it",

@@ -1,6 +1,7 @@
 """Micro-batches are the step of the whole batch, and metrics those of all labels that count, whatever the loss."""
 
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import minigrad as mg
 from minigrad import nn, optim
 from minigrad.data import ArrayDataset, DataError, DataLoader, micro_batches
 from minigrad.nn import functional as F
-from minigrad.training import evaluate, fit
+from minigrad.training import TrainingError, evaluate, fit
 
 WEIGHT = np.array([0.2, 1.0, 3.0])
 
@@ -90,6 +91,119 @@ def test_a_loss_that_couples_the_samples_is_refused_in_micro_batches():
     optimizer = optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(ValueError, match="does not add up over chunks"):
         fit(model, spread, optimizer, [batch], epochs=1, micro_batches=3, progress=False)
+
+
+NOT_LINEAR = {
+    "root of mse": (lambda o, t: mg.sqrt(F.mse_loss(o, t)), True),
+    "log of mse": (lambda o, t: mg.log(F.mse_loss(o, t)), True),
+    "square of l1": (lambda o, t: F.l1_loss(o, t) ** 2, True),
+    "root of a sum": (lambda o, t: mg.sqrt(((o - t) ** 2).sum()), True),
+    "square": (lambda o, t: F.cross_entropy(o, t) ** 2, False),
+    "exp": (lambda o, t: mg.exp(F.cross_entropy(o, t)), False),
+    "log": (lambda o, t: mg.log(F.cross_entropy(o, t)), False),
+    "product": (lambda o, t: F.cross_entropy(o, t) * (o * o).mean(), False),
+}
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("scale", [0.0, 0.01, 1.0, 100.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("pieces", [2, 5, 12])
+@pytest.mark.parametrize("name", NOT_LINEAR)
+def test_a_function_of_a_mean_that_is_not_linear_is_refused_in_micro_batches(name, pieces, dtype, scale):
+    loss, numbers = NOT_LINEAR[name]
+    if scale == 0 and name == "product":
+        return  # flat at outputs of 0
+    random = np.random.default_rng(pieces)
+    target = random.standard_normal((12, 3)).astype(dtype) if numbers else random.integers(0, 3, 12)
+    batch = mg.tensor(random.standard_normal((12, 4)).astype(dtype)), mg.tensor(target)
+    model = network(False).to(dtype)
+    with mg.no_grad():
+        for p in model.parameters():
+            p *= scale
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="does not add up over chunks"):
+        fit(model, loss, optimizer, [batch], epochs=1, micro_batches=pieces, progress=False)
+
+
+LINEAR = {
+    "penalty": (lambda o, t: F.cross_entropy(o, t) + 0.1 * (o * o).mean(), "classes"),
+    "penalty, mse": (lambda o, t: 3 * F.mse_loss(o, t) + 0.1 * mg.abs(o).mean(), "numbers"),
+    "sums over a fixed number": (
+        lambda o, t: F.cross_entropy(o, t, reduction="sum") / 7 + 0.1 * (o * o).sum() / 12,
+        "ignored",
+    ),
+    "hinge": (lambda o, t: mg.relu(1 - o * t).mean(), "numbers"),
+    "roots of samples": (lambda o, t: mg.sqrt(((o - t) ** 2).sum(axis=1)).mean(), "numbers"),
+    "of probabilities": (
+        lambda o, t: F.binary_cross_entropy(o, mg.sigmoid(t)) + 0 * o.sum(),
+        "probabilities",
+    ),
+    "nll": (lambda o, t: F.nll_loss(mg.log_softmax(o, axis=1), t), "ignored"),
+}
+
+
+@pytest.mark.parametrize("pieces", [2, 5, 12])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", LINEAR)
+def test_a_sum_over_samples_of_whatever_form_is_taken(name, dtype, pieces):
+    loss, kind = LINEAR[name]
+    random = np.random.default_rng(pieces)
+    labels = random.integers(0, 3, 12)
+    labels[:4] = -100 if kind == "ignored" else labels[:4]
+    target = labels if kind in ("classes", "ignored") else random.standard_normal((12, 3)).astype(dtype)
+    batch = mg.tensor(random.standard_normal((12, 4)).astype(dtype)), mg.tensor(target)
+    found = []
+    for chunks in (1, pieces):
+        linear = network(False).to(dtype)
+        model = nn.Sequential(linear, nn.Sigmoid()) if kind == "probabilities" else linear
+        optimizer = optim.SGD(model.parameters(), lr=0.5)
+        fit(model, loss, optimizer, [batch], epochs=1, micro_batches=chunks, progress=False)
+        found.append([p.detach().numpy() for p in model.parameters()])
+    for whole, cut in zip(*found, strict=True):
+        np.testing.assert_allclose(cut, whole, rtol=1e-4 if dtype == "float32" else 1e-9, atol=1e-6)
+
+
+@pytest.mark.parametrize("nothing", ["error", "nan"])
+def test_a_penalty_beside_a_mean_over_labels_that_count_says_why_it_does_not_add_up(nothing):
+    """Where a chunk has no label, the mean over its labels is an error or NaN; the penalty still counts."""
+
+    def loss(o, t):
+        if nothing == "nan" and not (t.numpy() >= 0).any():
+            return o.sum() * math.nan
+        return F.cross_entropy(o, t) + 0.1 * (o * o).mean()
+
+    def step(chunks):
+        model = network(False)
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        fit(model, loss, optimizer, [labelled(0, -100, False, 15)], epochs=1, micro_batches=chunks, progress=False)
+
+    step(1)
+    with pytest.raises(ValueError, match=r"means that divide by different numbers.*micro_batches=1.*A chunk alone has"):
+        step(5)
+
+
+def test_samples_compared_one_by_one_are_refused():
+    """A chunk of one sample is its own mean: it has no gradient alone, and one in the batch."""
+    inputs, labels = labelled(1, None, False)
+    model = network(False)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="does not add up over chunks"):
+        fit(
+            model, lambda o, t: ((o - o.mean(axis=0)) ** 2).mean(), optimizer, [(inputs, labels)],
+            epochs=1, micro_batches=12, progress=False,
+        )  # fmt: skip
+
+
+def test_outputs_that_are_nan_stop_training_in_micro_batches_too():
+    inputs, labels = labelled(1, None, False)
+    model = network(False)
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(TrainingError, match="the loss is nan"):
+        fit(
+            model, lambda o, t: F.cross_entropy(o * math.nan, t), optimizer, [(inputs, labels)],
+            epochs=1, micro_batches=3, progress=False,
+        )  # fmt: skip
 
 
 @given(st.integers(1, 13), st.integers(0, 100), st.sampled_from([None, -100, 0, 2]), st.booleans(), st.booleans())

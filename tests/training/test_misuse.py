@@ -90,6 +90,24 @@ def test_losses_that_are_no_single_tensor_are_named(micro_batches):
         run(optimizer=[])
 
 
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_a_loss_without_a_reduction_is_told_of_the_loss(micro_batches):
+    with pytest.raises(mg.ShapeError, match=r"fit: the loss has shape .*; expected a single number") as caught:
+        run(loss=nn.MSELoss(reduction="none"), micro_batches=micro_batches)
+    assert "micro_batches" not in str(caught.value)
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_a_loss_of_ones_own_may_have_reductions_of_its_own(micro_batches):
+    class Loss:
+        reduction = "batchmean"
+
+        def __call__(self, output, target):
+            return ((output - target) ** 2).sum() / len(output)
+
+    run(loss=Loss(), micro_batches=micro_batches)
+
+
 @pytest.mark.parametrize("value", [0, -1, 2.5, math.nan, "3", True])
 @pytest.mark.parametrize("name", ["epochs", "patience", "micro_batches"])
 def test_counts_that_are_none_are_refused(name, value):

@@ -194,6 +194,38 @@ def test_other_options_of_a_schedule_are_told(tmp_path):
         fit(**parts(8, schedule="Cosine"), epochs=3, out=tmp_path, resume=True)
 
 
+@pytest.mark.parametrize("schedule", ["StepLR", "Cosine", None])
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"lr": 0.5}, r"lr=0\.5 \(saved: 0\.02\)"),
+        ({"betas": (0.5, 0.9)}, r"betas=\(0\.5, 0\.9\) \(saved: \(0\.9, 0\.999\)\)"),
+        ({"weight_decay": 0.3, "eps": 1e-3}, r"eps=0\.001 \(saved: 1e-08\).*weight_decay=0\.3 \(saved: 0\.01\)"),
+    ],
+)
+def test_other_options_of_the_optimizer_are_told(options, told, schedule, tmp_path):
+    fit(**parts(schedule=schedule), epochs=2, out=tmp_path)
+    other = parts(optimizer=lambda params, lr: optim.AdamW(params, **{"lr": lr, **options}), schedule=schedule)
+    with pytest.warns(UserWarning, match=rf"optimizer goes on as it was saved.*{told}.*begin anew in another folder"):
+        fit(**other, epochs=3, out=tmp_path, resume=True)
+
+
+@pytest.mark.parametrize("schedule", ["StepLR", "Cosine", "OneCycleLR", None])
+def test_options_that_were_moved_on_the_way_are_no_other_options(schedule, tmp_path):
+    """A schedule moves rates and momenta, and a callback may: neither warns, in a new process or in the same."""
+    first = parts(schedule=schedule)
+
+    def stop(history):
+        first["optimizer"].param_groups[0]["weight_decay"] = 0.2
+        return len(history) == 2
+
+    fit(**first, epochs=4, out=tmp_path, callback=stop)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit(**first, epochs=3, out=tmp_path, resume=True)
+        fit(**parts(schedule=schedule), epochs=4, out=tmp_path, resume=True)
+
+
 # --- damaged states ---
 
 
@@ -204,12 +236,14 @@ def test_other_options_of_a_schedule_are_told(tmp_path):
         ("best", [None, 1]), ("best", [0.5, 9]), ("under way", [1, 2]), ("under way", ["a"] * 5), ("random", {}),
         ("random", None), ("random", {"bit_generator": "PCG64"}), ("model", {}), ("model", 3), ("optimizer", {}),
         ("optimizer", [1]), ("scheduler", {}), ("scheduler", 3), ("loader", {}), ("loader", [1]),
+        ("given", 3), ("given", [1]), ("given", []),
     ],
 )  # fmt: skip
 def test_a_damaged_state_is_an_error_with_the_files_name_and_changes_nothing(key, value, halfway):
     path = halfway / "last.safetensors"
     state = serialization.load_state(path)
-    for damaged in ({**state, key: value}, {k: v for k, v in state.items() if k != key}):
+    without = {k: v for k, v in state.items() if k != key}
+    for damaged in ({**state, key: value}, *([without] if key != "given" else [])):  # older files have none
         serialization.save_state(path, damaged)
         run = parts()
         before = snapshot(run)

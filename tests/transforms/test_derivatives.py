@@ -152,8 +152,8 @@ def test_numbers_and_arrays_are_taken_for_tensors():
     close(mg.grad(lambda x: (x**3).sum())(np.array([1.0, 2.0])), T([3, 12]))
     close(mg.hessian(lambda x: x**3)(2.0), np.float32(12))
     close(mg.jvp(lambda x: x**2, (3.0,), (0.5,))[1], np.float32(3))
-    close(mg.grad(lambda x: 3.0)(T(1)), T(0), what="a constant function")
-    close(mg.jacobian(lambda x: (x, 2.0))(T(1)), (T(1), T(0)), what="a constant result")
+    close(mg.grad(lambda x: T(3))(T(1)), T(0), what="a constant function")
+    close(mg.jacobian(lambda x: (x, T(2)))(T(1)), (T(1), T(0)), what="a constant result")
 
 
 # --- derivatives of derivatives ---
