@@ -31,7 +31,8 @@ def grad(f: Callable[P, Any], argnums: int | Sequence[int] = 0, has_aux: bool = 
     has_aux : f returns (number, more); the result is then (gradient, more)
 
     The gradient has the form, shapes and dtypes of the argument: a Tensor, or a tree of them. What f does not depend
-    on has gradient zero. Raises GradientError if f does not return one number.
+    on has gradient zero. Raises GradientError if f does not return one number, or if it depends on the arguments
+    by numbers alone that it took out of Tensors (float, item, math.*); warns where that is so for some of them.
     """
     both = value_and_grad(f, argnums, has_aux)
 

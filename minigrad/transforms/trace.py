@@ -9,13 +9,14 @@ freed after the call.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from minigrad.autograd import forward, reverse
 from minigrad.autograd.errors import GradientError
-from minigrad.autograd.grad_mode import enable_grad, is_grad_enabled
-from minigrad.autograd.node import leaf
+from minigrad.autograd.grad_mode import enable_grad, grad_mode, is_grad_enabled
+from minigrad.autograd.node import leaf, nodes_between
 from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.creation import zeros_like
 from minigrad.transforms.trees import Tree, flatten, form, map_leaves
@@ -83,6 +84,7 @@ class Trace(Graph):
         argnums: Sequence[int],
         has_aux: bool = False,
         owner: str = "a derivative",
+        judge_paths: bool = True,
     ):
         super().__init__((), ())
         self.recording = is_grad_enabled()
@@ -96,6 +98,7 @@ class Trace(Graph):
             args[number] = rebuild(points)
             self.inputs += points
             self.trees.append((len(points), rebuild))
+        before = grad_mode.taken_out
         with enable_grad():
             out = f(*args, **kwargs)
         self.out: Tree = out
@@ -107,6 +110,25 @@ class Trace(Graph):
             raise GradientError(_without_graph(owner, leaves[0]))
         self.outputs = [x if isinstance(x, Tensor) else as_tensor(x) for x in leaves]
         self.connected = self.recording and self._reaches_beyond()
+        if judge_paths and grad_mode.taken_out > before:
+            self._check_paths(owner)
+
+    def _check_paths(self, owner: str) -> None:
+        """Tell of arguments without a path to the result, where numbers were taken out of Tensors on the way."""
+        sinks = [y.node for y in self.outputs if y.node is not None]
+        reached = nodes_between([x.node for x in self.inputs], sinks)
+        lost = [i for i, x in enumerate(self.inputs) if x.node not in reached]
+        if not lost:
+            return
+        which = "the arguments" if len(self.inputs) == len(lost) else f"differentiated tensors {lost}"
+        told = (
+            f"{owner}: no recorded op leads from {which} to the result, and numbers were taken out of Tensors on the "
+            "way, by float(), .item(), .numpy() or math.*. Derivatives pass through mg.exp, mg.log and their kin only; "
+            "of what is only looked at say x.detach() first."
+        )
+        if len(lost) == len(self.inputs):
+            raise GradientError(told)
+        warnings.warn(told, UserWarning, stacklevel=4)
 
     def _point(self, x: Tensor) -> Tensor:
         if self.recording and x.node is not None:

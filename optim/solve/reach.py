@@ -38,7 +38,8 @@ def traced(problem: Problem, x: Array) -> tuple[Trace, bool]:
     Tensors on the way, or no path leads from the unknowns to the result (which may still be an honest constant)."""
     before = grad_mode.taken_out
     try:
-        trace = Trace(problem.fun, (problem.variables.tensors(x), *problem.args), {}, (0,), owner=problem.owner)
+        given = problem.variables.tensors(x), *problem.args
+        trace = Trace(problem.fun, given, {}, (0,), owner=problem.owner, judge_paths=False)
     except TypeError as error:
         if problem.nfev == 1 and _runs_on_arrays(problem, x):
             raise TypeError(

@@ -5,6 +5,7 @@ another that reaches the same number by another way. What transforms leave behin
 """
 
 import math
+import warnings
 from collections import OrderedDict, namedtuple
 from functools import partial
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad import GradientError
 from minigrad.transforms.trees import flatten, form, map_leaves
 from tests.support.transform_makers import T, close
 
@@ -346,3 +348,33 @@ def test_the_gauss_newton_product_is_that_of_its_three_matrices(random):
         return (J.T @ (J @ v) * v).sum()
 
     close(mg.grad(lambda x: (mg.ggn_vp(f, x, v) * v).sum())(x), mg.grad(product)(x), what="and can be differentiated")
+
+
+# --- numbers that left the graph ---
+
+
+LOST = {
+    "grad": lambda: mg.grad(lambda a, b: float(a) * b)(T(1), T(2)),
+    "value_and_grad": lambda: mg.value_and_grad(lambda a: T(math.exp(a)))(T(1)),
+    "jacobian": lambda: mg.jacobian(lambda a: T([a.item(), 1.0]))(T(1)),
+    "jvp": lambda: mg.jvp(lambda a: T(a.numpy() ** 2), (T(1),), (T(1),)),
+    "hessian": lambda: mg.hessian(lambda a: float(a) * a)(T(1)),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_a_result_that_lost_its_graph_on_the_way_is_told(name):
+    with pytest.raises(GradientError, match=r"no recorded op leads from the arguments .*float\(\).*detach\(\)"):
+        LOST[name]()
+
+
+def test_a_part_of_the_arguments_that_lost_its_graph_is_told():
+    with pytest.warns(UserWarning, match=r"from differentiated tensors \[0\] to the result"):
+        mg.grad(lambda a, b: float(a) * b, (0, 1))(T(1), T(2))
+
+
+def test_looking_at_values_is_no_loss():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        close(mg.grad(lambda a: a * a if a.item() > 0 else -a)(T(3)), T(6))
+        close(mg.grad(lambda a: T(float(a.detach())))(T(3)), T(0), what="a constant on purpose")
