@@ -162,6 +162,5 @@ def test_the_readme_tells_how_long_the_engine_is():
         (ROOT / "README.md").read_text(),
         re.S,
     )
-    assert [int(number.replace(",", "")) for number in told.groups()] == [
-        *(sum(lines.values()), lines["methods"], lines["calls"])
-    ]
+    counted = [sum(lines.values()), lines["methods"], lines["calls"]]
+    assert [int(number.replace(",", "")) for number in told.groups()] == counted
