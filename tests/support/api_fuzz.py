@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
+from minigrad.backend.conversion import RangeError
 from minigrad import Tensor, nn, optim
 
 MANY_BYTES = 300 << 20
@@ -204,7 +205,7 @@ def hostile_calls(subject: Subject, count: int, seed: int) -> Iterator[Call]:
 
 # --- judging ---
 
-OURS = (mg.ShapeError, mg.GradientError, mg.DeviceError, np.linalg.LinAlgError)
+OURS = (mg.ShapeError, mg.GradientError, mg.DeviceError, RangeError, np.linalg.LinAlgError)
 EXPECTED = (TypeError, ValueError, IndexError, *OURS)
 HELD = (
     "float16",
