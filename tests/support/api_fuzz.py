@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 import minigrad as mg
-from minigrad.backend.conversion import RangeError
 from minigrad import Tensor, nn, optim
+from minigrad.backend.conversion import RangeError
 
 MANY_BYTES = 300 << 20
 SECONDS = 5.0
