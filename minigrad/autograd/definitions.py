@@ -16,7 +16,7 @@ import numpy as np
 
 from minigrad.autograd.errors import GradientError, ShapeError
 from minigrad.autograd.plan import Op
-from minigrad.backend import Array, DeviceError, is_array
+from minigrad.backend import HELD, Array, DeviceError, is_array
 
 
 def check_rules(op: Op, rules: Mapping[str, Callable[..., Any] | None], given: int = 1) -> None:
@@ -96,7 +96,6 @@ def check_held(op: Op, out: Any) -> Any:
     return out
 
 
-HELD = "efd?bhilqBHILQ"  # NumPy's letters for the dtypes that a Tensor holds
 BOOL = np.dtype(bool)
 
 

@@ -18,12 +18,10 @@ from minigrad.autograd.errors import TAKEN_OUT_IN_A_RULE, GradientError, ShapeEr
 from minigrad.autograd.grad_mode import grad_mode
 from minigrad.autograd.methods import TensorMethods
 from minigrad.autograd.node import HookHandle, Node, leaf, note_write, viewed
-from minigrad.backend import Array, BatchedArray, as_array, check_dtype, device_of, is_array, to_device
+from minigrad.backend import HELD, Array, BatchedArray, as_array, check_dtype, device_of, is_array, to_device
 from minigrad.locks import lock
 
 _hook_number, _hooking = count(), lock()
-
-HELD = frozenset("efdbBhHiIlLqQ?")  # NumPy's characters for the dtypes that a Tensor holds
 
 NUMPY_OPERATORS = frozenset(
     "add subtract multiply divide floor_divide remainder power matmul bitwise_and bitwise_or bitwise_xor "

@@ -20,7 +20,7 @@ from minigrad.backend.batched import (
     read,
     sum_examples,
 )
-from minigrad.backend.conversion import DTYPES, RangeError, as_array, check_beside, check_dtype
+from minigrad.backend.conversion import DTYPES, HELD, RangeError, as_array, check_beside, check_dtype
 from minigrad.backend.device import (
     NUMBERS,
     PLAIN,
@@ -39,6 +39,7 @@ from minigrad.backend.sums import total, wide
 
 __all__ = [
     "DTYPES",
+    "HELD",
     "NUMBERS",
     "PLAIN",
     "Array",

@@ -18,6 +18,8 @@ class RangeError(OverflowError, ValueError):
 
 
 DTYPES = tuple(np.dtype(t) for t in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?"))
+HELD = frozenset("efd?bhilqBHILQ")
+"""NumPy's letters for these dtypes, on every platform: looked up sooner than a dtype is compared."""
 
 
 def check_dtype(dtype: DTypeLike) -> np.dtype:
