@@ -212,7 +212,7 @@ def _negative_norm(x, p, axis, keepdims):
     """The same for p < 0, of x over its smallest element; 0 where an element is zero."""
     size, zeros = absolute(x), array_of(x) == 0
     size = where(zeros, 1, size)
-    scale = 1 / _near_largest(array_of(1 / size.detach()), axis)
+    scale = 1 / _near_largest(1 / array_of(size), axis)
     length = sum((size / scale) ** p, axis=axis, keepdims=True) ** (1 / p) * scale
     length = where(zeros.any(axis=axis, keepdims=True), 0, length)
     return length if keepdims else length.reshape(total(array_of(x), axis).shape)
