@@ -1,8 +1,8 @@
 """The arrays under the tensors: NumPy on the CPU, CuPy on the GPU, and the kernels that differ between them.
 
 Read `device` first (how an array finds its library), then `libraries` (NumPy and CuPy) and `conversion` (dtypes).
-`cpu/` and `gpu/` hold the kernels, under the same names; `scatter` is shared by both, `threads` and `memory` serve the
-CPU's. `batched/` is the array library of `vmap`.
+`plain/` holds the kernels in their shortest form, `cpu/` and `gpu/` in their fast ones, under the same names; `scatter`
+is shared by all, `threads` and `memory` serve the CPU's. `batched/` is the array library of `vmap`.
 """
 
 from minigrad.backend import libraries

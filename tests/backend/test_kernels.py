@@ -1,6 +1,6 @@
 """The array kernels: the CPU's blocked bodies against whole-batch ones, against naive loops, and against themselves.
 
-The bodies in backend/gpu run on NumPy arrays too and are written independently, so each is the other's oracle. What is
+The bodies in backend/plain run on NumPy arrays too and are written independently: each is the other's oracle. What is
 linear is held to its adjoint; what could depend on the number of threads is run with several.
 """
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minigrad.backend import cpu, gpu, threads
+from minigrad.backend import cpu, plain, threads
 from minigrad.backend.cpu import convolution, normalization, pooling
 from tests.support.kernel_cases import (
     NONE,
@@ -53,7 +53,7 @@ def naive_conv2d(x, w, bias, stride, padding, dilation, groups):
 @given(convolution_cases())
 def test_conv2d_is_its_definition(case):
     x, w, bias, _, how = case
-    for kernels in (cpu, gpu):
+    for kernels in (cpu, plain):
         y = kernels.conv2d(x, w, bias, *how)
         assert y.dtype == x.dtype
         agree(y.astype(np.float64), naive_conv2d(x, w, bias, *how), scale=2e7 if x.dtype == np.float32 else 10)
@@ -64,12 +64,12 @@ def test_conv2d_is_its_definition(case):
 def test_conv2d_and_its_gradients_agree_between_backends(case):
     x, w, bias, g, how = case
     scale = np.sqrt(g.size + w.size)
-    agree(cpu.conv2d(x, w, bias, *how), gpu.conv2d(x, w, bias, *how), scale)
-    agree(cpu.conv2d_input_grad(g, w, x.shape, *how), gpu.conv2d_input_grad(g, w, x.shape, *how), scale)
-    agree(cpu.conv2d_weight_grad(x, g, w.shape, *how), gpu.conv2d_weight_grad(x, g, w.shape, *how), scale)
+    agree(cpu.conv2d(x, w, bias, *how), plain.conv2d(x, w, bias, *how), scale)
+    agree(cpu.conv2d_input_grad(g, w, x.shape, *how), plain.conv2d_input_grad(g, w, x.shape, *how), scale)
+    agree(cpu.conv2d_weight_grad(x, g, w.shape, *how), plain.conv2d_weight_grad(x, g, w.shape, *how), scale)
 
 
-@pytest.mark.parametrize("kernels", [cpu, gpu])
+@pytest.mark.parametrize("kernels", [cpu, plain])
 @many
 @given(case=convolution_cases(st.just(np.float64)))
 def test_conv2d_gradients_are_its_adjoints(kernels, case):
@@ -89,9 +89,9 @@ def test_conv2d_of_the_usual_shapes_agrees_between_backends(channels, outputs, k
     how = ((stride, stride), (padding, padding), ONE, 1)
     y = cpu.conv2d(x, w, bias, *how)
     g = random_array(*y.shape, seed=3)
-    agree(y, gpu.conv2d(x, w, bias, *how), scale=20)
-    agree(cpu.conv2d_input_grad(g, w, x.shape, *how), gpu.conv2d_input_grad(g, w, x.shape, *how), scale=20)
-    agree(cpu.conv2d_weight_grad(x, g, w.shape, *how), gpu.conv2d_weight_grad(x, g, w.shape, *how), scale=100)
+    agree(y, plain.conv2d(x, w, bias, *how), scale=20)
+    agree(cpu.conv2d_input_grad(g, w, x.shape, *how), plain.conv2d_input_grad(g, w, x.shape, *how), scale=20)
+    agree(cpu.conv2d_weight_grad(x, g, w.shape, *how), plain.conv2d_weight_grad(x, g, w.shape, *how), scale=100)
 
 
 # --- pooling ---
@@ -121,7 +121,7 @@ def test_max_pool2d_is_its_definition_with_ties_and_nan(case, with_nan):
     if with_nan:
         x = np.where(x == 1, np.nan, np.where(x == -2, -np.inf, x)).astype(x.dtype)
     expected, winners = naive_max_pool2d(x, *how)
-    for kernels in (cpu, gpu):
+    for kernels in (cpu, plain):
         y, index = kernels.max_pool2d(x, *how)
         assert y.dtype == x.dtype
         assert index.dtype == np.uint8
@@ -136,8 +136,8 @@ def test_max_pool2d_scatter_and_gather_agree_between_backends_and_are_adjoint(ca
     x, g, how = case
     _, index = cpu.max_pool2d(x, *how)
     dx, picked = cpu.max_pool2d_scatter(g, index, x.shape, *how), cpu.max_pool2d_gather(x, index, *how)
-    agree(dx, gpu.max_pool2d_scatter(g, index, x.shape, *how))
-    agree(picked, gpu.max_pool2d_gather(x, index, *how))
+    agree(dx, plain.max_pool2d_scatter(g, index, x.shape, *how))
+    agree(picked, plain.max_pool2d_gather(x, index, *how))
     assert inner(dx, x) == pytest.approx(inner(g, picked), rel=1e-2 if x.dtype == np.float16 else 1e-5, abs=0.05)
 
 
@@ -156,8 +156,8 @@ def test_avg_pool2d_agrees_between_backends_and_with_its_adjoint(case, count_inc
     x, g, how = case
     y = cpu.avg_pool2d(x, *how, count_include_pad)
     dx = cpu.avg_pool2d_input_grad(g, x.shape, *how, count_include_pad)
-    agree(y, gpu.avg_pool2d(x, *how, count_include_pad))
-    agree(dx, gpu.avg_pool2d_input_grad(g, x.shape, *how, count_include_pad), scale=5)
+    agree(y, plain.avg_pool2d(x, *how, count_include_pad))
+    agree(dx, plain.avg_pool2d_input_grad(g, x.shape, *how, count_include_pad), scale=5)
     assert inner(y, g) == pytest.approx(inner(x, dx), rel=1e-2 if x.dtype == np.float16 else 1e-5, abs=0.05)
 
 
@@ -168,11 +168,11 @@ def test_avg_pool2d_agrees_between_backends_and_with_its_adjoint(case, count_inc
 @given(normalization_cases(any_dtype))
 def test_batch_norm_agrees_between_backends(case):
     x, g, weight, bias = case
-    ours, theirs = cpu.batch_norm(x, weight, bias, 1e-3), gpu.batch_norm(x, weight, bias, 1e-3)
+    ours, theirs = cpu.batch_norm(x, weight, bias, 1e-3), plain.batch_norm(x, weight, bias, 1e-3)
     for mine, its in zip(ours, theirs, strict=True):
         agree(mine, its, scale=100)
     mean, inv_std = ours[1], ours[3]
-    backward = (kernels.batch_norm_backward(g, x, weight, mean, inv_std) for kernels in (cpu, gpu))
+    backward = (kernels.batch_norm_backward(g, x, weight, mean, inv_std) for kernels in (cpu, plain))
     for mine, its in zip(*backward, strict=True):
         agree(mine, its, scale=1000)
 
@@ -182,7 +182,7 @@ def test_batch_norm_agrees_between_backends(case):
 def test_channel_sum_is_a_sum_over_all_axes_but_one(case):
     x = case[0]
     exact = x.astype(np.float64).sum(axis=tuple(a for a in range(x.ndim) if a != 1))
-    for kernels in (cpu, gpu):
+    for kernels in (cpu, plain):
         agree(kernels.channel_sum(x), exact.astype(x.dtype), scale=20)
 
 
@@ -201,7 +201,7 @@ def test_batch_norm_backward_is_the_slope_of_its_forward(case):
     assert inner(dbias, ones) == pytest.approx(float(np.sum(g)), rel=1e-9, abs=1e-9)
 
 
-@pytest.mark.parametrize("kernels", [cpu, gpu])
+@pytest.mark.parametrize("kernels", [cpu, plain])
 @pytest.mark.parametrize("mean", [0.0, 100.0, 10000.0])
 def test_batch_norm_of_a_large_mean_loses_no_more_than_the_input_did(kernels, mean):
     x = (random_array(16, 4, 20, 20) + mean).astype(np.float32)
@@ -214,7 +214,7 @@ def test_batch_norm_of_a_large_mean_loses_no_more_than_the_input_did(kernels, me
     np.testing.assert_allclose(y, normal, atol=1e-5 + 3e-7 * mean)
 
 
-@pytest.mark.parametrize("kernels", [cpu, gpu])
+@pytest.mark.parametrize("kernels", [cpu, plain])
 @pytest.mark.parametrize("mean", [0.0, 1e2, 1e4, 1e6, -8e6])
 def test_batch_norm_takes_a_large_mean_off_before_it_scales(kernels, mean):
     x = np.array([[0, 3], [1, 0], [2, 6]], np.float32) + np.float32(mean)  # exact

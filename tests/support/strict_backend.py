@@ -6,6 +6,7 @@ the device "cuda". Like CuPy:
 
 - Python numbers and NumPy scalars may stand beside device arrays; NumPy arrays and lists may not (TypeError).
 - Results are arrays, 0-d ones too, never scalars. There are no object arrays.
+- CUDA kernels are compiled for the CPU and run, if there is a C++ compiler (see cuda/compiling.py).
 - What a host must wait for (item, bool, int, float, masks as an index, unique...) is counted in `traffic`.
 
 It is stricter than CuPy where CuPy copies in silence: lists and NumPy arrays as an index, and NumPy's own functions
@@ -28,6 +29,7 @@ import numpy as np
 from minigrad import generators
 from minigrad.backend import Backend, DeviceError, device, register
 from tests.support import strict_linalg
+from tests.support.cuda import compiling
 
 NUMBERS = (bool, int, float, np.generic)
 IMPLICIT = (
@@ -108,6 +110,16 @@ def holds_device_array(value: Any) -> bool:
 # --- the array ---
 
 
+class Device:
+    """The one GPU there is; `with array.device:` makes it the current one."""
+
+    id = 0
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
 class StrictArray:
     """An array "on the device": NumPy's numbers, CuPy's manners."""
 
@@ -155,8 +167,8 @@ class StrictArray:
         return StrictArray(self.host.base) if isinstance(self.host.base, np.ndarray) else None
 
     @property
-    def device(self) -> SimpleNamespace:
-        return SimpleNamespace(id=0)
+    def device(self) -> Device:
+        return Device()
 
     @property
     def flags(self) -> SimpleNamespace:
@@ -330,6 +342,8 @@ class Namespace:
             return Generator
         if path == "ndarray":
             return StrictArray
+        if path == "RawModule" and compiling.AVAILABLE:
+            return compiling.RawModule
         if path == "special":  # CuPy keeps it in cupyx.scipy
             scipy_special = importlib.import_module("scipy.special")
             return SimpleNamespace(
@@ -362,7 +376,8 @@ STRICT = Backend(
     name="cuda",
     array_type=StrictArray,
     namespace=namespace,
-    kernels=cache(lambda: importlib.import_module("minigrad.backend.gpu")),
+    # Where there is no C++ compiler to run CUDA's kernels, the array code stands in for all of them.
+    kernels=cache(lambda: importlib.import_module(f"minigrad.backend.{'gpu' if compiling.AVAILABLE else 'plain'}")),
     to_device=_to_device,
     to_numpy=lambda array: array.get(),
     device_of=lambda array: "cuda:0",

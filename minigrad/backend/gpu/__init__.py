@@ -1,15 +1,24 @@
-"""The kernels as whole-batch array code, for CuPy; on NumPy arrays it is what the tests compare the CPU's with."""
+"""The kernels on a GPU: CUDA of our own in the `.cu` files, and array code of `plain/` where there is none.
 
-from minigrad.backend.gpu.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
-from minigrad.backend.gpu.normalization import batch_norm, batch_norm_backward, channel_sum
-from minigrad.backend.gpu.pooling import (
+Read `launching` first: how the text of a `.cu` file becomes a launch. Then a pair: `channel_sums.cu`, what each thread
+does, and `normalization.py`, which prepares the arrays and launches it. `common.cuh` is shared by all `.cu` files.
+"""
+
+from minigrad.backend.gpu.normalization import channel_sum
+from minigrad.backend.plain import (
     avg_pool2d,
     avg_pool2d_input_grad,
+    batch_norm,
+    batch_norm_backward,
+    conv2d,
+    conv2d_input_grad,
+    conv2d_weight_grad,
+    einsum,
+    matmul,
     max_pool2d,
     max_pool2d_gather,
     max_pool2d_scatter,
 )
-from minigrad.backend.gpu.products import einsum, matmul
 from minigrad.backend.scatter import put, update
 
 __all__ = [

@@ -1,57 +1,42 @@
-"""Batch normalisation as whole-batch array code (Ioffe and Szegedy, "Batch Normalization", 2015).
+"""Sums over the batch of each channel, by `channel_sums.cu`."""
 
-These are its forward and backward in their shortest form; backend/cpu/normalization.py is the same mathematics,
-arranged for a cache.
-"""
+from __future__ import annotations
 
+from numpy import int32, int64
+
+from minigrad.backend import plain
+from minigrad.backend.arrays import Array
 from minigrad.backend.device import namespace
+from minigrad.backend.gpu.launching import THREADS, Source, channels_last
+from minigrad.backend.gpu.workspace import counters
 
-__all__ = ["batch_norm", "batch_norm_backward", "channel_sum"]
-
-
-def batch_norm(x, weight, bias, eps):
-    """Normalise x (N, C, ...) over all axes but 1, then scale by weight and shift by bias, (C,) each or None.
-
-    Returns y like x (channels-last in memory) and, shaped (C,), the mean, the biased variance and
-    1/sqrt(variance + eps); for float16 these three are float32.
-    """
-    xp = namespace(x)
-    pixels = _channels_last(xp, x)
-    axes = tuple(range(pixels.ndim - 1))
-    count = max(1, pixels.size // max(1, pixels.shape[-1]))
-    rough = pixels.sum(axis=axes) / count
-    centred = pixels - rough
-    left = centred.sum(axis=axes) / count  # what rounding left in the mean
-    mean, centred = rough + left, centred - left
-    var = (centred * centred).sum(axis=axes) / count
-    inv_std = 1 / xp.sqrt(var + pixels.dtype.type(eps))
-    y = centred * (inv_std if weight is None else inv_std * weight)
-    if bias is not None:
-        y = y + bias
-    return xp.moveaxis(y.astype(x.dtype), -1, 1), mean, var, inv_std
+SUMS = Source("channel_sums.cu")
+WARPS = THREADS // 32
+ROWS_A_WARP = 32  # at least; fewer would make more blocks than there is work for
+MOST_PARTS = 64  # blocks along the rows, whose parts the last one adds up
 
 
-def batch_norm_backward(g, x, weight, mean, inv_std):
-    """Gradients (dx, dweight, dbias) of `batch_norm` with respect to x, weight and bias, given g for y."""
-    xp = namespace(x)
-    pixels, gradients = _channels_last(xp, x), _channels_last(xp, g)
-    axes = tuple(range(pixels.ndim - 1))
-    count = max(1, pixels.size // max(1, pixels.shape[-1]))
-    xhat = (pixels - mean) * inv_std
-    dbias = gradients.sum(axis=axes)
-    dweight = (gradients * xhat).sum(axis=axes)
-    scale = inv_std if weight is None else inv_std * weight
-    dx = (gradients - dbias / count - xhat * (dweight / count)) * scale
-    return xp.moveaxis(dx.astype(x.dtype), -1, 1), dweight.astype(x.dtype), dbias.astype(x.dtype)
-
-
-def channel_sum(x):
+def channel_sum(x: Array) -> Array:
     """The sum of x (N, C, ...) over all axes but 1, shaped (C,): a bias's gradient."""
-    pixels = _channels_last(namespace(x), x)
-    return pixels.sum(axis=tuple(range(pixels.ndim - 1))).astype(x.dtype)
+    if not SUMS.takes(x):
+        return plain.channel_sum(x)
+    xp, pixels = namespace(x), channels_last(x)
+    channels = pixels.shape[-1]
+    rows = pixels.size // max(1, channels)
+    lanes, grid = shares(rows, channels)
+    sums = xp.empty(channels, x.dtype)
+    parts = xp.empty((grid[1], channels), xp.float64 if x.dtype.itemsize == 8 else xp.float32)
+    SUMS.launch(
+        "channel_sum", x, grid, (THREADS,),
+        pixels, int64(rows), int32(channels), int32(lanes), parts, counters(x, grid[0]), sums,
+    )  # fmt: skip
+    return sums
 
 
-def _channels_last(xp, x):
-    """x (N, C, ...) as a contiguous (N, ..., C); float16 is computed in float32."""
-    wide = xp.float32 if x.dtype == xp.float16 else x.dtype
-    return xp.ascontiguousarray(xp.moveaxis(x, 1, -1), dtype=wide)
+def shares(rows: int, channels: int) -> tuple[int, tuple[int, int]]:
+    """How a matrix (rows, channels) is shared out: lanes of a warp along the channels, and the grid."""
+    lanes = 32
+    while lanes // 2 >= max(1, channels):
+        lanes //= 2
+    down = -(-rows // (WARPS * ROWS_A_WARP * (32 // lanes)))
+    return lanes, (-(-channels // lanes), min(MOST_PARTS, max(1, down)))
