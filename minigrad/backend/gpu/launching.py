@@ -1,7 +1,7 @@
 """From the text of a `.cu` file to a launch.
 
 A file is compiled once for each dtype that it is used with, by the array library's `RawModule` (CuPy's asks NVIDIA's
-runtime compiler, and keeps what was compiled on disk). In the text `REAL` is the dtype of the arrays, and `WIDE` what is
+runtime compiler, and keeps what was compiled on disk). In the text `REAL` is the dtype of the arrays, `WIDE` what is
 computed with: double for double, float for everything else. Arguments must have the exact size of the kernel's
 parameters: a Python float would arrive as eight bytes, so scalars are given as `int32(...)`, `float32(...)` and so on.
 """
