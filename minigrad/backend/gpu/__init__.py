@@ -4,6 +4,7 @@ Read `launching` first: how the text of a `.cu` file becomes a launch. Then a pa
 does, and `normalization.py`, which prepares the arrays and launches it. `common.cuh` is shared by all `.cu` files.
 """
 
+from minigrad.backend.gpu.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.gpu.normalization import channel_sum
 from minigrad.backend.gpu.pooling import (
     avg_pool2d,
@@ -38,6 +39,8 @@ __all__ = [
     "max_pool2d_gather",
     "max_pool2d_scatter",
     "put",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
     "update",
 ]
 
