@@ -5,9 +5,14 @@ does, and `normalization.py`, which prepares the arrays and launches it. `common
 """
 
 from minigrad.backend.gpu.normalization import channel_sum
-from minigrad.backend.plain import (
+from minigrad.backend.gpu.pooling import (
     avg_pool2d,
     avg_pool2d_input_grad,
+    max_pool2d,
+    max_pool2d_gather,
+    max_pool2d_scatter,
+)
+from minigrad.backend.plain import (
     batch_norm,
     batch_norm_backward,
     conv2d,
@@ -15,9 +20,6 @@ from minigrad.backend.plain import (
     conv2d_weight_grad,
     einsum,
     matmul,
-    max_pool2d,
-    max_pool2d_gather,
-    max_pool2d_scatter,
 )
 from minigrad.backend.scatter import put, update
 
