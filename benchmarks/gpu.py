@@ -1,10 +1,10 @@
 """On a GPU: the tests, then whole training steps against PyTorch, and a dated log: python -m benchmarks.gpu
 
-Run from the checkout on a machine with CuPy and PyTorch. Each way of training has a process of its own: minigrad as it
-is, minigrad captured into a CUDA graph, PyTorch eager, and PyTorch compiled with mode="reduce-overhead". They take
-turns, so that a GPU whose clock drifts drifts for all. Model, starting weights, batches and optimizer are the same; the losses
-of the first 20 steps are compared before anything is timed. A ratio is PyTorch's time over minigrad's: above 1 minigrad
-is faster. What fails is written into the log as what it is, and the run goes on.
+Run from the checkout on a machine with CuPy and PyTorch. Each way of training has a process of its own: minigrad as
+it is, minigrad captured into a CUDA graph, PyTorch eager, and PyTorch compiled with mode="reduce-overhead". They take
+turns, so that a GPU whose clock drifts drifts for all. Model, starting weights, batches and optimizer are the same; the
+losses of the first 20 steps are compared before anything is timed. A ratio is PyTorch's time over minigrad's: above 1
+minigrad is faster. What fails is written into the log as what it is, and the run goes on.
 
     python -m benchmarks.gpu --models lenet5 --ways minigrad captured torch --precisions float32     (a part of it)
 """
