@@ -33,6 +33,8 @@ def cupy_backend() -> Backend:
     except Exception as error:
         raise DeviceError(f"device 'cuda': CuPy is installed but finds no GPU ({error}). {INSTALL_CUDA}") from error
 
+    from minigrad.backend.gpu import faults
+
     def to_device(array: Any, device: str) -> Any:
         index = int(device.partition(":")[2] or cupy.cuda.runtime.getDevice())
         if index >= count:
@@ -48,6 +50,7 @@ def cupy_backend() -> Backend:
         to_device=to_device,
         to_numpy=cupy.asnumpy,
         device_of=lambda array: f"cuda:{array.device.id}",
+        after_reading=faults.look,
     )
     register(backend)
     return backend
