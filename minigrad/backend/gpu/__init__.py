@@ -5,6 +5,7 @@ does, and `normalization.py`, which prepares the arrays and launches it. `common
 """
 
 from minigrad.backend.gpu.normalization import channel_sum
+from minigrad.backend.gpu.products import einsum, matmul
 from minigrad.backend.plain import (
     avg_pool2d,
     avg_pool2d_input_grad,
@@ -13,8 +14,6 @@ from minigrad.backend.plain import (
     conv2d,
     conv2d_input_grad,
     conv2d_weight_grad,
-    einsum,
-    matmul,
     max_pool2d,
     max_pool2d_gather,
     max_pool2d_scatter,
