@@ -32,7 +32,7 @@ from minigrad import generators
 from minigrad.backend import Backend, DeviceError, device, register
 from minigrad.backend.gpu import faults
 from tests.support import strict_linalg
-from tests.support.cuda import compiling
+from tests.support.cuda import compiling, fake_cublas
 from tests.support.cuda.work import Counts, counted, launch, launches, traffic, upload, wait
 
 __all__ = ["STRICT", "Counts", "StrictArray", "counted", "installed", "launches", "names", "namespace", "traffic"]
@@ -206,6 +206,11 @@ class StrictArray:
     @property
     def base(self) -> StrictArray | None:
         return StrictArray(self.host.base) if isinstance(self.host.base, np.ndarray) else None
+
+    @property
+    def data(self) -> SimpleNamespace:
+        """CuPy's MemoryPointer, of which `ptr` is the address."""
+        return SimpleNamespace(ptr=self.host.ctypes.data)
 
     @property
     def device(self) -> Device:
@@ -396,6 +401,8 @@ class Namespace:
             return Generator
         if path == "ndarray":
             return StrictArray
+        if path == "cuda":
+            return SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=0))
         if path == "RawModule" and compiling.AVAILABLE:
             return compiling.RawModule
         if path == "special":  # CuPy keeps it in cupyx.scipy
@@ -448,7 +455,8 @@ def installed():
     generators._generators.clear()
     faults._records.clear()  # what a test has left unread is nothing to the next one
     try:
-        yield
+        with fake_cublas.installed(namespace) if compiling.AVAILABLE else contextlib.nullcontext():
+            yield
     finally:
         device._BY_DEVICE["cuda"] = theirs
         generators._generators.clear()
