@@ -389,9 +389,7 @@ def cross_entropy(
     if target.dtype.kind == "f" and target.shape == input.shape:
         return _against_probabilities(op, input, target, weight, ignore_index, reduction, label_smoothing)
     scores, labels, shape = scores_and_labels(op, input, target)
-    if weight is None and _lies_on_a_gpu(scores, labels):
-        if reduction not in REDUCTIONS or not labels.size:
-            return reduce(op, mg.zeros(labels.shape, scores.dtype, device=scores.device), reduction)
+    if weight is None and labels.size and reduction in REDUCTIONS and _lie_on_a_gpu(scores, labels):
         losses = softmax_cross_entropy(
             scores, labels, label_smoothing=label_smoothing, reduction=reduction, ignore_index=ignore_index
         )
@@ -399,7 +397,7 @@ def cross_entropy(
     return _against_labels(scores, labels, weight, shape, ignore_index, reduction, label_smoothing)
 
 
-def _lies_on_a_gpu(*tensors: Tensor) -> bool:
+def _lie_on_a_gpu(*tensors: Tensor) -> bool:
     """Whether these are arrays of a GPU, and not the batched ones of `vmap`, which kernels would have to take apart."""
     arrays = [(t.device, t.data, mg.transforms.all_examples(t)) for t in tensors]
     return all(device != "cpu" and data is whole for device, data, whole in arrays)
