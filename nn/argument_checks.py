@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, NamedTuple, ParamSpec
+from typing import Any, ParamSpec
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
-from minigrad.backend.gpu import faults
-from minigrad.backend.plain.losses import no_such_class
 
 P = ParamSpec("P")
 REDUCTIONS = ("mean", "sum", "none")
@@ -196,7 +195,8 @@ def scores_and_labels(op: str, input: ArrayLike, target: ArrayLike) -> tuple[Ten
     return rows.reshape((-1, classes) if input.size else (target.size, classes)), target.reshape((-1,)), expected
 
 
-class Labels(NamedTuple):
+@dataclass(frozen=True)
+class Labels:
     """Labels that were checked.
 
     Attributes
@@ -239,7 +239,7 @@ def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None
     counted = data == data if ignore_index is None else data != ignore_index
     wrong = data[counted & ((data < 0) | (data >= classes))]
     if wrong.size:
-        raise no_such_class(op, classes, ignore_index, int(wrong[0]))
+        raise mg.checks.deferred.no_such_class(op, classes, ignore_index, int(wrong[0]))
     if bool(counted.all()):
         return Labels(labels, None, None)
     counts = _in_64_bits(labels) != ignore_index
@@ -254,7 +254,9 @@ def _checked_on_the_device(op: str, labels: Tensor, classes: int, ignore_index: 
     every, data = mg.transforms.all_examples(wrong), mg.transforms.all_examples(labels)
     if every.size:
         first = every.reshape(-1).argmax()  # of the first that is wrong
-        faults.note(every.any(), faults.code(no_such_class, op, classes, ignore_index), data.reshape(-1)[first])
+        error = mg.checks.deferred.no_such_class
+        label = data.reshape(-1)[first]
+        mg.checks.deferred.raise_later(every.any(), error, op, classes, ignore_index, first=label)
     is_class = (labels >= 0) & (labels < classes)
     is_class = is_class if counts is None else is_class & counts
     return Labels(mg.where(is_class, labels, 0), counts, wrong)

@@ -36,8 +36,6 @@ from minigrad import (
     softmax_cross_entropy,
     tanh,
 )
-from minigrad.backend.gpu import faults
-from minigrad.backend.plain.losses import nothing_to_average
 
 from .argument_checks import (
     REDUCTIONS,
@@ -96,7 +94,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-explained = mg.autograd.explained
+explained, deferred = mg.autograd.explained, mg.checks.deferred
 
 
 # --- layers ---
@@ -310,7 +308,8 @@ def _are_probabilities(op: str, what: str, p: Tensor, edge: float) -> bool:
     lowest, highest = values.min(), values.max()
     if p.device != "cpu":
         bits = [x.astype(np.float64).reshape(1).view(np.int64)[0] for x in (lowest, highest)]
-        faults.note(~((lowest >= 0) & (highest <= 1)), faults.code(_no_probabilities_in_bits, op, what), *bits)
+        outside = ~((lowest >= 0) & (highest <= 1))
+        deferred.raise_later(outside, _no_probabilities_in_bits, op, what, first=bits[0], second=bits[1])
         return False
     if not (lowest >= 0 and highest <= 1):
         raise _no_probabilities(op, what, float(lowest), float(highest))
@@ -531,7 +530,7 @@ def _average(
     total = (share if counts is None else mg.where(counts, share, 0)).sum()
     every = mg.transforms.all_examples(total)
     if total.device != "cpu":
-        faults.note((every == 0).any(), faults.code(nothing_to_average, op))
+        deferred.raise_later((every == 0).any(), deferred.nothing_to_average, op)
     elif not every.all():
-        raise nothing_to_average(op)
+        raise deferred.nothing_to_average(op)
     return losses.sum() / total

@@ -32,8 +32,8 @@ class Backend:
 
     `to_device(array, device)` takes a NumPy array or one of the library itself; `device_of(array)` names the array's
     device. `after_reading(array)`, if there is one, is called when the host has read from the array's device: it raises
-    what was found wrong there in the meantime. A library that wraps the arrays of another one has `inside(array)`, the wrapped array; its `namespace` is a
-    function of the other library's namespace. In a mixed call its arrays decide.
+    what was found wrong there in the meantime. A library that wraps the arrays of another one has `inside(array)`, the
+    wrapped array; its `namespace` is a function of the other library's namespace. In a mixed call its arrays decide.
     """
 
     name: str

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backend import faults
 from minigrad.backend.device import Backend, DeviceError, register, register_on_demand
 
 INSTALL_CUDA = (
@@ -32,8 +33,6 @@ def cupy_backend() -> Backend:
         count = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:
         raise DeviceError(f"device 'cuda': CuPy is installed but finds no GPU ({error}). {INSTALL_CUDA}") from error
-
-    from minigrad.backend.gpu import faults
 
     def to_device(array: Any, device: str) -> Any:
         index = int(device.partition(":")[2] or cupy.cuda.runtime.getDevice())

@@ -5,8 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import nn
-from minigrad.backend import gpu
-from minigrad.backend.gpu import faults
+from minigrad.backend import faults, gpu
 from minigrad.nn import functional as F
 from tests.support import strict_backend
 from tests.support.cuda import compiling

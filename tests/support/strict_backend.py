@@ -29,8 +29,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import generators
-from minigrad.backend import Backend, DeviceError, device, register
-from minigrad.backend.gpu import faults
+from minigrad.backend import Backend, DeviceError, device, faults, register
 from tests.support import strict_linalg
 from tests.support.cuda import compiling, fake_cublas
 from tests.support.cuda.work import Counts, counted, launch, launches, traffic, upload, wait
