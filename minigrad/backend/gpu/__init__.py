@@ -4,6 +4,7 @@ Read `launching` first: how the text of a `.cu` file becomes a launch. Then a pa
 does, and `normalization.py`, which prepares the arrays and launches it. `common.cuh` is shared by all `.cu` files.
 """
 
+from minigrad.backend.gpu.dropout import drop, drop_factors
 from minigrad.backend.gpu.normalization import channel_sum
 from minigrad.backend.plain import (
     avg_pool2d,
@@ -30,6 +31,8 @@ __all__ = [
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "drop",
+    "drop_factors",
     "einsum",
     "matmul",
     "max_pool2d",
