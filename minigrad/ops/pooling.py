@@ -221,10 +221,10 @@ def adaptive_avg_pool2d(x: TensorLike, output_size: int | tuple[int | None, int 
     if max(rows, columns) > MOST_WINDOWS:
         raise ShapeError(f"adaptive_avg_pool2d: output_size {output_size}; an image of this size is not meant.")
     x = _float(x)
-    if (rows, columns) == (1, 1):
+    if (rows, columns) == (1, 1) and x.device == "cpu":  # a GPU has a kernel for this window too, below
         return x.mean(axis=(-2, -1), keepdims=True)
-    if x.ndim == 4 and x.shape[2] % rows == 0 and x.shape[3] % columns == 0:  # windows side by side
-        return avg_pool2d(x, (x.shape[2] // rows, x.shape[3] // columns))
+    if x.shape[-2] % rows == 0 and x.shape[-1] % columns == 0:  # windows side by side
+        return avg_pool2d(x, (x.shape[-2] // rows, x.shape[-1] // columns))
     return _means_along(_means_along(x, -2, rows), -1, columns)
 
 

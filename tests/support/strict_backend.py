@@ -7,7 +7,8 @@ the device "cuda". Like CuPy:
 - Python numbers and NumPy scalars may stand beside device arrays; NumPy arrays and lists may not (TypeError).
 - Results are arrays, 0-d ones too, never scalars. There are no object arrays.
 - CUDA kernels are compiled for the CPU and run, if there is a C++ compiler (see cuda/compiling.py).
-- What a host must wait for (item, bool, int, float, masks as an index, unique...) is counted in `traffic`.
+- Work for the device is counted by name in `launches`, and what the host must wait for (item, bool, int, float, masks
+  as an index, unique...) in `traffic`; `counted()` gives both for a block of code (see cuda/work.py).
 
 It is stricter than CuPy where CuPy copies in silence: lists and NumPy arrays as an index, and NumPy's own functions
 given device arrays, are refused.
@@ -18,7 +19,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
-from collections import Counter
+import operator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +31,10 @@ import numpy as np
 from minigrad import generators
 from minigrad.backend import Backend, DeviceError, device, register
 from tests.support import strict_linalg
-from tests.support.cuda import compiling
+from tests.support.cuda import compiling, fake_cublas
+from tests.support.cuda.work import Counts, counted, launch, launches, traffic, upload, wait
+
+__all__ = ["STRICT", "Counts", "StrictArray", "counted", "installed", "launches", "names", "namespace", "traffic"]
 
 NUMBERS = (bool, int, float, np.generic)
 IMPLICIT = (
@@ -40,9 +45,8 @@ CREATE |= {"tri", "zeros", "finfo", "iinfo", "result_type", "promote_types", "ca
 UPLOAD = {"array", "asarray", "asanyarray", "ascontiguousarray", "asfortranarray"}
 WAIT = {"nonzero", "flatnonzero", "argwhere", "unique", "bincount", "array_equal", "allclose", "histogram", "tolist"}
 ADDABLE = {np.dtype(t) for t in ("i4", "u4", "u8", "f2", "f4", "f8")}  # what CUDA adds atomically
-
-traffic: Counter[str] = Counter()
-"""How often the host had to wait for the device, by what for; and "upload", how often it sent an array there."""
+UNFILLED = {"empty", "empty_like"}
+IN_PLACE = {"fill", "sort", "partition"}  # methods that change their array
 
 
 @cache
@@ -95,12 +99,46 @@ def outside(value: Any) -> Any:
     return type(value)(map(outside, value)) if type(value) in (tuple, list) else value
 
 
-def run(function, args: tuple, options: dict) -> Any:
-    """NumPy's function on device arrays; CuPy gives no warnings, and writes into `out` as NumPy does."""
+def run(name: str, function, args: tuple, options: dict) -> Any:
+    """NumPy's function on device arrays; CuPy gives no warnings, and writes into `out` as NumPy does.
+
+    A launch, unless nothing but views of the arguments comes out of it.
+    """
+
+    def compute() -> Any:
+        with np.errstate(all="ignore"):
+            return function(*map(inside, args), **{option: inside(value) for option, value in options.items()})
+
+    if options.get("out") is not None:
+        launch(name, compute)
+        return options["out"]
+    result = outside(compute())
+    if name not in UNFILLED and made(result, (args, options)):
+        launches[name] += 1
+    return result
+
+
+def _quietly(function, *args) -> Any:
+    """Without warnings, as on a GPU."""
     with np.errstate(all="ignore"):
-        result = function(*map(inside, args), **{name: inside(value) for name, value in options.items()})
-    out = options.get("out")
-    return outside(result) if out is None else out
+        return function(*args)
+
+
+def made(result: Any, given: Any) -> bool:
+    """Whether a result has numbers that do not lie in the memory of what was given."""
+    memory = list(hosts(given))
+    return any(host.size and not any(np.may_share_memory(host, other) for other in memory) for host in hosts(result))
+
+
+def hosts(value: Any) -> Iterator[np.ndarray]:
+    """The NumPy arrays inside the device arrays of a nest of tuples, lists and dicts."""
+    if isinstance(value, StrictArray):
+        yield value.host
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from hosts(part)
+    elif isinstance(value, dict):
+        yield from hosts(list(value.values()))
 
 
 def holds_device_array(value: Any) -> bool:
@@ -141,7 +179,7 @@ class StrictArray:
     def __array_ufunc__(self, ufunc, method, *inputs, **options):
         """NumPy scalars on the left of an operator end here, as with CuPy; NumPy's functions called by name too."""
         if method == "__call__" and isinstance(inputs[0], np.generic):
-            return run(ufunc, inputs, options)
+            return run(ufunc.__name__, ufunc, inputs, options)
         arrays = [x for x in inputs if isinstance(x, np.ndarray)]
         raise TypeError(f"Unsupported type {type(arrays[0])}" if arrays else f"numpy.{ufunc.__name__}: {IMPLICIT}")
 
@@ -157,14 +195,21 @@ class StrictArray:
         def method(*args, **options):
             check_call(f"ndarray.{name}", (self, *args), options)
             if name in WAIT:
-                traffic[name] += 1
-            return run(getattr(self.host, name), args, options)
+                wait(name)
+            if name in IN_PLACE:
+                return launch(f"ndarray.{name}", lambda: getattr(self.host, name)(*map(inside, args), **options))
+            return run(f"ndarray.{name}", getattr(np.ndarray, name), (self, *args), options)
 
         return method
 
     @property
     def base(self) -> StrictArray | None:
         return StrictArray(self.host.base) if isinstance(self.host.base, np.ndarray) else None
+
+    @property
+    def data(self) -> SimpleNamespace:
+        """CuPy's MemoryPointer, of which `ptr` is the address."""
+        return SimpleNamespace(ptr=self.host.ctypes.data)
 
     @property
     def device(self) -> Device:
@@ -179,33 +224,40 @@ class StrictArray:
 
     def get(self) -> np.ndarray:
         """A copy on the host."""
-        traffic["get"] += 1
+        wait("get")
         return self.host.copy()
 
     def item(self) -> Any:
-        traffic["item"] += 1
+        wait("item")
         return self.host.item()
 
     def astype(self, dtype, order="K", casting=None, subok=None, copy=True) -> StrictArray:
-        return StrictArray(self.host.astype(dtype, order=order, copy=copy))
+        return run("ndarray.astype", np.ndarray.astype, (self, dtype), {"order": order, "copy": copy})
 
     def argsort(self, axis=-1, kind=None) -> StrictArray:
         check_call("ndarray.argsort", (self, axis, kind), {"kind": kind})
-        return StrictArray(np.argsort(self.host, axis=axis, kind="stable"))
+        return run("ndarray.argsort", np.ndarray.argsort, (self, axis), {"kind": "stable"})
 
     def prod(self, axis=None, dtype=None, out=None, keepdims=None) -> StrictArray:
-        return run(self.host.prod, (), {"axis": axis, "dtype": dtype, "out": out, "keepdims": bool(keepdims)})
+        return run(
+            "ndarray.prod",
+            np.ndarray.prod,
+            (self,),
+            {"axis": axis, "dtype": dtype, "out": out, "keepdims": bool(keepdims)},
+        )
 
     def reshape(self, *shape, order="C", copy=None) -> StrictArray:
-        return StrictArray(self.host.reshape(*shape, order=order))
+        return run("ndarray.reshape", np.ndarray.reshape, (self, *shape), {"order": order})
 
     def __getitem__(self, index) -> StrictArray:
-        return outside(self.host[self._index(index)])
+        self._index(index)
+        return run("ndarray.__getitem__", operator.getitem, (self, index), {})
 
     def __setitem__(self, index, value) -> None:
         if not isinstance(value, (StrictArray, *NUMBERS)):
             raise TypeError(f"Unsupported type {type(value)}: a device array takes device arrays and numbers")
-        self.host[self._index(index)] = inside(value)
+        place = self._index(index)
+        launch("ndarray.__setitem__", lambda: self.host.__setitem__(place, inside(value)))
 
     def _index(self, index) -> Any:
         parts = index if isinstance(index, tuple) else (index,)
@@ -213,7 +265,7 @@ class StrictArray:
             if isinstance(part, (np.ndarray, list)):
                 raise TypeError(f"an index of {type(part).__name__} lies on the host: CuPy would copy it in silence")
             if isinstance(part, StrictArray) and part.dtype == bool:
-                traffic["mask"] += 1
+                wait("mask")
         host = tuple(map(inside, parts))
         return host if isinstance(index, tuple) else host[0]
 
@@ -229,7 +281,7 @@ class StrictArray:
 
 def _convert(name: str):
     def method(self):
-        traffic[name.strip("_")] += 1
+        wait(name.strip("_"))
         return getattr(self.host, name)()
 
     return method
@@ -241,11 +293,16 @@ def _operator(name: str):
             return NotImplemented
         if not isinstance(other, (StrictArray, *NUMBERS)):
             raise TypeError(f"Unsupported type {type(other)}")
-        with np.errstate(all="ignore"):
-            result = getattr(self.host, name)(inside(other))
-        return self if name.startswith("__i") and name != "__invert__" else outside(result)
+        if name.startswith("__i"):
+            launch(f"ndarray.{name}", lambda: _quietly(getattr(self.host, name), inside(other)))
+            return self
+        return run(f"ndarray.{name}", getattr(np.ndarray, name), (self, other), {})
 
     return method
+
+
+def _unary(name: str):
+    return lambda self: run(f"ndarray.{name}", getattr(np.ndarray, name), (self,), {})
 
 
 for _name in ("__bool__", "__int__", "__float__", "__complex__"):  # but no __index__: CuPy has none
@@ -256,7 +313,7 @@ for _name in (*_BINARY, *(f"r{n}" for n in _BINARY), *(f"i{n}" for n in _BINARY 
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(StrictArray, f"__{_name}__", _operator(f"__{_name}__"))
 for _name in ("neg", "pos", "abs", "invert"):
-    setattr(StrictArray, f"__{_name}__", lambda self, name=f"__{_name}__": run(getattr(self.host, name), (), {}))
+    setattr(StrictArray, f"__{_name}__", _unary(f"__{_name}__"))
 
 
 # --- the namespace ---
@@ -276,12 +333,13 @@ class Ufunc:
         options = {name: value for name, value in options.items() if value is not None}
         if not all(isinstance(x, (StrictArray, *NUMBERS)) for x in args):
             raise TypeError(f"cupy.{self.name}: Unsupported type {[type(x) for x in args]}")
-        return run(self.ufunc, args, options)
+        return run(self.name, self.ufunc, args, options)
 
     def _at(self, array: StrictArray, index, values=None) -> None:
         if self.name in ("add", "subtract") and array.dtype not in ADDABLE:
             raise TypeError("scatter_add only supports int32, float16, float32, float64, uint32, uint64, as data type")
-        self.ufunc.at(array.host, array._index(index), inside(values))
+        place = array._index(index)
+        launch(f"{self.name}.at", lambda: self.ufunc.at(array.host, place, inside(values)))
 
 
 class Function:
@@ -294,18 +352,18 @@ class Function:
         check_call(self.name, args, options)
         plain = self.name.rpartition(".")[2]
         options = {name: value for name, value in options.items() if name not in ("blocking", "kind")}
-        if plain in UPLOAD and isinstance(args[0], np.ndarray):
-            traffic["upload"] += 1
-            args = (StrictArray(args[0].copy()), *args[1:])
+        if plain in UPLOAD and not holds_device_array(args[0]):
+            upload()
+            args = (StrictArray(np.array(args[0])), *args[1:])
         elif plain not in CREATE and not any(map(holds_device_array, (*args, *options.values()))):
             raise TypeError(f"cupy.{self.name}: Unsupported type {type(args[0]) if args else None}")
         if plain == "where" and not isinstance(args[0], (StrictArray, np.generic)):
             raise TypeError(f"cupy.where: a condition must be an array, not {type(args[0])}")
         if plain in WAIT:
-            traffic[plain] += 1
+            wait(plain)
         if plain in ("argsort", "sort"):
             options["kind"] = "stable"
-        return run(self.function, args, options)
+        return run(self.name, self.function, args, options)
 
 
 class Generator:
@@ -320,7 +378,7 @@ class Generator:
 
         def draw(*args, **options):
             check_call(f"Generator.{name}", (self, *args), options)
-            return run(getattr(self._generator, name), args, options)
+            return run(f"Generator.{name}", getattr(self._generator, name), args, options)
 
         return draw
 
@@ -342,6 +400,8 @@ class Namespace:
             return Generator
         if path == "ndarray":
             return StrictArray
+        if path == "cuda":
+            return SimpleNamespace(get_current_stream=lambda: SimpleNamespace(ptr=0))
         if path == "RawModule" and compiling.AVAILABLE:
             return compiling.RawModule
         if path == "special":  # CuPy keeps it in cupyx.scipy
@@ -367,7 +427,7 @@ def _to_device(array: Any, name: str) -> StrictArray:
         raise DeviceError(f"no device {name!r}: this machine has 1 GPU(s), numbered from 0.")
     if isinstance(array, StrictArray):
         return array
-    traffic["upload"] += 1
+    upload()
     return StrictArray(np.array(array))
 
 
@@ -392,7 +452,8 @@ def installed():
     device._BY_DEVICE["cuda"] = lambda: STRICT
     generators._generators.clear()
     try:
-        yield
+        with fake_cublas.installed(namespace) if compiling.AVAILABLE else contextlib.nullcontext():
+            yield
     finally:
         device._BY_DEVICE["cuda"] = theirs
         generators._generators.clear()

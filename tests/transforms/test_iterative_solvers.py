@@ -87,7 +87,8 @@ def test_cg_brings_the_error_down_in_the_norm_of_a_and_the_iterate_up_in_length(
     for after, before in zip(errors[1:], errors, strict=False):
         assert (after <= before * (1 + 1e-10) + 1e-13).all()
     for after, before in zip(lengths[1:], lengths, strict=False):
-        assert (after >= before * (1 - 1e-10)).all()
+        # The directions lose their orthogonality by rounding, so that a late step may shorten x: by 4e-10 was seen.
+        assert (after >= before * (1 - 1e-8)).all()
 
 
 @given(positive_systems())

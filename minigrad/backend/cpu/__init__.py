@@ -12,6 +12,7 @@ from minigrad.backend.cpu.pooling import (
 from minigrad.backend.cpu.products import einsum
 from minigrad.backend.memory import keep_freed_memory
 from minigrad.backend.plain import drop, drop_factors
+from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.scatter import put, update
 from minigrad.backend.threads import matmul
 
@@ -34,6 +35,8 @@ __all__ = [
     "max_pool2d_gather",
     "max_pool2d_scatter",
     "put",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
     "update",
 ]
 

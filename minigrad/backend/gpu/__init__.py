@@ -5,20 +5,22 @@ does, and `normalization.py`, which prepares the arrays and launches it. `common
 """
 
 from minigrad.backend.gpu.dropout import drop, drop_factors
+from minigrad.backend.gpu.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.gpu.normalization import channel_sum
-from minigrad.backend.plain import (
+from minigrad.backend.gpu.pooling import (
     avg_pool2d,
     avg_pool2d_input_grad,
+    max_pool2d,
+    max_pool2d_gather,
+    max_pool2d_scatter,
+)
+from minigrad.backend.gpu.products import einsum, matmul
+from minigrad.backend.plain import (
     batch_norm,
     batch_norm_backward,
     conv2d,
     conv2d_input_grad,
     conv2d_weight_grad,
-    einsum,
-    matmul,
-    max_pool2d,
-    max_pool2d_gather,
-    max_pool2d_scatter,
 )
 from minigrad.backend.scatter import put, update
 
@@ -39,6 +41,8 @@ __all__ = [
     "max_pool2d_gather",
     "max_pool2d_scatter",
     "put",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
     "update",
 ]
 

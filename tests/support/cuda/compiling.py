@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.cuda import work
+
 HERE = Path(__file__).parent
 CACHE = Path(tempfile.gettempdir()) / f"minigrad_cuda_on_cpu_{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 FLAGS = (
@@ -31,7 +33,7 @@ DYNAMIC = re.compile(r"extern\s+__shared__\s+([\w\s]+?)\s+(\w+)\s*\[\s*\]\s*;")
 AVAILABLE = shutil.which("g++") is not None
 
 launches: list[tuple[str, tuple, tuple]] = []
-"""(kernel, grid, block) of every launch: what a test counts."""
+"""(kernel, grid, block) of every launch of a kernel."""
 
 order = 0
 """Which thread of a block, and which block, goes first: 0 in turn, 1 backwards, else shuffled by this seed."""
@@ -108,8 +110,12 @@ class RawKernel:
         boxes = [_boxed(self.name, i, *p, arg) for i, (p, arg) in enumerate(zip(self.parameters, args, strict=True))]
         values = (ctypes.c_void_p * len(boxes))(*(ctypes.addressof(box) for box in boxes))
         launches.append((self.name, grid, block))
-        if error := self._launch((ctypes.c_uint * 6)(*map(int, (*grid, *block))), shared_mem, values, order):
-            raise LaunchError(f"{self.name}: {error.decode()}")
+
+        def run() -> None:
+            if error := self._launch((ctypes.c_uint * 6)(*map(int, (*grid, *block))), shared_mem, values, order):
+                raise LaunchError(f"{self.name}: {error.decode()}")
+
+        work.launch(self.name, run)
 
 
 def _boxed(name: str, place: int, kind: str, size: int, arg: Any) -> Any:

@@ -1,0 +1,76 @@
+"""How many launches a whole training step takes on a GPU, counted by the strict stand-in.
+
+A launch costs the host some 5 us, whatever it computes: a small model's step lasts as long as its launches. Calls of
+cuBLAS and cuDNN count as one each.
+"""
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn, optim
+from minigrad.nn.functional import cross_entropy
+from tests.support import strict_backend
+from tests.support.cuda import compiling
+
+pytestmark = pytest.mark.skipif(not compiling.AVAILABLE, reason="no C++ compiler to run CUDA kernels with")
+
+MODELS = {
+    "lenet5": (lambda: nn.lenet5(1, 10, image_size=28), (64, 1, 28, 28)),
+    "lenet5 with batch-norm": (lambda: nn.lenet5(1, 10, image_size=28, batch_norm=True), (64, 1, 28, 28)),
+    "cnn": (lambda: nn.cnn(3, 10), (16, 3, 32, 32)),
+}
+AT_MOST = {"lenet5": 378, "lenet5 with batch-norm": 510, "cnn": 720}
+"""Launches of a step. Lower a figure when a step has become cheaper; a step never becomes dearer."""
+MOST_WAITS = 1  # the check of the labels
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_training_step_takes_few_launches(name):
+    make, shape = MODELS[name]
+    rng = np.random.default_rng(0)
+    with strict_backend.installed():
+        mg.manual_seed(0)
+        model = make().to("cuda")
+        optimizer = optim.AdamW(model.parameters(), lr=1e-3)
+        x = mg.tensor(rng.standard_normal(shape).astype("f4"), device="cuda")
+        labels = mg.tensor(rng.integers(0, 10, shape[0]), device="cuda")
+        for _ in range(2):
+            step(model, optimizer, x, labels)
+        with strict_backend.counted() as counts:
+            step(model, optimizer, x, labels)
+    print(f"\n{name}: {counts.total} launches, {counts.waits.total()} waits, {counts.uploads} uploads")
+    print(", ".join(f"{count} {call}" for call, count in counts.launches.most_common()))
+    assert counts.total <= AT_MOST[name], f"{name}: {counts.total} launches: {counts.launches}"
+    assert counts.waits.total() <= MOST_WAITS, f"{name}: the host waited: {counts.waits}"
+    assert counts.uploads == 0
+
+
+def step(model, optimizer, x, labels):
+    """One step; metrics are the loss and the number of right answers, which stay on the device."""
+    optimizer.zero_grad()
+    out = model(x)
+    loss = cross_entropy(out, labels, label_smoothing=0.1)
+    loss.backward()
+    optimizer.step()
+    return loss, (out.detach().argmax(axis=1) == labels).sum()
+
+
+def test_what_counts_as_a_launch():
+    xp = strict_backend.namespace
+    x = xp.asarray(np.arange(12.0).reshape(3, 4))
+    with strict_backend.counted() as views:
+        x.T, x[1:], x[..., None], x.reshape(4, 3), x.shape, xp.moveaxis(x, 0, 1), x.astype("f8", copy=False)
+        xp.empty(3), xp.empty_like(x), xp.ascontiguousarray(x), xp.broadcast_to(x, (2, 3, 4)), xp.result_type(x, x)
+    assert views == strict_backend.Counts()
+    with strict_backend.counted() as counts:
+        x + 1, -x, xp.add(x, x), xp.exp(x, out=x), x.T.reshape(-1), xp.ascontiguousarray(x.T), x.copy()
+        x += 1
+        x[0] = 1
+        x.fill(0)
+        xp.zeros(3), x.astype("f4"), x[xp.zeros(2, "i4")], xp.add.at(x, xp.zeros(2, "i4"), 1.0), xp.where(x > 0, x, 1)
+        x @ x.T, x.sum(axis=0)
+    assert counts.total == 20 and not counts.waits and not counts.uploads, counts
+    with strict_backend.counted() as counts:
+        xp.asarray(np.zeros(3)), xp.array([1, 2]), x.sum().item(), x.get(), bool(xp.ones(()))
+    assert (counts.uploads, counts.waits) == (2, {"item": 1, "get": 1, "bool": 1})
