@@ -10,6 +10,7 @@ from typing import Self, overload
 
 from minigrad import Tensor
 
+from .fusion import lies_on_gpu, with_relus_fused
 from .module import Module
 
 
@@ -113,7 +114,8 @@ class Sequential(ModuleList):
     ----------
     *modules : Modules; or one mapping from names to Modules, which then stand in `state_dict` instead of numbers
 
-    A slice is a Sequential of the same modules, under the same names if they were named.
+    A slice is a Sequential of the same modules, under the same names if they were named. On a GPU a layer and the ReLU
+    behind it are run as one (see `fusion`).
     """
 
     def __init__(self, *modules: Module | Mapping[str, Module]):
@@ -125,6 +127,8 @@ class Sequential(ModuleList):
             self.extend(modules)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
+        if lies_on_gpu(x):
+            return with_relus_fused(list(self._modules.values()), x)
         for module in self._modules.values():
             x = module(x)
         return x

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -36,6 +35,8 @@ from minigrad import (
     softmax_cross_entropy,
     tanh,
 )
+from minigrad.backend.running_statistics import RunningStatistics
+from minigrad.ops.normalization import batch_norm_relu
 
 from .argument_checks import (
     REDUCTIONS,
@@ -157,29 +158,42 @@ def batch_norm(
         if running_mean is None or running_var is None:
             raise TypeError("batch_norm: training=False needs running_mean and running_var; got None.")
         return mg.batch_norm_inference(x, running_mean, running_var, weight, bias, eps)
+    return batch_norm_in_training(x, running_mean, running_var, weight, bias, momentum, eps)
+
+
+def batch_norm_in_training(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    momentum: float | None,
+    eps: float,
+    batches: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
+    """Each channel of x normalised by the batch's statistics, towards which the running ones, where given, move.
+
+    `batches`, on a GPU, is a counter that is moved there too, and `relu` puts a ReLU behind it, in the same launches.
+    """
+    normalize = batch_norm_relu if relu else mg.batch_norm
     if running_mean is None or running_var is None:
-        return mg.batch_norm(x, weight, bias, eps)
+        return normalize(x, weight, bias, eps)
     if mg.transforms.is_recomputing():  # a checkpoint's second run; the first one has counted this batch
-        return mg.batch_norm(x, weight, bias, eps)
+        return normalize(x, weight, bias, eps)
     if mg.transforms.all_examples(x).ndim > x.ndim:
         raise ValueError(
             "batch_norm: inside vmap each example would move the running statistics, which all share; "
             "call model.eval() first, or use layers with track_running_stats=False."
         )
-    n = x.size // (x.shape[1] or 1)
-
-    def observe(mean: Any, variance: Any) -> None:
-        _move_towards(running_mean, mean, momentum)
-        _move_towards(running_var, variance * (n / (n - 1)), momentum)
-
-    return mg.batch_norm(x, weight, bias, eps, observe)
-
-
-def _move_towards(running: Tensor, observed: Any, momentum: float) -> None:
-    data = running.data
-    data *= 1 - momentum
-    data += momentum * observed
-    running.touch()
+    number = x.size // (x.shape[1] or 1)
+    counter = None if batches is None else batches.data
+    y = normalize(
+        x, weight, bias, eps, RunningStatistics(running_mean.data, running_var.data, number, momentum, counter)
+    )
+    for moved in (running_mean, running_var, *([] if batches is None else [batches])):
+        moved.touch()
+    return y
 
 
 # --- dropout ---

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
+from minigrad.ops.bias import bias_relu
 
 from . import init
 from .argument_checks import expect_floats, positive
@@ -66,6 +67,13 @@ class Linear(Module):
         if not isinstance(x, Tensor) or x.data.dtype is not weight.data.dtype:
             expect_floats(self, x, weight)
         return mg.linear(x, weight, self.bias)
+
+    def followed_by_relu(self, x: Tensor) -> Tensor:
+        """relu(self(x)), with bias and ReLU in one launch where x lies on a GPU."""
+        if self.bias is None or x.ndim != 2:
+            return mg.relu(self(x))
+        expect_floats(self, x, self.weight)
+        return bias_relu(mg.linear(x, self.weight), self.bias)
 
     def multiply_adds(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * self.in_features

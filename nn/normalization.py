@@ -15,7 +15,8 @@ from minigrad import ShapeError, Tensor
 
 from . import init
 from .argument_checks import expect_floats, positive
-from .functional import batch_norm
+from .functional import batch_norm, batch_norm_in_training
+from .fusion import is_batched
 from .linear import new_parameter
 from .module import Module
 
@@ -72,6 +73,35 @@ class _BatchNorm(Module):
             init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        self._check(x)
+        if not self._uses_batch:
+            return self._by_running_statistics(x)
+        return self._by_batch(x)
+
+    def followed_by_relu(self, x: Tensor) -> Tensor:
+        """relu(self(x)), in the launches of batch-norm alone where x lies on a GPU."""
+        self._check(x)
+        if not self._uses_batch:
+            return mg.relu(self._by_running_statistics(x))
+        return self._by_batch(x, relu=True)
+
+    @property
+    def _uses_batch(self) -> bool:
+        return self.training or self.running_mean is None
+
+    def _by_running_statistics(self, x: Tensor) -> Tensor:
+        return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+
+    def _by_batch(self, x: Tensor, relu: bool = False) -> Tensor:
+        """On a GPU the kernel counts the batch, where a captured step replays it; on a CPU that is done here."""
+        momentum, batches = self.momentum, self.num_batches_tracked
+        if batches is not None and (x.device == "cpu" or is_batched(x)):
+            momentum, batches = self._count_batch(), None
+        return batch_norm_in_training(
+            x, self.running_mean, self.running_var, self.weight, self.bias, momentum, self.eps, batches, relu
+        )
+
+    def _check(self, x: Tensor) -> None:
         if x.ndim not in self.layouts or x.shape[1] != self.num_features:
             raise ShapeError(
                 f"{type(self).__name__}({self.num_features}): input {x.shape}; expected "
@@ -82,17 +112,6 @@ class _BatchNorm(Module):
         typical = self.weight if self.affine else self.running_mean
         if typical is not None:
             expect_floats(self, x, typical)
-        use_batch = self.training or self.running_mean is None
-        return batch_norm(
-            x,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            use_batch,
-            self._count_batch() if use_batch and self.running_mean is not None else 0.0,
-            self.eps,
-        )
 
     def _is_one_example(self, shape: tuple[int, ...]) -> bool:
         return len(shape) + 1 in self.layouts and shape[0] == self.num_features

@@ -8,19 +8,16 @@ Source: Ioffe & Szegedy 2015, algorithm 1; the gradient of all three arguments f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import TypeAlias
 
 from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import TensorLike
-from minigrad.backend import Array, kernels
+from minigrad.backend import kernels
+from minigrad.backend.running_statistics import Observer
+from minigrad.ops.activations import relu
 from minigrad.ops.elementary import rsqrt
 from minigrad.ops.reductions import mean
-
-Observer: TypeAlias = Callable[[Array, Array], object]
-"""Called with a batch's mean and biased variance."""
 
 
 def batch_norm_composed(x, weight=None, bias=None, *, eps, observe=None):
@@ -54,14 +51,35 @@ def _batch_norm(
     eps: float,
     observe: Observer | None = None,
 ):
-    y, mean, variance, inv_std = kernels(x, weight, bias).batch_norm(x, weight, bias, eps)
-    if observe is not None:
-        observe(mean, variance)
+    y, mean, _, inv_std = kernels(x, weight, bias).batch_norm(x, weight, bias, eps, False, observe)
     return y, mean, inv_std
 
 
 _batch_norm.defvjp_fused(
     lambda g, x, weight, mean, inv_std: kernels(x).batch_norm_backward(g, x, weight, mean, inv_std)
+)
+
+
+@primitive(
+    symbol="batch norm, relu",
+    local="w/s (h - mean h - z mean(h z)), h = g where y > 0",
+    residuals=("mean", "inv_std"),
+    reference=lambda *args, **options: relu(batch_norm_composed(*args, **options)),
+)
+def _batch_norm_relu(
+    x: TensorLike,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    *,
+    eps: float,
+    observe: Observer | None = None,
+):
+    y, mean, _, inv_std = kernels(x, weight, bias).batch_norm(x, weight, bias, eps, True, observe)
+    return y, mean, inv_std
+
+
+_batch_norm_relu.defvjp_fused(
+    lambda g, out, x, weight, mean, inv_std: kernels(x).batch_norm_backward(g, x, weight, mean, inv_std, out)
 )
 
 
@@ -77,6 +95,25 @@ def batch_norm(
 
     `observe`, if given, is called with the batch's mean and biased variance, arrays (C,): for running averages.
     """
+    _check(x, weight, bias, eps)
+    return _batch_norm(x, weight, bias, eps=eps, observe=observe)
+
+
+@composite
+def batch_norm_relu(
+    x: TensorLike,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    eps: float = 1e-5,
+    observe: Observer | None = None,
+) -> Tensor:
+    """relu(batch_norm(x, ...)) as one op: on a GPU it is what a layer and the ReLU behind it are run as."""
+    _check(x, weight, bias, eps)
+    return _batch_norm_relu(x, weight, bias, eps=eps, observe=observe)
+
+
+def _check(x, weight, bias, eps: float) -> None:
+    """Raise for what training cannot normalise."""
     check_channels(x, weight, bias)
     check_eps("batch_norm", eps)
     if x.shape[1] and not x.size:
@@ -88,7 +125,6 @@ def batch_norm(
             f"batch_norm: input {x.shape} has a single value per channel, whose variance is zero. "
             "Train with larger batches, or call model.eval() first."
         )
-    return _batch_norm(x, weight, bias, eps=eps, observe=observe)
 
 
 @composite

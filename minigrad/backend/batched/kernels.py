@@ -15,12 +15,14 @@ from minigrad.backend.batched.array import BatchedArray, Level, elementwise, is_
 from minigrad.backend.batched.indexing import put, update
 from minigrad.backend.batched.numpy_functions import einsum, move
 from minigrad.backend.device import kernels, namespace
+from minigrad.backend.plain.bias import bias_relu
 from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 
 __all__ = [
     "avg_pool2d",
     "avg_pool2d_input_grad",
     "batch_norm",
+    "bias_relu",
     "channel_sum",
     "conv2d",
     "conv2d_input_grad",
@@ -224,12 +226,15 @@ def avg_pool2d_input_grad(g, x_shape, kernel, stride, padding, count_include_pad
 
 
 @or_no_examples
-def batch_norm(x, weight, bias, eps):
+def batch_norm(x, weight, bias, eps, relu=False, observe=None):
     """Every example's channels are channels of their own, so each example has its own statistics."""
     level = newest_level(x, weight, bias)
     given = [value for value in (weight, bias) if value is not None]
     n, (x, *given) = spread(level, x, *given)
     folded = iter(fold(value, 0) for value in given)
     weight, bias = (value if value is None else next(folded) for value in (weight, bias))
-    y, *statistics = kernels(x.array, weight, bias).batch_norm(fold(x, 1), weight, bias, eps)
-    return unfold(y, 1, n, level), *(unfold(value, 0, n, level) for value in statistics)
+    y, *statistics = kernels(x.array, weight, bias).batch_norm(fold(x, 1), weight, bias, eps, relu)
+    mean, variance, inv_std = (unfold(value, 0, n, level) for value in statistics)
+    if observe is not None:
+        observe(mean, variance)
+    return unfold(y, 1, n, level), mean, variance, inv_std

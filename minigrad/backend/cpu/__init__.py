@@ -11,7 +11,7 @@ from minigrad.backend.cpu.pooling import (
 )
 from minigrad.backend.cpu.products import einsum
 from minigrad.backend.memory import keep_freed_memory
-from minigrad.backend.plain import drop, drop_factors
+from minigrad.backend.plain import bias_relu, bias_relu_backward, drop, drop_factors
 from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.scatter import put, update
 from minigrad.backend.threads import matmul
@@ -23,6 +23,8 @@ __all__ = [
     "avg_pool2d_input_grad",
     "batch_norm",
     "batch_norm_backward",
+    "bias_relu",
+    "bias_relu_backward",
     "channel_sum",
     "conv2d",
     "conv2d_input_grad",

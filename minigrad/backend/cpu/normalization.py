@@ -24,14 +24,15 @@ ROW = 16384
 FAR = 16
 
 
-def batch_norm(x, weight, bias, eps: float) -> tuple[np.ndarray, ...]:
+def batch_norm(x, weight, bias, eps: float, relu: bool = False, observe=None) -> tuple[np.ndarray, ...]:
     """Normalise x (N, C, ...) over all axes but 1, then scale by weight and shift by bias, (C,) each or None.
 
     Returns y like x (channels-last in memory) and, shaped (C,), the mean, the biased variance and
-    1/sqrt(variance + eps); for float16 these three are float32.
+    1/sqrt(variance + eps); for float16 these three are float32. `relu` puts a ReLU behind it, and `observe` is
+    told mean and variance.
     """
     if x.dtype == np.float16:
-        wide = batch_norm(x.astype(np.float32), _wide(weight), _wide(bias), eps)
+        wide = batch_norm(x.astype(np.float32), _wide(weight), _wide(bias), eps, relu, observe)
         return wide[0].astype(np.float16), *wide[1:]
     pixels = _Pixels(x)
     mean, var = _moments(pixels)
@@ -49,19 +50,26 @@ def batch_norm(x, weight, bias, eps: float) -> tuple[np.ndarray, ...]:
             rows = np.subtract(rows, near_row, out=out)
         np.multiply(rows, scale_row, out=out)
         np.add(out, shift_row, out=out)
+        if relu:
+            np.maximum(out, 0, out=out)
 
     parallel(block, pixels.blocks)
-    return y.array, *(a.astype(x.dtype) for a in (mean, var, inv_std))
+    mean, var, inv_std = (a.astype(x.dtype) for a in (mean, var, inv_std))
+    if observe is not None:
+        observe(mean, var)
+    return y.array, mean, var, inv_std
 
 
-def batch_norm_backward(g, x, weight, mean, inv_std) -> tuple[np.ndarray, ...]:
-    """Gradients (dx, dweight, dbias) of `batch_norm` with respect to x, weight and bias, given g for y.
+def batch_norm_backward(g, x, weight, mean, inv_std, y=None) -> tuple[np.ndarray, ...]:
+    """Gradients (dx, dweight, dbias) of `batch_norm` in x, weight and bias, given g for its result, and y after a ReLU.
 
     With xhat = (x - mean) * inv_std and means over all axes but 1:
 
         dbias = sum(g),   dweight = sum(g * xhat),
         dx = weight * inv_std * (g - mean(g) - xhat * mean(g * xhat))       (Ioffe and Szegedy, section 3, simplified)
     """
+    if y is not None:
+        g = np.where(y != 0, g, g.dtype.type(0))
     if x.dtype == np.float16:
         wide = batch_norm_backward(g.astype(np.float32), x.astype(np.float32), _wide(weight), mean, inv_std)
         return tuple(a.astype(np.float16) for a in wide)

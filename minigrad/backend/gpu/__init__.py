@@ -4,10 +4,11 @@ Read `launching` first: how the text of a `.cu` file becomes a launch. Then a pa
 does, and `normalization.py`, which prepares the arrays and launches it. `common.cuh` is shared by all `.cu` files.
 """
 
+from minigrad.backend.gpu.bias import bias_relu, bias_relu_backward, channel_sum
 from minigrad.backend.gpu.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from minigrad.backend.gpu.dropout import drop, drop_factors
 from minigrad.backend.gpu.losses import softmax_cross_entropy, softmax_cross_entropy_backward
-from minigrad.backend.gpu.normalization import channel_sum
+from minigrad.backend.gpu.normalization import batch_norm, batch_norm_backward
 from minigrad.backend.gpu.pooling import (
     avg_pool2d,
     avg_pool2d_input_grad,
@@ -16,7 +17,6 @@ from minigrad.backend.gpu.pooling import (
     max_pool2d_scatter,
 )
 from minigrad.backend.gpu.products import einsum, matmul
-from minigrad.backend.plain import batch_norm, batch_norm_backward
 from minigrad.backend.scatter import put, update
 
 __all__ = [
@@ -24,6 +24,8 @@ __all__ = [
     "avg_pool2d_input_grad",
     "batch_norm",
     "batch_norm_backward",
+    "bias_relu",
+    "bias_relu_backward",
     "channel_sum",
     "conv2d",
     "conv2d_input_grad",

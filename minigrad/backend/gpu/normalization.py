@@ -1,42 +1,80 @@
-"""Sums over the batch of each channel, by `channel_sums.cu`."""
+"""Batch normalisation, by `batch_norm.cu`: two launches each way, ReLU and running statistics included."""
 
 from __future__ import annotations
 
-from numpy import int32, int64
+from typing import Any
+
+import numpy as np
 
 from minigrad.backend import plain
 from minigrad.backend.arrays import Array
 from minigrad.backend.device import namespace
-from minigrad.backend.gpu.launching import THREADS, Source, channels_last
-from minigrad.backend.gpu.workspace import counters
+from minigrad.backend.gpu.channels import Shares
+from minigrad.backend.gpu.launching import NULL, THREADS, Source, channels_first, channels_last
+from minigrad.backend.gpu.streams import address
+from minigrad.backend.running_statistics import Observer, RunningStatistics
 
-SUMS = Source("channel_sums.cu")
-WARPS = THREADS // 32
-ROWS_A_WARP = 32  # at least; fewer would make more blocks than there is work for
-MOST_PARTS = 64  # blocks along the rows, whose parts the last one adds up
+BATCH_NORM = Source("batch_norm.cu")
 
 
-def channel_sum(x: Array) -> Array:
-    """The sum of x (N, C, ...) over all axes but 1, shaped (C,): a bias's gradient."""
-    if not SUMS.takes(x):
-        return plain.channel_sum(x)
+def batch_norm(
+    x: Array, weight: Array | None, bias: Array | None, eps: float, relu: bool = False, observe: Observer | None = None
+) -> tuple[Array, Array, Array, Array]:
+    """As `plain.batch_norm`; running statistics given as `observe` move on the device, in the same launches."""
+    if not BATCH_NORM.takes(x, weight, bias):
+        return plain.batch_norm(x, weight, bias, eps, relu, observe)
     xp, pixels = namespace(x), channels_last(x)
-    channels = pixels.shape[-1]
-    rows = pixels.size // max(1, channels)
-    lanes, grid = shares(rows, channels)
-    sums = xp.empty(channels, x.dtype)
-    parts = xp.empty((grid[1], channels), xp.float64 if x.dtype.itemsize == 8 else xp.float32)
-    SUMS.launch(
-        "channel_sum", x, grid, (THREADS,),
-        pixels, int64(rows), int32(channels), int32(lanes), parts, counters(x, grid[0]), sums,
+    shares, wide = Shares(pixels), _wide(x)
+    mean, variance, inv_std = (xp.empty(shares.channels, wide) for _ in range(3))
+    moved = observe if isinstance(observe, RunningStatistics) and observe.mean.dtype == x.dtype else None
+    BATCH_NORM.launch(
+        "batch_norm_moments", x, shares.of_sum, (THREADS,),
+        pixels, *shares.sizes, wide.type(eps), *shares.workspace(x, 3), mean, variance, inv_std, _running(wide, moved),
     )  # fmt: skip
-    return sums
+    y = xp.empty(pixels.shape, x.dtype)
+    BATCH_NORM.launch(
+        "batch_norm_apply", x, shares.of_each, (THREADS,),
+        pixels, *shares.sizes, mean, inv_std, weight, bias, np.bool_(relu), moved and moved.batches, y,
+    )  # fmt: skip
+    if observe is not None and moved is None:
+        observe(mean, variance)
+    return channels_first(y), mean, variance, inv_std
 
 
-def shares(rows: int, channels: int) -> tuple[int, tuple[int, int]]:
-    """How a matrix (rows, channels) is shared out: lanes of a warp along the channels, and the grid."""
-    lanes = 32
-    while lanes // 2 >= max(1, channels):
-        lanes //= 2
-    down = -(-rows // (WARPS * ROWS_A_WARP * (32 // lanes)))
-    return lanes, (-(-channels // lanes), min(MOST_PARTS, max(1, down)))
+def batch_norm_backward(
+    g: Array, x: Array, weight: Array | None, mean: Array, inv_std: Array, y: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """Gradients (dx, dweight, dbias) of `batch_norm`, given g for its result; after a ReLU that result y too."""
+    if not BATCH_NORM.takes(g, x, weight, y) or mean.dtype != _wide(x):
+        return plain.batch_norm_backward(g, x, weight, mean, inv_std, y)
+    xp, gradients, pixels = namespace(g), channels_last(g), channels_last(x)
+    results = None if y is None else channels_last(y)
+    shares = Shares(pixels)
+    sums = xp.empty((2, shares.channels), _wide(x))
+    dweight, dbias = xp.empty(shares.channels, x.dtype), xp.empty(shares.channels, x.dtype)
+    BATCH_NORM.launch(
+        "batch_norm_sums", x, shares.of_sum, (THREADS,),
+        gradients, results, pixels, *shares.sizes, mean, inv_std, *shares.workspace(x, 2), sums, dweight, dbias,
+    )  # fmt: skip
+    dx = xp.empty(pixels.shape, x.dtype)
+    BATCH_NORM.launch(
+        "batch_norm_backward", x, shares.of_each, (THREADS,),
+        gradients, results, pixels, *shares.sizes, mean, inv_std, weight, sums, dx,
+    )  # fmt: skip
+    return channels_first(dx), dweight, dbias
+
+
+def _wide(x: Array) -> np.dtype[Any]:
+    """What is computed with: float64 for float64, float32 for all else."""
+    return np.dtype(np.float64 if x.dtype.itemsize == 8 else np.float32)
+
+
+def _running(wide: np.dtype[Any], moved: RunningStatistics | None) -> np.ndarray:
+    """The struct `Running` of batch_norm.cu."""
+    fields = [("mean", "u8"), ("variance", "u8"), ("batches", "u8"), ("momentum", wide)]
+    struct = np.zeros((), np.dtype(fields, align=True))
+    if moved is not None:
+        struct["mean"], struct["variance"] = address(moved.mean), address(moved.variance)
+        struct["batches"] = NULL if moved.batches is None else address(moved.batches)
+        struct["momentum"] = -1 if moved.momentum is None else moved.momentum
+    return struct

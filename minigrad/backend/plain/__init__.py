@@ -4,6 +4,7 @@ Run on NumPy arrays they are what the tests compare both the CPU's kernels and t
 we have no CUDA kernel of our own, and for dtypes that ours do not take.
 """
 
+from minigrad.backend.plain.bias import bias_relu, bias_relu_backward
 from minigrad.backend.plain.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from minigrad.backend.plain.dropout import drop, drop_factors
 from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
@@ -23,6 +24,8 @@ __all__ = [
     "avg_pool2d_input_grad",
     "batch_norm",
     "batch_norm_backward",
+    "bias_relu",
+    "bias_relu_backward",
     "channel_sum",
     "conv2d",
     "conv2d_input_grad",

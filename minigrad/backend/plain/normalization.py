@@ -9,11 +9,12 @@ from minigrad.backend.device import namespace
 __all__ = ["batch_norm", "batch_norm_backward", "channel_sum"]
 
 
-def batch_norm(x, weight, bias, eps):
+def batch_norm(x, weight, bias, eps, relu=False, observe=None):
     """Normalise x (N, C, ...) over all axes but 1, then scale by weight and shift by bias, (C,) each or None.
 
     Returns y like x (channels-last in memory) and, shaped (C,), the mean, the biased variance and
-    1/sqrt(variance + eps); for float16 these three are float32.
+    1/sqrt(variance + eps); for float16 these three are float32. `relu` puts a ReLU behind it, and `observe` is
+    told mean and variance.
     """
     xp = namespace(x)
     pixels = _channels_last(xp, x)
@@ -28,12 +29,17 @@ def batch_norm(x, weight, bias, eps):
     y = centred * (inv_std if weight is None else inv_std * weight)
     if bias is not None:
         y = y + bias
-    return xp.moveaxis(y.astype(x.dtype), -1, 1), mean, var, inv_std
+    if relu:
+        y = xp.maximum(y, 0)
+    if observe is not None:
+        observe(mean, var)
+    return xp.moveaxis(y.astype(x.dtype, copy=False), -1, 1), mean, var, inv_std
 
 
-def batch_norm_backward(g, x, weight, mean, inv_std):
-    """Gradients (dx, dweight, dbias) of `batch_norm` with respect to x, weight and bias, given g for y."""
+def batch_norm_backward(g, x, weight, mean, inv_std, y=None):
+    """Gradients (dx, dweight, dbias) of `batch_norm`, given g for its result, and after a ReLU that result y."""
     xp = namespace(x)
+    g = g if y is None else xp.where(y != 0, g, g.dtype.type(0))
     pixels, gradients = _channels_last(xp, x), _channels_last(xp, g)
     axes = tuple(range(pixels.ndim - 1))
     count = max(1, pixels.size // max(1, pixels.shape[-1]))
@@ -42,13 +48,14 @@ def batch_norm_backward(g, x, weight, mean, inv_std):
     dweight = (gradients * xhat).sum(axis=axes)
     scale = inv_std if weight is None else inv_std * weight
     dx = (gradients - dbias / count - xhat * (dweight / count)) * scale
-    return xp.moveaxis(dx.astype(x.dtype), -1, 1), dweight.astype(x.dtype), dbias.astype(x.dtype)
+    dx, dweight, dbias = (found.astype(x.dtype, copy=False) for found in (dx, dweight, dbias))
+    return xp.moveaxis(dx, -1, 1), dweight, dbias
 
 
 def channel_sum(x):
     """The sum of x (N, C, ...) over all axes but 1, shaped (C,): a bias's gradient."""
     pixels = _channels_last(namespace(x), x)
-    return pixels.sum(axis=tuple(range(pixels.ndim - 1))).astype(x.dtype)
+    return pixels.sum(axis=tuple(range(pixels.ndim - 1))).astype(x.dtype, copy=False)
 
 
 def _channels_last(xp, x):

@@ -397,6 +397,21 @@ def _batch_norm(x, weight, bias, eps):
     return _per_channel(y, weight, bias)
 
 
+def _batch_norm_relu(x, weight, bias, eps):
+    return np.maximum(_batch_norm(x, weight, bias, eps), 0)
+
+
+@st.composite
+def shifted(draw):
+    channels = draw(st.integers(1, 3))
+    shape = (draw(st.integers(0, 3)), channels, *draw(shapes(max_dims=2, max_side=3)))
+    return Call((draw(uniform(shape)), draw(uniform((channels,)))))
+
+
+def _bias_relu(x, bias):
+    return np.maximum(_per_channel(x, None, bias), 0)
+
+
 def _per_channel(y, weight, bias):
     shape = (1, -1) + (1,) * (y.ndim - 2)
     y = y if weight is None else y * weight.reshape(shape)
@@ -429,6 +444,8 @@ OPS = {
     "avg_pool2d": Case(pooled(average=True), _avg_pool, _avg_pool, WIDE),
     "avg_pool2d_input_grad": Case(pooled("input", average=True), _transposed(_avg_pool), dtypes=WIDE),
     "batch_norm": Case(normalized(), _batch_norm, _batch_norm, WIDE, distinct=True, mixed=False),
+    "batch_norm_relu": Case(normalized(), _batch_norm_relu, dtypes=WIDE, distinct=True, mixed=False),
+    "bias_relu": Case(shifted(), _bias_relu, _bias_relu, WIDE, mixed=False),
 }
 
 COMPOSITES = {
@@ -444,4 +461,5 @@ COMPOSITES = {
     "adaptive_avg_pool2d": Case(adapted(), _adaptive, _adaptive, WIDE),
     "batch_norm": Case(normalized(), _batch_norm, _batch_norm, WIDE, distinct=True, mixed=False),
     "batch_norm_inference": Case(normalized_by_given(), _batch_norm_inference, _batch_norm_inference, WIDE),
+    "batch_norm_relu": Case(normalized(), _batch_norm_relu, dtypes=WIDE, distinct=True, mixed=False),
 }
