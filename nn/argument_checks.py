@@ -239,7 +239,7 @@ def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None
     counted = data == data if ignore_index is None else data != ignore_index
     wrong = data[counted & ((data < 0) | (data >= classes))]
     if wrong.size:
-        raise mg.checks.deferred.no_such_class(op, classes, ignore_index, int(wrong[0]))
+        raise mg.ops.deferred.no_such_class(op, classes, ignore_index, int(wrong[0]))
     if bool(counted.all()):
         return Labels(labels, None, None)
     counts = _in_64_bits(labels) != ignore_index
@@ -254,9 +254,9 @@ def _checked_on_the_device(op: str, labels: Tensor, classes: int, ignore_index: 
     every, data = mg.transforms.all_examples(wrong), mg.transforms.all_examples(labels)
     if every.size:
         first = every.reshape(-1).argmax()  # of the first that is wrong
-        error = mg.checks.deferred.no_such_class
+        error = mg.ops.deferred.no_such_class
         label = data.reshape(-1)[first]
-        mg.checks.deferred.raise_later(every.any(), error, op, classes, ignore_index, first=label)
+        mg.ops.deferred.raise_later(every.any(), error, op, classes, ignore_index, first=label)
     is_class = (labels >= 0) & (labels < classes)
     is_class = is_class if counts is None else is_class & counts
     return Labels(mg.where(is_class, labels, 0), counts, wrong)

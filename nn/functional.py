@@ -95,7 +95,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-explained, deferred = mg.autograd.explained, mg.checks.deferred
+explained, deferred = mg.autograd.explained, mg.ops.deferred
 
 
 # --- layers ---

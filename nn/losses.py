@@ -61,6 +61,11 @@ class CrossEntropyLoss(_Loss):
         For labels that are not integers.
     ValueError
         For an empty batch, or one in which every label is ignored, under "mean".
+
+    Notes
+    -----
+    A GPU is not waited for. A label that names no class gives the loss NaN there, as does a batch in which every label
+    is ignored, and the error is raised when a number or an array is next read from the device.
     """
 
     def __init__(
@@ -137,8 +142,9 @@ class MultiMarginLoss(_Loss):
 class BCELoss(_Loss):
     """Binary cross-entropy -(t log(p) + (1 - t) log(1 - p)) of probabilities p, logarithms cut off at -100.
 
-    `weight` broadcasts to the losses. ValueError for a probability outside of [0, 1]. After a Sigmoid, prefer
-    BCEWithLogitsLoss on the scores: it keeps every digit.
+    `weight` broadcasts to the losses. ValueError for a probability outside of [0, 1]; on a GPU, which is not waited
+    for, it is raised when the host next reads from the device. After a Sigmoid, prefer BCEWithLogitsLoss on the scores:
+    it keeps every digit.
     """
 
     def __init__(self, weight: ArrayLike | None = None, *, reduction: str = "mean"):

@@ -10,7 +10,8 @@ none), and two numbers for the message. The first fault stays until it is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,7 @@ FOUND_LATER = (
 _records: dict[tuple[Any, str], Array] = {}
 _codes: dict[tuple[Hashable, ...], int] = {}
 _errors: dict[int, Callable[..., Exception]] = {}
+_tolerated: list[Callable[..., Exception]] = []
 
 
 def record(like: Array) -> Array:
@@ -38,12 +40,27 @@ def record(like: Array) -> Array:
 
 
 def code(error: Callable[..., Exception], *details: Hashable) -> int:
-    """The number that stands in the record for `error(*details, first, second)`, the two numbers being the record's."""
+    """The number that stands in the record for `error(*details, first, second)`, the two numbers being the record's.
+
+    It is 0, as where there is no fault, inside `tolerated(error)`.
+    """
+    if error in _tolerated:
+        return 0
     key = error, *details
     if key not in _codes:
         _codes[key] = len(_codes) + 1
         _errors[_codes[key]] = partial(error, *details)
     return _codes[key]
+
+
+@contextmanager
+def tolerated(error: Callable[..., Exception]) -> Iterator[None]:
+    """Inside the with-block faults of this kind are not noted: whoever is called there expects them."""
+    _tolerated.append(error)
+    try:
+        yield
+    finally:
+        _tolerated.remove(error)
 
 
 def note(wrong: Array, number: int, first: Any = 0, second: Any = 0) -> None:

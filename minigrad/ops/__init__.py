@@ -6,6 +6,7 @@ Read `arithmetic` first (the simplest rules), then `reductions` and `shapes`, th
 import sys
 
 from minigrad.autograd import methods
+from minigrad.ops import deferred
 from minigrad.ops.activations import elu, gelu, leaky_relu, relu, silu, softplus
 from minigrad.ops.arithmetic import (
     abs,

@@ -19,8 +19,8 @@ import numpy as np
 
 from minigrad.autograd.grad_mode import enable_grad
 from minigrad.autograd.reverse import grad
-from minigrad.autograd.tensor import Tensor
-from minigrad.backend import to_device
+from minigrad.autograd.tensor import Tensor, as_tensor
+from minigrad.backend import namespace, to_device
 from minigrad.data.microbatching import counted_labels, sizes_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -66,14 +66,37 @@ class Counting:
 
     def predictions(self, output: Tensor, target: Tensor) -> tuple[int, int]:
         """How many predicted classes are right, and of how many: those whose label is a class and not ignored."""
-        if output.ndim < 2 or target.dtype.kind not in "iu" or target.ndim != output.ndim - 1:
+        right, classified = self.counted_predictions(output, target)
+        return int(right), int(classified)
+
+    def counted_predictions(self, output: Tensor, target: Tensor) -> tuple[Any, Any]:
+        """The same where the predictions are: two arrays without axes, of a GPU too."""
+        if not are_scores_of_classes(output, target):
             return 0, 0
         labels = target.data
         counts = (labels >= 0) & (labels < output.shape[1])
         if self.ignore_index is not None:
             counts &= labels != self.ignore_index
         right = (output.detach().argmax(axis=1).data == labels) & counts
-        return int(right.sum()), int(counts.sum())
+        return right.sum(), counts.sum()
+
+    def denominator_there(self, target: Tensor) -> Any:
+        """What the mean over targets on a GPU divides by: a number, or an array without axes, not waited for."""
+        weight = None if self.reduction == "sum" else self.weight
+        if not target.ndim or target.dtype.kind not in "iu" or (self.ignore_index is None and weight is None):
+            return len(target) if target.ndim else 1
+        xp, labels = namespace(target.data), target.data
+        counts = labels == labels if self.ignore_index is None else labels != self.ignore_index
+        if weight is None:
+            return counts.sum()
+        weights = as_tensor(weight).to(target.device).data
+        counts &= (labels >= 0) & (labels < len(weights))  # the loss has noted labels that name no class
+        return xp.where(counts, weights[xp.where(counts, labels, 0)].astype("float64", copy=False), 0).sum()
+
+
+def are_scores_of_classes(output: Tensor, target: Tensor) -> bool:
+    """Whether outputs are scores (N, classes, ...) and targets integer labels (N, ...)."""
+    return output.ndim >= 2 and target.dtype.kind in "iu" and target.ndim == output.ndim - 1
 
 
 def options_of(loss: Any) -> tuple[dict[str, Any], str]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from minigrad.autograd.tensor import Tensor
+from minigrad.backend import Array, kernels, namespace, to_device
 from minigrad.serialization import replace_file
-from minigrad.training.counting import Counting
+from minigrad.training.counting import Counting, are_scores_of_classes
 
 COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
 
@@ -85,3 +86,46 @@ class Totals:
         """(loss, accuracy), the accuracy None if nothing was classified."""
         accuracy = self.correct / self.classified if self.classified else None
         return self.loss / self.samples if self.samples else 0.0, accuracy
+
+
+class TotalsThere:
+    """Totals of batches on a GPU, added up there and read only when they are asked for.
+
+    Attributes
+    ----------
+    sums : array (4,), float64
+        On the device: loss, samples, correct and classified, as in `Totals`. It stays the same array as long as this
+        object lives, so that a recorded step can go on adding to it.
+    """
+
+    def __init__(self, like: Array):
+        self.sums = namespace(like).zeros(4, "float64")
+
+    def begin(self, totals: Totals) -> None:
+        """Start from these totals."""
+        numbers = (totals.loss, totals.samples, totals.correct, totals.classified)
+        self.sums[...] = 0
+        for place, number in enumerate(numbers):
+            if number:
+                self.sums[place : place + 1] = float(number)
+
+    def add(self, loss: Tensor, output: Tensor, target: Tensor, counting: Counting) -> None:
+        """Add a batch: its loss, and, if outputs are scores of classes, how many predictions are right."""
+        is_sum, value = counting.reduction == "sum", loss.data.reshape(())
+        if target.ndim == 1 and counting.weight is None and are_scores_of_classes(output, target):
+            add = kernels(self.sums).add_metrics
+            add(self.sums, value, output.data, target.data, counting.ignore_index, is_sum)
+            return
+        xp, amount = namespace(self.sums), counting.denominator_there(target)
+        value = value.astype("float64", copy=False)
+        if not isinstance(amount, int):
+            value = xp.where(amount == 0, 0, value)  # a mean over no labels is NaN, and nothing to add
+        numbers = (value if is_sum else value * amount, amount, *counting.counted_predictions(output, target))
+        for place, number in enumerate(numbers):
+            xp.add(self.sums[place : place + 1], number, out=self.sums[place : place + 1])
+
+    def read(self) -> Totals:
+        """The totals on the host, which waits for them."""
+        sums: Any = to_device(self.sums, "cpu")
+        loss, samples, correct, classified = sums.tolist()
+        return Totals(loss, int(correct), samples, int(classified))

@@ -99,8 +99,9 @@ def fit(
     Raises
     ------
     TrainingError
-        A loss that is NaN or infinite; says in which epoch and batch. The step is not taken. Or another run is writing
-        to `out`.
+        A loss that is NaN or infinite; says in which epoch and batch. The step is not taken. (On a GPU, which is not
+        waited for at each batch, it is found when the totals are next read: at the end of the epoch, or when the bar is
+        drawn. Steps have been taken since then.) Or another run is writing to `out`.
     CheckpointError
         The run in `out` is damaged, or does not fit; it is a ValueError.
     ValueError, TypeError

@@ -7,6 +7,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sized
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,16 @@ from minigrad.training.counting import Counting, measured_shares
 from minigrad.training.early_stopping import EarlyStopping, check_weights
 from minigrad.training.evaluation import evaluate
 from minigrad.training.fit_arguments import batches_of, single_number
-from minigrad.training.history import COLUMNS, History, Totals
+from minigrad.training.history import COLUMNS, History, Totals, TotalsThere
 from minigrad.training.progress import ProgressBar, StopRequest
 from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Resumable, Scheduler
 from minigrad.training.run_folder import TrainingError
+
+SECONDS_BETWEEN_READS = 0.5  # of the totals on a GPU, for the progress bar
+USUAL_REASONS = (
+    "Usual reasons: a learning rate that is too high, a logarithm or root of something not positive, or NaN in the "
+    "data."
+)
 
 
 class Run:
@@ -46,7 +53,9 @@ class Run:
         self.given = run_folder.options_of(optimizer)
         self.id = uuid.uuid4().hex  # tells the files of this run from those of others
         self.epoch = 0  # finished
-        self.totals, self.seconds = Totals(), 0.0  # of the epoch under way
+        self.totals, self.seconds = Totals(), 0.0  # of the epoch under way; on a GPU, what was last read from it
+        self.there: TotalsThere | None = None  # where a GPU adds them up
+        self.last_read = -math.inf  # when, in seconds of time.perf_counter
         self.history = History()
         self.best = EarlyStopping(model, mode="max")
         self.before_step: Callable[[], Any] | None = None
@@ -63,12 +72,14 @@ class Run:
         for inputs, targets in batches_of("fit", self.loader, self.device):
             batch += 1
             self.train_batch(inputs, targets, batch)
-            bar.show(self.totals.means)
+            bar.show(partial(self.means, batch))
             if stop.asked and batch != length:
+                self.read_totals(batch)
                 self.seconds += time.perf_counter() - began
                 if isinstance(self.loader, Resumable):
                     self.save()  # here: the loader knows its place only as long as the loop is not left
                 return False
+        self.read_totals(batch)
         self.seconds += time.perf_counter() - began
         if batch == first and not self.totals.samples:
             raise ValueError(
@@ -78,12 +89,33 @@ class Run:
         return True
 
     def train_batch(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
+        """One step, and of a schedule that counts batches."""
+        if self.chunks == 1:
+            self.step(inputs, targets, batch)
+        else:
+            self.step_by_chunks(inputs, targets, batch)
+        if self.scheduler is not None and getattr(self.scheduler, "interval", None) == "batch":
+            self.scheduler.step()
+
+    def step(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
+        """Model, loss, backward, totals, optimizer. On a GPU the host reads nothing here, so it waits for nothing."""
+        self.optimizer.zero_grad()
+        self.add_gradients(self.model(inputs), targets, 1.0, batch)
+        self.update()
+
+    def update(self) -> None:
+        """Move the weights by the gradients."""
+        if self.before_step is not None:
+            self.before_step()
+        self.optimizer.step()
+        if self.after_step is not None:
+            self.after_step()
+
+    def step_by_chunks(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
         """One step, by the gradients of all chunks."""
         self.optimizer.zero_grad()
         counting = self.counting
-        if self.chunks == 1:
-            self.add_gradients(self.model(inputs), targets, 1.0, batch)
-        elif counting.known:
+        if counting.known:
             options = {
                 "reduction": counting.reduction,
                 "ignore_index": counting.ignore_index,
@@ -93,13 +125,7 @@ class Run:
                 self.add_gradients(self.model(chunk), wanted, share, batch)
         else:
             self.train_measured(inputs, targets, batch)
-        if self.before_step is not None:
-            self.before_step()
-        self.optimizer.step()
-        if self.after_step is not None:
-            self.after_step()
-        if self.scheduler is not None and getattr(self.scheduler, "interval", None) == "batch":
-            self.scheduler.step()
+        self.update()
 
     def train_measured(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
         """The gradients of all chunks, for a loss that does not say what its mean divides by."""
@@ -118,15 +144,48 @@ class Run:
     def add_gradients(self, output: Tensor, targets: Tensor, share: float, batch: int) -> None:
         """Add a chunk's part of the batch's gradient."""
         loss = single_number("fit", self.loss(output, targets))
+        if loss.device != "cpu":
+            (loss if share == 1 else loss * share).backward()
+            self.totals_there(loss).add(loss, output, targets, self.counting)
+            return
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss is {value} in epoch {self.epoch + 1}, batch {batch}, at a learning rate of "
-                f"{self.rate():.3g}. Usual reasons: a learning rate that is too high, a logarithm or root of something "
-                "not positive, or NaN in the data."
+                f"{self.rate():.3g}. {USUAL_REASONS}"
             )
         (loss if share == 1 else loss * share).backward()
         self.totals.add(value, output, targets, self.counting)
+
+    # --- totals on a GPU ---
+
+    def totals_there(self, loss: Tensor) -> TotalsThere:
+        """Where the totals of this epoch are added up, begun with those of a run that was resumed."""
+        if self.there is None:
+            self.there = TotalsThere(loss.data)
+            self.there.begin(self.totals)
+        return self.there
+
+    def means(self, batch: int) -> tuple[float, float | None]:
+        """Loss and accuracy of the epoch so far; from a GPU they are read twice a second at most."""
+        if time.perf_counter() - self.last_read >= SECONDS_BETWEEN_READS:
+            self.read_totals(batch)
+        return self.totals.means()
+
+    def read_totals(self, batch: int) -> None:
+        """Have the totals after this batch on the host, too. From a GPU they are read, and the host waits for it."""
+        if self.there is None:
+            return
+        totals = self.there.read()
+        self.last_read = time.perf_counter()
+        if not math.isfinite(totals.loss):
+            raise TrainingError(
+                f"the loss is {totals.loss} in epoch {self.epoch + 1}, at batch {batch} or before it, at a learning "
+                f"rate of {self.rate():.3g}: a GPU is not waited for at each batch, and steps have been taken since. "
+                "To find the batch, train with device='cpu'; to find the op, inside `with minigrad.detect_anomaly():`. "
+                f"{USUAL_REASONS}"
+            )
+        self.totals = totals
 
     def finish_epoch(self) -> bool:
         """Validate, write the row, step the schedule; whether this epoch is the best so far."""
@@ -145,6 +204,8 @@ class Run:
         row = (self.epoch, train_loss, train_accuracy, val_loss, val_accuracy, rate, seconds)
         self.history.rows.append(dict(zip(COLUMNS, row, strict=True)))
         self.totals, self.seconds = Totals(), 0.0
+        if self.there is not None:
+            self.there.begin(self.totals)
         score = val_accuracy if val_accuracy is not None else -(train_loss if val_loss is None else val_loss)
         improved = self.best.step(score)
         if improved:

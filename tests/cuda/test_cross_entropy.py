@@ -131,6 +131,24 @@ def test_no_rows_have_the_sum_0_and_no_mean():
         F.cross_entropy(scores, labels)
 
 
+def test_in_a_vmap_the_kernel_takes_the_rows_of_all_examples():
+    random = np.random.default_rng(0)
+    scores, labels = random.standard_normal((3, 5, 4)), random.integers(0, 4, (3, 5))
+    for reduction in ("none", "sum", "mean"):
+        found = []
+        for device in ("cpu", "cuda"):
+            x, y = mg.tensor(scores, device=device), mg.tensor(labels, device=device)
+
+            def loss(x, y, reduction=reduction):
+                return mg.softmax_cross_entropy(x, y, reduction=reduction, label_smoothing=0.1, ignore_index=2).sum()
+
+            found.append((mg.vmap(loss)(x, y).numpy(), mg.vmap(mg.grad(loss))(x, y).numpy()))
+        alone = [mg.grad(loss)(mg.tensor(a), mg.tensor(b)).numpy() for a, b in zip(scores, labels, strict=True)]
+        for here, there in zip(*found, strict=True):
+            np.testing.assert_allclose(there, here, rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(found[1][1], alone, rtol=1e-12, atol=1e-15)
+
+
 # --- the whole loss ---
 
 

@@ -6,6 +6,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn
 from minigrad.backend import gpu, plain
+from minigrad.backend.gpu import launching, pooling
 from tests.support import strict_backend
 from tests.support.cuda import compiling
 from tests.support.strict_backend import StrictArray
@@ -172,3 +173,40 @@ def test_the_mean_of_an_image_is_one_launch_each_way(shape):
         assert not strict_backend.traffic
         np.testing.assert_allclose(y.numpy()[..., 0, 0], x.astype("f8").mean(axis=(-2, -1)), rtol=1e-5)
         np.testing.assert_allclose(leaf.grad.numpy(), np.full(shape, 1 / 35), rtol=1e-6)
+
+
+# --- bfloat16, which NumPy does not have: its bits in 16-bit integers ---
+
+
+def bits_of(array):
+    return torch.tensor(array).bfloat16().view(torch.int16).numpy().copy()
+
+
+def numbers_of(bits):
+    return torch.tensor(bits).view(torch.bfloat16).double().numpy()
+
+
+def run_in_bfloat16(file, entry, shape, *args):
+    """Launch a pooling kernel compiled for bfloat16; `shape` is (N, rows, columns, C), that of its result."""
+    module = compiling.RawModule(code=launching.text_of(file), options=launching.options_for("bfloat16"))
+    module.get_function(entry)(*pooling._a_block_a_row(shape), args)
+
+
+def test_bfloat16_is_pooled_in_float32():
+    where = (3, 2), (2, 1), (1, 1)
+    x = numbers_of(bits_of(np.random.default_rng(0).standard_normal((2, 7, 6, 5)).astype("f4")))  # channels-last
+    first = np.moveaxis(x, -1, 1)
+    shape = pooling._pooled(first.shape, *where)
+    windows = pooling._windows(first.shape, shape[1:3], *where)
+    y, winners = np.zeros(shape, "i2"), np.zeros(shape, "u1")
+    run_in_bfloat16("max_pool.cu", "max_pool", shape, bits_of(x), windows, y, winners, launching.NULL)
+    values, index = plain.max_pool2d(first, *where)
+    np.testing.assert_array_equal(np.moveaxis(numbers_of(y), -1, 1), values)
+    np.testing.assert_array_equal(np.moveaxis(winners, -1, 1), index)
+    dx = np.zeros(x.shape, "i2")
+    run_in_bfloat16("max_pool.cu", "max_pool_scatter", x.shape, y, winners, launching.NULL, windows, dx)
+    scattered = plain.max_pool2d_scatter(values, index, first.shape, *where)
+    np.testing.assert_allclose(np.moveaxis(numbers_of(dx), -1, 1), scattered, rtol=2**-8, atol=1e-6)
+    run_in_bfloat16("avg_pool.cu", "avg_pool", shape, bits_of(x), windows, np.bool_(False), y)
+    means = plain.avg_pool2d(first, *where, False)
+    np.testing.assert_allclose(np.moveaxis(numbers_of(y), -1, 1), means, rtol=2**-8, atol=1e-6)

@@ -58,6 +58,7 @@ ONE_MEANING = {
     "indexing",
     "linalg",
     "linear",
+    "losses",
     "normalization",
     "pooling",
     "products",

@@ -16,7 +16,6 @@ from minigrad.backend.batched.indexing import put, update
 from minigrad.backend.batched.numpy_functions import einsum, move
 from minigrad.backend.device import kernels, namespace
 from minigrad.backend.plain.bias import bias_relu
-from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 
 __all__ = [
     "avg_pool2d",
@@ -238,3 +237,32 @@ def batch_norm(x, weight, bias, eps, relu=False, observe=None):
     if observe is not None:
         observe(mean, variance)
     return unfold(y, 1, n, level), mean, variance, inv_std
+
+
+# --- losses ---
+
+
+@or_no_examples
+def softmax_cross_entropy(scores, target, label_smoothing, reduction, ignore_index):
+    """The rows of all examples are simply more rows; each example's own are then summed."""
+    level = newest_level(scores, target)
+    n, (scores, target) = spread(level, scores, target)
+    losses, kept, _ = kernels(scores.array, target.array).softmax_cross_entropy(
+        fold(scores, 0), fold(target, 0), label_smoothing, "none", ignore_index
+    )
+    losses, kept = unfold(losses, 0, n, level), unfold(kept, 0, n, level)
+    amount = (target == target if ignore_index is None else target != ignore_index).sum()
+    if reduction != "none":
+        losses = losses.sum() / amount if reduction == "mean" else losses.sum()
+    return losses, kept, amount
+
+
+@or_no_examples
+def softmax_cross_entropy_backward(g, kept, amount, target, label_smoothing, reduction, ignore_index):
+    g = g / amount if reduction == "mean" else g
+    g = g if reduction == "none" else namespace(g).broadcast_to(g, target.shape)
+    n, (g, kept, target) = spread(newest_level(g, kept, target), g, kept, target)
+    dx = kernels(g.array, kept.array, target.array).softmax_cross_entropy_backward(
+        fold(g, 0), fold(kept, 0), None, fold(target, 0), label_smoothing, "none", ignore_index
+    )
+    return unfold(dx, 0, n, g.level)

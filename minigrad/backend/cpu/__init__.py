@@ -12,13 +12,14 @@ from minigrad.backend.cpu.pooling import (
 from minigrad.backend.cpu.products import einsum
 from minigrad.backend.memory import keep_freed_memory
 from minigrad.backend.plain import bias_relu, bias_relu_backward, drop, drop_factors
-from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
+from minigrad.backend.plain.losses import add_metrics, softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.scatter import put, update
 from minigrad.backend.threads import matmul
 
 keep_freed_memory()
 
 __all__ = [
+    "add_metrics",
     "avg_pool2d",
     "avg_pool2d_input_grad",
     "batch_norm",

@@ -7,7 +7,7 @@ does, and `normalization.py`, which prepares the arrays and launches it. `common
 from minigrad.backend.gpu.bias import bias_relu, bias_relu_backward, channel_sum
 from minigrad.backend.gpu.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from minigrad.backend.gpu.dropout import drop, drop_factors
-from minigrad.backend.gpu.losses import softmax_cross_entropy, softmax_cross_entropy_backward
+from minigrad.backend.gpu.losses import add_metrics, softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.gpu.normalization import batch_norm, batch_norm_backward
 from minigrad.backend.gpu.pooling import (
     avg_pool2d,
@@ -20,6 +20,7 @@ from minigrad.backend.gpu.products import einsum, matmul
 from minigrad.backend.scatter import put, update
 
 __all__ = [
+    "add_metrics",
     "avg_pool2d",
     "avg_pool2d_input_grad",
     "batch_norm",

@@ -1,4 +1,4 @@
-"""Softmax-cross-entropy, by `cross_entropy.cu`: one launch each way."""
+"""Softmax-cross-entropy, by `cross_entropy.cu`: one launch each way; and the metrics of training, by `metrics.cu`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minigrad.backend.gpu.launching import MOST_BLOCKS, THREADS, Source, blocks_
 from minigrad.backend.gpu.workspace import counters
 from minigrad.backend.plain.losses import no_such_class, nothing_to_average
 
-CROSS_ENTROPY = Source("cross_entropy.cu")
+CROSS_ENTROPY, METRICS = Source("cross_entropy.cu"), Source("metrics.cu")
 WARPS = THREADS // 32
 REDUCTIONS = {"none": int32(0), "sum": int32(1), "mean": int32(2)}  # the names NONE, SUM and MEAN of the kernel
 OP = "cross_entropy"
@@ -67,3 +67,23 @@ def softmax_cross_entropy_backward(
         xp.ascontiguousarray(g), slopes, counted, int64(slopes.size), int32(slopes.shape[1]), REDUCTIONS[reduction], dx,
     )  # fmt: skip
     return dx
+
+
+def add_metrics(
+    totals: Array, loss: Array, scores: Array, labels: Array, ignore_index: int | None, is_sum: bool
+) -> None:
+    """Add a batch to `totals` (4,), float64: its loss times the labels that count, these, the right and the classified.
+
+    `scores` (N, C) and integer `labels` (N,); `loss` is the mean over the labels that count, or their sum.
+    """
+    if not METRICS.takes(scores) or not scores.size:
+        return plain.add_metrics(totals, loss, scores, labels, ignore_index, is_sum)
+    xp, (rows, classes) = namespace(scores), scores.shape
+    grid = (min(MOST_BLOCKS, -(-rows // WARPS)),)
+    METRICS.launch(
+        "add_metrics", scores, grid, (THREADS,),
+        xp.ascontiguousarray(scores), xp.ascontiguousarray(labels.astype(xp.int64, copy=False)),
+        int64(rows), int32(classes), np.bool_(ignore_index is not None), int64(ignore_index or 0),
+        loss.astype(np.float64 if scores.dtype.itemsize == 8 else np.float32, copy=False), np.bool_(is_sum),
+        xp.empty((*grid, 3), "float64"), counters(scores, 1), totals,
+    )  # fmt: skip

@@ -7,7 +7,7 @@ we have no CUDA kernel of our own, and for dtypes that ours do not take.
 from minigrad.backend.plain.bias import bias_relu, bias_relu_backward
 from minigrad.backend.plain.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from minigrad.backend.plain.dropout import drop, drop_factors
-from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
+from minigrad.backend.plain.losses import add_metrics, softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.plain.normalization import batch_norm, batch_norm_backward, channel_sum
 from minigrad.backend.plain.pooling import (
     avg_pool2d,
@@ -20,6 +20,7 @@ from minigrad.backend.plain.products import einsum, matmul
 from minigrad.backend.scatter import put, update
 
 __all__ = [
+    "add_metrics",
     "avg_pool2d",
     "avg_pool2d_input_grad",
     "batch_norm",

@@ -4,11 +4,10 @@ After this file you know the whole of it: the largest score is taken out before 
 gradient is softmax minus the truth.
 """
 
-from minigrad.backend.batched.indexing import read
 from minigrad.backend.device import namespace
 from minigrad.backend.sums import total, wide
 
-__all__ = ["softmax_cross_entropy", "softmax_cross_entropy_backward"]
+__all__ = ["add_metrics", "softmax_cross_entropy", "softmax_cross_entropy_backward"]
 
 
 def softmax_cross_entropy(scores, target, label_smoothing, reduction, ignore_index):
@@ -22,7 +21,7 @@ def softmax_cross_entropy(scores, target, label_smoothing, reduction, ignore_ind
     shifted = scores - scores.max(axis=1, keepdims=True)
     powers = xp.exp(shifted)
     whole = total(powers, 1, True)
-    chosen = read(shifted, (xp.arange(target.shape[0]), target))
+    chosen = shifted[xp.arange(target.shape[0]), target]
     losses = xp.log(whole[:, 0]) - chosen
     if label_smoothing:
         evenly = xp.log(whole[:, 0]) - total(shifted, 1) / scores.shape[1]
@@ -55,6 +54,23 @@ def _counted(xp, target, ignore_index):
         return None, target
     counts = target != ignore_index
     return counts, xp.where(counts, target, 0)
+
+
+def add_metrics(totals, loss, scores, labels, ignore_index, is_sum):
+    """Add a batch to `totals` (4,), float64: its loss times the labels that count, these, the right and the classified.
+
+    `scores` (N, C) and integer `labels` (N,); `loss` is the mean over the labels that count, or their sum. A batch in
+    which no label counts has no loss and adds nothing.
+    """
+    xp = namespace(totals)
+    counts = labels == labels if ignore_index is None else labels != ignore_index
+    classified = counts & (labels >= 0) & (labels < scores.shape[1])
+    right = classified & (scores.argmax(axis=1) == labels)
+    amount = counts.sum()
+    loss = xp.where(amount == 0, 0, loss)
+    whole = loss if is_sum else loss * amount
+    for place, value in enumerate((whole, amount, right.sum(), classified.sum())):
+        xp.add(totals[place : place + 1], value, out=totals[place : place + 1])
 
 
 def no_such_class(op, classes, ignore_index, label, _=0):
