@@ -14,7 +14,7 @@ from minigrad.autograd.errors import ShapeError
 from minigrad.autograd.primitive import primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Axis, Operand, TensorLike
-from minigrad.backend import namespace, read, total, wide
+from minigrad.backend import kernels, namespace, total, wide
 from minigrad.ops.arithmetic import where
 from minigrad.ops.elementary import decay, exp, in_float32, log, log1p, sigmoid, sigmoid_slope
 from minigrad.ops.indexing import check_range
@@ -96,37 +96,63 @@ log_softmax.defvjp(x=_log_softmax_vjp)
 log_softmax.defjvp(x=_log_softmax_jvp)
 
 
-def _cross_entropy_composed(scores, target):
+def _cross_entropy_composed(
+    scores, target, *, label_smoothing: float = 0.0, reduction: str = "none", ignore_index: int | None = None
+):
     """The composite reference: the same from single ops, differentiated when Tensors flow through the rule."""
-    return -log_softmax(scores, axis=1)[np.arange(target.shape[0]), target]
+    logarithms = log_softmax(scores, axis=1)
+    counts = None if ignore_index is None else target != ignore_index
+    labels = target if counts is None else where(counts, target, 0)
+    losses = -logarithms[np.arange(target.shape[0]), labels]
+    if label_smoothing:
+        losses = (1 - label_smoothing) * losses - label_smoothing * logarithms.mean(axis=1)
+    losses = losses if counts is None else where(counts, losses, 0)
+    if reduction == "none":
+        return losses
+    amount = target.shape[0] if counts is None else counts.sum()
+    return sum(losses) / amount if reduction == "mean" else sum(losses)
 
 
 @primitive(
-    symbol="cross-entropy", local="softmax(x) - truth", residuals=("probabilities",), reference=_cross_entropy_composed
+    symbol="cross-entropy",
+    local="softmax(x) - truth",
+    residuals=("probabilities", "amount"),
+    reference=_cross_entropy_composed,
 )
-def softmax_cross_entropy(scores: TensorLike, target: TensorLike) -> Tensor:
-    """-log softmax(scores)[target], row by row: scores (N, C), target (N,) integers; result (N,)."""
+def softmax_cross_entropy(
+    scores: TensorLike,
+    target: TensorLike,
+    *,
+    label_smoothing: float = 0.0,
+    reduction: str = "none",
+    ignore_index: int | None = None,
+) -> Tensor:
+    """-log softmax(scores)[target], row by row: scores (N, C), target (N,) integers; result (N,).
+
+    Parameters
+    ----------
+    scores : (N, C)
+    target : (N,), integers
+    label_smoothing : float
+        The share of the truth that is spread evenly over all classes.
+    reduction : {"none", "sum", "mean"}
+        With "sum" or "mean" the result is a single number.
+    ignore_index : int, optional
+        Rows with this label have the loss 0, and the mean does not count them.
+    """
     if scores.ndim != 2 or target.shape != scores.shape[:1] or target.dtype.kind not in "iu":
         raise ShapeError(
             f"softmax_cross_entropy: scores {scores.shape} and {target.dtype} targets {target.shape}; "
             "expected (N, classes) and (N,) integers."
         )
-    xp = namespace(scores, target)
-    if xp is np:  # on a GPU the check would wait for the device
+    if namespace(scores, target) is np and ignore_index is None:  # on a GPU the check would wait for the device
         check_range("softmax_cross_entropy", target, scores.shape[1], "class")
-    given, scores = scores, wide(scores)
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    powers = xp.exp(shifted)
-    whole = total(powers, 1, True)
-    chosen = read(shifted, (xp.arange(target.shape[0]), target))
-    losses = like(xp.log(whole[:, 0]) - chosen, given)
-    return losses, powers / whole  # type: ignore[return-value]  # the second is a residual
+    return kernels(scores, target).softmax_cross_entropy(scores, target, label_smoothing, reduction, ignore_index)
 
 
-def _softmax_minus_truth(g, probabilities, target):
-    difference = probabilities * g[:, None]
-    difference[namespace(g).arange(len(target)), target] -= g
-    return difference, None
+def _softmax_minus_truth(g, probabilities, amount, target, label_smoothing, reduction, ignore_index):
+    backward = kernels(g, probabilities, target).softmax_cross_entropy_backward
+    return backward(g, probabilities, amount, target, label_smoothing, reduction, ignore_index), None
 
 
 softmax_cross_entropy.defvjp_fused(_softmax_minus_truth)

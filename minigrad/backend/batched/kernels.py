@@ -15,6 +15,7 @@ from minigrad.backend.batched.array import BatchedArray, Level, elementwise, is_
 from minigrad.backend.batched.indexing import put, update
 from minigrad.backend.batched.numpy_functions import einsum, move
 from minigrad.backend.device import kernels, namespace
+from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 
 __all__ = [
     "avg_pool2d",
@@ -30,6 +31,8 @@ __all__ = [
     "max_pool2d_gather",
     "max_pool2d_scatter",
     "put",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
     "update",
 ]
 

@@ -11,6 +11,7 @@ from minigrad.backend.cpu.pooling import (
 )
 from minigrad.backend.cpu.products import einsum
 from minigrad.backend.memory import keep_freed_memory
+from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.scatter import put, update
 from minigrad.backend.threads import matmul
 
@@ -31,6 +32,8 @@ __all__ = [
     "max_pool2d_gather",
     "max_pool2d_scatter",
     "put",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
     "update",
 ]
 

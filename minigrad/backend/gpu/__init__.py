@@ -5,6 +5,7 @@ does, and `normalization.py`, which prepares the arrays and launches it. `common
 """
 
 from minigrad.backend.gpu.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
+from minigrad.backend.gpu.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.gpu.normalization import channel_sum
 from minigrad.backend.gpu.pooling import (
     avg_pool2d,
@@ -32,6 +33,8 @@ __all__ = [
     "max_pool2d_gather",
     "max_pool2d_scatter",
     "put",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
     "update",
 ]
 

@@ -5,6 +5,7 @@ we have no CUDA kernel of our own, and for dtypes that ours do not take.
 """
 
 from minigrad.backend.plain.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
+from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.plain.normalization import batch_norm, batch_norm_backward, channel_sum
 from minigrad.backend.plain.pooling import (
     avg_pool2d,
@@ -31,6 +32,8 @@ __all__ = [
     "max_pool2d_gather",
     "max_pool2d_scatter",
     "put",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_backward",
     "update",
 ]
 

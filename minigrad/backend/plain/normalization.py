@@ -28,7 +28,7 @@ def batch_norm(x, weight, bias, eps):
     y = centred * (inv_std if weight is None else inv_std * weight)
     if bias is not None:
         y = y + bias
-    return xp.moveaxis(y.astype(x.dtype), -1, 1), mean, var, inv_std
+    return xp.moveaxis(y.astype(x.dtype, copy=False), -1, 1), mean, var, inv_std
 
 
 def batch_norm_backward(g, x, weight, mean, inv_std):
@@ -42,13 +42,13 @@ def batch_norm_backward(g, x, weight, mean, inv_std):
     dweight = (gradients * xhat).sum(axis=axes)
     scale = inv_std if weight is None else inv_std * weight
     dx = (gradients - dbias / count - xhat * (dweight / count)) * scale
-    return xp.moveaxis(dx.astype(x.dtype), -1, 1), dweight.astype(x.dtype), dbias.astype(x.dtype)
+    return xp.moveaxis(dx.astype(x.dtype, copy=False), -1, 1), *(sums.astype(x.dtype, copy=False) for sums in (dweight, dbias))
 
 
 def channel_sum(x):
     """The sum of x (N, C, ...) over all axes but 1, shaped (C,): a bias's gradient."""
     pixels = _channels_last(namespace(x), x)
-    return pixels.sum(axis=tuple(range(pixels.ndim - 1))).astype(x.dtype)
+    return pixels.sum(axis=tuple(range(pixels.ndim - 1))).astype(x.dtype, copy=False)
 
 
 def _channels_last(xp, x):

@@ -278,6 +278,7 @@ using std::min;
 using std::exp;  // of a float they give a float, as in CUDA
 using std::fabs;
 using std::log;
+using std::log1p;
 using std::pow;
 using std::sqrt;
 using std::tanh;
