@@ -130,6 +130,7 @@ def test_what_cudnn_has_no_plan_for_is_computed_by_windows(frontend):
 
 # --- plans by cuDNN ---
 
+
 def test_cudnn_has_a_plan_for_every_direction_of_what_networks_are_made_of():
     pytest.importorskip("cudnn", reason="nvidia-cudnn-frontend is not installed")
     pytest.importorskip("nvidia.cudnn", reason="cuDNN's wheel is not installed")

@@ -42,7 +42,8 @@ def batch_norm_backward(g, x, weight, mean, inv_std):
     dweight = (gradients * xhat).sum(axis=axes)
     scale = inv_std if weight is None else inv_std * weight
     dx = (gradients - dbias / count - xhat * (dweight / count)) * scale
-    return xp.moveaxis(dx.astype(x.dtype, copy=False), -1, 1), *(sums.astype(x.dtype, copy=False) for sums in (dweight, dbias))
+    dx, dweight, dbias = (part.astype(x.dtype, copy=False) for part in (dx, dweight, dbias))
+    return xp.moveaxis(dx, -1, 1), dweight, dbias
 
 
 def channel_sum(x):
