@@ -136,8 +136,6 @@ def test_cudnn_has_a_plan_for_every_direction_of_what_networks_are_made_of():
     pytest.importorskip("nvidia.cudnn", reason="cuDNN's wheel is not installed")
     if not compiling.AVAILABLE:
         pytest.skip("no C++ compiler to build a stand-in for CUDA's driver with")
-    if cudnn.why_not():
-        pytest.skip(cudnn.why_not())
     # In a process of its own, because cuDNN is told there that this is an H100, by a driver that is none.
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.cuda.cudnn_plans"],
