@@ -17,7 +17,9 @@ from numpy.typing import DTypeLike
 
 from minigrad.autograd.calls import explained
 from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.primitive import primitive
 from minigrad.autograd.tensor import Tensor, array_of, as_tensor
+from minigrad.autograd.types import TensorLike
 from minigrad.backend import (
     NUMBERS,
     Array,
@@ -26,10 +28,12 @@ from minigrad.backend import (
     as_array,
     check_dtype,
     device_of,
+    kernels,
     namespace,
     to_device,
 )
-from minigrad.generators import drawn
+from minigrad.backend.plain.dropout import Place
+from minigrad.generators import drawn, next_place
 
 # --- from data ---
 
@@ -289,7 +293,26 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     _check_probability("dropout", p)
     if not training or p == 0:
         return as_tensor(x)
+    if isinstance(x, Tensor) and x.dtype.kind == "f" and _has_stream(x.data):
+        return _dropped(x, p=float(p), place=next_place(x.data))
     return x * dropout_mask(x, p)
+
+
+@primitive(symbol="dropout", local="0 or 1/(1-p)", kind="linear")
+def _dropped(x: TensorLike, *, p: float, place: Place) -> Tensor:
+    """x with each element zero with probability p, else divided by 1 - p; which ones follows from the place alone.
+
+    So the mask is not stored: its derivative, of any order and in both modes, is itself at the same place.
+    """
+    return kernels(x).drop(x, p, place)
+
+
+_dropped.defvjp(x=lambda g, p, place: _dropped(g, p=p, place=place))
+
+
+def _has_stream(array: Array) -> bool:
+    """Whether dropout of this array takes numbers by their place: on a GPU, unless inside vmap."""
+    return type(array) is not BatchedArray and device_of(array) != "cpu"
 
 
 @explained
@@ -301,9 +324,7 @@ def dropout_mask(x: Tensor, p: float) -> Tensor:
     _check_probability("dropout_mask", p)
     if not isinstance(x, Tensor):
         raise TypeError(f"dropout_mask: expected a Tensor, got {type(x).__name__}; make one with minigrad.tensor(...).")
-    kept = _drawn_like(x.data) >= p
-    dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)  # an integer could not hold the factor
-    return Tensor(kept * dtype.type(1 / (1 - p) if p < 1 else 0))
+    return Tensor(_factors_like(x.data, p))
 
 
 def _check_probability(owner: str, p: Any) -> None:
@@ -313,10 +334,15 @@ def _check_probability(owner: str, p: Any) -> None:
         raise ValueError(f"{owner}: p={p}; a probability lies between 0 and 1.")
 
 
-def _drawn_like(array: Array) -> Array:
-    """Uniform float32 numbers from [0, 1) in the array's shape, for each example of a vmap other ones."""
-    if type(array) is not BatchedArray:
-        return drawn(device_of(array), lambda generator: generator.random(size=array.shape, dtype=np.float32))
-    inside = array.array
-    repeated = namespace(inside).broadcast_to(inside, (array.level.size, *array.shape))
-    return BatchedArray(_drawn_like(repeated), array.level)
+def _factors_like(array: Array, p: float) -> Array:
+    """Factors of dropout in the array's shape, for each example of a vmap other ones."""
+    if type(array) is BatchedArray:
+        inside = array.array
+        repeated = namespace(inside).broadcast_to(inside, (array.level.size, *array.shape))
+        return BatchedArray(_factors_like(repeated, p), array.level)
+    dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)  # an integer could not hold the factor
+    if _has_stream(array):
+        like = namespace(array).empty(array.shape, dtype)
+        return kernels(like).drop_factors(like, float(p), next_place(array))
+    uniform = drawn("cpu", lambda generator: generator.random(size=array.shape, dtype=np.float32))
+    return (uniform >= p) * dtype.type(1 / (1 - p) if p < 1 else 0)

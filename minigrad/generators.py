@@ -3,6 +3,9 @@
 After this file you know that a seed makes one stream per device, of which threads take numbers in the order in which
 they come, each number once. And you know how a checkpointed function draws the same numbers again whatever other
 threads have drawn in between: where each of its draws began is noted, and its second run begins there.
+
+On a GPU dropout needs no generator: its numbers follow from a seed and a position (`next_place`), and the state of the
+stream is these two integers.
 """
 
 from __future__ import annotations
@@ -18,9 +21,12 @@ from typing import Any
 import numpy as np
 
 from minigrad.backend import Array, device_of, namespace, to_device
+from minigrad.backend.gpu.replay import changing
+from minigrad.backend.plain.dropout import Place
 from minigrad.locks import lock
 
 _generators: dict[str, Any] = {}
+_streams: dict[str, Place] = {}
 _seed: list[int | None] = [None]
 _drawing = lock()
 
@@ -39,6 +45,7 @@ def manual_seed(seed: int) -> None:
     with _drawing:
         _seed[0] = number
         _generators.clear()
+        _streams.clear()
 
 
 def generator(device: str = "cpu") -> Any:
@@ -67,6 +74,58 @@ def _new(device: str, seed: int | None) -> Any:
     return namespace(to_device(np.zeros(0), device)).random.default_rng(seed)
 
 
+# --- numbers that follow from their place ---
+
+
+def next_place(like: Array) -> Place:
+    """Where the next call on the device of this array stands in the device's stream of numbers, which goes on by one.
+
+    In a captured step the place lies on the device, and the stream goes on by one at each replay. A checkpointed
+    function that runs again gets the places that it had.
+    """
+    with _drawing:
+        device, calls = device_of(like), _here.calls
+        repeated = calls[0].places.get(device) if calls else None
+        place = next(repeated, None) if repeated else None
+        if place is None:
+            place = _advanced(device, like)
+        for call in calls:
+            if call.starts is None:
+                call.draws.places.setdefault(device, []).append(place)
+        return place
+
+
+def _advanced(device: str, like: Array) -> Place:
+    def numbers() -> np.ndarray:
+        """The next place as it is handed to the device; the stream goes on."""
+        with _drawing:
+            seed, position = state_of_stream(device)
+            _streams[device] = Place(seed, position + 1)
+            return np.array([seed, position], np.uint64)
+
+    captured = changing(like, numbers)
+    if captured is not None:
+        return Place(0, 0, captured)
+    seed, position = numbers().tolist()
+    return Place(seed, position)
+
+
+def state_of_stream(device: str) -> tuple[int, int]:
+    """Seed and position of a device's stream: what has to be stored for it to go on from here."""
+    with _drawing:
+        if device not in _streams:
+            seed = np.random.SeedSequence(_seed[0]).generate_state(1, np.uint64)
+            _streams[device] = Place(int(seed[0]), 0)
+        return _streams[device].seed, _streams[device].position
+
+
+def set_state_of_stream(device: str, state: tuple[int, int]) -> None:
+    """Make a device's stream go on from what `state_of_stream` gave."""
+    seed, position = state
+    with _drawing:
+        _streams[device] = Place(int(seed), int(position))
+
+
 # --- draws that can be repeated ---
 
 
@@ -75,10 +134,12 @@ class Draws:
 
     starts : NumPy's generator as it was before each draw
     seeds : for each other device, whose generator cannot be copied: the seed of one for this function alone
+    places : for each device, the places in its stream that `next_place` gave
     """
 
     def __init__(self) -> None:
         self.starts: list[np.random.Generator] = []
+        self.places: dict[str, list[Place]] = {}
         self.seeds: dict[str, int] = {}
 
     @contextmanager
@@ -93,7 +154,10 @@ class Draws:
     @contextmanager
     def repeated(self) -> Iterator[None]:
         """Draw inside, in this thread, what was noted."""
-        outside, _here.calls = _here.calls, (_Call(self, iter(self.starts)),)
+        outside, _here.calls = (
+            _here.calls,
+            (_Call(self, iter(self.starts), {d: iter(p) for d, p in self.places.items()}),),
+        )
         try:
             yield
         finally:
@@ -106,6 +170,7 @@ class _Call:
 
     draws: Draws
     starts: Iterator[np.random.Generator] | None = None
+    places: dict[str, Iterator[Place]] = field(default_factory=dict)  # to be repeated
     own: dict[str, Any] = field(default_factory=dict)  # the generators of devices other than the CPU
 
 

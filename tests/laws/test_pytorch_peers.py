@@ -304,6 +304,10 @@ NO_PEER = {
         ("OPS", name): "inside a function of nn or a slope; mpmath judges it in ops/" for name in PARTS_OF_RULES.split()
     },
     ("OPS", "to_device"): "the identity on one device; laws/test_gpu.py has two",
+    (
+        "OPS",
+        "dropped",
+    ): "its random numbers are of a generator that PyTorch does not have; cuda/test_dropout.py judges it",
     ("OPS", "max_pool2d_scatter"): "a part of max_pool2d, whose derivatives go through it",
     ("OPS", "max_pool2d_gather"): "a part of max_pool2d, whose second derivative goes through it",
     ("OPS", "cofactors"): "the derivative of det, whose second derivative goes through it",

@@ -25,6 +25,7 @@ __all__ = [
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "drop",
     "einsum",
     "matmul",
     "max_pool2d",
@@ -111,6 +112,15 @@ def matmul(a: Any, b: Any) -> BatchedArray:
 
 def _product(a: Any, b: Any) -> Any:
     return kernels(a, b).matmul(a, b)
+
+
+# --- dropout ---
+
+
+def drop(x, p, place):
+    """Of gradients and tangents of one call: the factors that it drew serve all examples."""
+    like = namespace(x.array).empty(x.shape, x.dtype)
+    return x * kernels(like).drop_factors(like, p, place)
 
 
 # --- convolution ---

@@ -11,6 +11,7 @@ from minigrad.backend.cpu.pooling import (
 )
 from minigrad.backend.cpu.products import einsum
 from minigrad.backend.memory import keep_freed_memory
+from minigrad.backend.plain import drop, drop_factors
 from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.scatter import put, update
 from minigrad.backend.threads import matmul
@@ -26,6 +27,8 @@ __all__ = [
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "drop",
+    "drop_factors",
     "einsum",
     "matmul",
     "max_pool2d",

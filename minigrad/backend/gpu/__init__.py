@@ -5,6 +5,7 @@ does, and `normalization.py`, which prepares the arrays and launches it. `common
 """
 
 from minigrad.backend.gpu.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
+from minigrad.backend.gpu.dropout import drop, drop_factors
 from minigrad.backend.gpu.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.gpu.normalization import channel_sum
 from minigrad.backend.gpu.pooling import (
@@ -27,6 +28,8 @@ __all__ = [
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "drop",
+    "drop_factors",
     "einsum",
     "matmul",
     "max_pool2d",

@@ -5,6 +5,7 @@ we have no CUDA kernel of our own, and for dtypes that ours do not take.
 """
 
 from minigrad.backend.plain.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
+from minigrad.backend.plain.dropout import drop, drop_factors
 from minigrad.backend.plain.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.plain.normalization import batch_norm, batch_norm_backward, channel_sum
 from minigrad.backend.plain.pooling import (
@@ -26,6 +27,8 @@ __all__ = [
     "conv2d",
     "conv2d_input_grad",
     "conv2d_weight_grad",
+    "drop",
+    "drop_factors",
     "einsum",
     "matmul",
     "max_pool2d",

@@ -1,7 +1,8 @@
 """CUDA kernels run by the CPU: `RawModule` and `RawKernel` as CuPy's, on the arrays of the strict stand-in.
 
 A kernel's text, unmodified, is compiled by g++ with cuda_on_cpu.h in front. Launches are checked as CuPy does not: an
-argument whose size is not its parameter's is an error here, and garbage there. Arrays of NumPy are taken too, as host
+argument whose size is not its parameter's is an error here, and garbage there; so is a write outside of an array (see
+guarding). Arrays of NumPy are taken too, as host
 memory that the "device" can read, so that a test can look at one kernel by itself.
 """
 
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.support.cuda import work
+from tests.support.cuda import guarding, work
 
 HERE = Path(__file__).parent
 CACHE = Path(tempfile.gettempdir()) / f"minigrad_cuda_on_cpu_{os.getuid() if hasattr(os, 'getuid') else 'user'}"
@@ -107,12 +108,25 @@ class RawKernel:
             raise LaunchError(f"{self.name} has {len(self.parameters)} parameters, got {len(args)} arguments")
         if sum(size for _, size in self.parameters) > 4096:
             raise LaunchError(f"{self.name}: parameters of more than the 4,096 bytes that a launch may have")
+        args = tuple(getattr(arg, "host", arg) for arg in args)  # of the strict stand-in
         boxes = [_boxed(self.name, i, *p, arg) for i, (p, arg) in enumerate(zip(self.parameters, args, strict=True))]
+        arrays = {
+            i: arg
+            for i, (arg, (kind, _)) in enumerate(zip(args, self.parameters, strict=True))
+            if kind == "p" and isinstance(arg, np.ndarray)
+        }
         values = (ctypes.c_void_p * len(boxes))(*(ctypes.addressof(box) for box in boxes))
         launches.append((self.name, grid, block))
 
         def run() -> None:
-            if error := self._launch((ctypes.c_uint * 6)(*map(int, (*grid, *block))), shared_mem, values, order):
+            try:
+                with guarding.guarded(arrays) as addresses:
+                    for i, address in addresses.items():
+                        boxes[i].value = address
+                    error = self._launch((ctypes.c_uint * 6)(*map(int, (*grid, *block))), shared_mem, values, order)
+            except guarding.Overrun as overrun:
+                raise LaunchError(f"{self.name}, {overrun}") from None
+            if error:
                 raise LaunchError(f"{self.name}: {error.decode()}")
 
         work.launch(self.name, run)
@@ -121,7 +135,6 @@ class RawKernel:
 def _boxed(name: str, place: int, kind: str, size: int, arg: Any) -> Any:
     """An argument's bytes, as the kernel is to find them."""
     where = f"{name}, argument {place}"
-    arg = getattr(arg, "host", arg)  # of the strict stand-in
     if kind == "p":
         if isinstance(arg, np.uint64):
             return ctypes.c_void_p(int(arg))

@@ -4,6 +4,8 @@ import numpy as np
 import scipy.special
 from hypothesis import strategies as st
 
+from minigrad.backend.plain.dropout import Place
+from tests.support import philox
 from tests.support.op_cases.case import Call, Case, boxes, calls, partners
 from tests.support.strategies import between_integers, booleans, broadcastable_shapes, distinct, integers, uniform
 
@@ -136,6 +138,11 @@ def _over_square(x, y):
     return x / (x * x + y * y)
 
 
+def _dropped(x, p, place):
+    factor = 1 / (1 - p) if p < 1 else 0
+    return x * np.where(philox.dropped(np.shape(x), p, place.seed, place.position), 0, factor).astype(x.dtype)
+
+
 def _gelu_tanh(x):
     return x * _sigmoid(_cubic(x))
 
@@ -251,6 +258,12 @@ OPS = {
     "arcsinh": smooth(np.arcsinh),
     "arccosh": smooth(np.arccosh, ABOVE_ONE),
     "arctanh": smooth(np.arctanh, INSIDE),
+    "dropped": Case(
+        calls(uniform(boxes()), p=st.sampled_from([0.25, 1.0]), place=st.builds(Place, st.just(3), st.integers(0, 9))),
+        lambda x, p, place: _dropped(x, p, place),
+        lambda x, p, place: _dropped(x, p, place),
+        FLOAT,
+    ),
     "erf": smooth(scipy.special.erf),
     "gauss": Case(
         calls(uniform(boxes()), factor=st.sampled_from([1.0, 0.5])),
