@@ -5,29 +5,19 @@ is on PATH. Neither: skipped.
 """
 
 import ctypes
-import importlib.util
 import shutil
 import subprocess
 from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
 from functools import cache
-from pathlib import Path
 
 import pytest
 
 from minigrad.backend.gpu import launching
+from tests.support.cuda.wheels import folders, headers
 
 FILES = sorted(path.name for path in launching.HERE.glob("*.cu"))
 DTYPES = [*launching.REALS]
-
-
-def folders(name):
-    """Folders of this name in the wheels of NVIDIA that are installed."""
-    try:
-        nvidia = importlib.util.find_spec("nvidia")
-    except ValueError:
-        return []
-    places = list(nvidia.submodule_search_locations or ()) if nvidia else []
-    return [folder for place in places for folder in Path(place).glob(f"*/{name}")]
+FLOATS = "cuda_fp16.h"  # the header that our kernels need, with its neighbours
 
 
 @cache
@@ -35,19 +25,14 @@ def nvrtc():
     """The library, or None where it or the headers are not installed."""
     for library in (path for folder in folders("lib") for path in folder.glob("libnvrtc.so.*")):
         if "alt" not in library.name:
-            return ctypes.CDLL(str(library)) if headers() else None
+            return ctypes.CDLL(str(library)) if headers(FLOATS) else None
     return None
-
-
-def headers():
-    """The folder of cuda_fp16.h."""
-    return next((folder for folder in folders("include") if (folder / "cuda_fp16.h").exists()), None)
 
 
 def compile_by_nvrtc(text, options):
     """What the compiler says; empty if it is content."""
     library, program, size = nvrtc(), c_void_p(), c_size_t()
-    arguments = [option.encode() for option in (*options, f"--include-path={headers()}")]
+    arguments = [option.encode() for option in (*options, f"--include-path={headers(FLOATS)}")]
     assert not library.nvrtcCreateProgram(byref(program), c_char_p(text.encode()), b"kernels.cu", 0, None, None)
     try:
         failed = library.nvrtcCompileProgram(program, c_int(len(arguments)), (c_char_p * len(arguments))(*arguments))

@@ -1,12 +1,15 @@
 """Products of matrices through our handle of cuBLAS, with a library of the same interface in its place."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 
 from minigrad.backend import gpu
 from minigrad.backend.gpu import cublas, precision, products
 from tests.support import strict_backend
-from tests.support.cuda import compiling, fake_cublas
+from tests.support.cuda import compiling, fake_cublas, wheels
 from tests.support.strict_backend import StrictArray
 
 pytestmark = pytest.mark.skipif(not compiling.AVAILABLE, reason="no C++ compiler to build the library with")
@@ -204,6 +207,15 @@ def test_shapes_that_do_not_fit_are_the_array_librarys_error(b):
 def test_an_array_of_the_host_is_refused():
     with pytest.raises(TypeError, match="Unsupported type"):
         gpu.matmul(StrictArray(random((2, 2))), random((2, 2)))
+
+
+def test_the_library_in_cublass_place_has_the_interface_of_nvidias_header(tmp_path):
+    include = wheels.headers("cublas_v2.h")
+    if include is None or not shutil.which("nvcc"):
+        pytest.skip("cuBLAS's wheel or nvcc is not installed")
+    command = ["nvcc", "-std=c++17", "-DWITH_HEADER", f"-I{include}", "-c", fake_cublas.SOURCE, "-o", tmp_path / "x.o"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_nan_and_infinity_pass_through():
