@@ -36,6 +36,7 @@ from minigrad.backend.device import (
     register,
     to_device,
 )
+from minigrad.backend.report import Info, info
 from minigrad.backend.sums import total, wide
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "Backend",
     "BatchedArray",
     "DeviceError",
+    "Info",
     "Level",
     "Operand",
     "RangeError",
@@ -61,6 +63,7 @@ __all__ = [
     "enter",
     "give_to_all",
     "index_shape",
+    "info",
     "is_array",
     "item",
     "kernels",

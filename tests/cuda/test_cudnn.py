@@ -14,7 +14,7 @@ from minigrad.backend import gpu
 from minigrad.backend.gpu import cudnn, precision
 from tests.support import strict_backend
 from tests.support.cuda import compiling, fake_cudnn
-from tests.support.cuda.convolutions import EMPTY, GEOMETRIES, assert_convolution, last, parts
+from tests.support.cuda.convolutions import EMPTY, GEOMETRIES, OF_NETWORKS, assert_convolution, last, parts
 from tests.support.strict_backend import StrictArray, counted
 
 needs_compiler = pytest.mark.skipif(not compiling.AVAILABLE, reason="no C++ compiler to build cuBLAS's stand-in with")
@@ -130,29 +130,12 @@ def test_what_cudnn_has_no_plan_for_is_computed_by_windows(frontend):
 
 # --- plans by cuDNN ---
 
-# (images, weight, stride, padding, dilation, groups): of LeNet, a ResNet on 32 x 32, one on 224 x 224, and grouped ones
-OF_NETWORKS = [
-    ((64, 1, 28, 28), (6, 1, 5, 5), (1, 1), (2, 2), (1, 1), 1),
-    ((64, 6, 14, 14), (16, 6, 5, 5), (1, 1), (0, 0), (1, 1), 1),
-    ((128, 3, 32, 32), (64, 3, 3, 3), (1, 1), (1, 1), (1, 1), 1),
-    ((128, 64, 32, 32), (64, 64, 3, 3), (1, 1), (1, 1), (1, 1), 1),
-    ((512, 64, 32, 32), (128, 64, 3, 3), (2, 2), (1, 1), (1, 1), 1),
-    ((512, 64, 32, 32), (128, 64, 1, 1), (2, 2), (0, 0), (1, 1), 1),
-    ((128, 512, 4, 4), (512, 512, 3, 3), (1, 1), (1, 1), (1, 1), 1),
-    ((32, 3, 224, 224), (64, 3, 7, 7), (2, 2), (3, 3), (1, 1), 1),
-    ((8, 16, 20, 20), (16, 16, 3, 3), (1, 1), (2, 2), (2, 2), 1),
-    ((8, 8, 9, 9), (6, 4, 3, 3), (1, 1), (1, 1), (1, 1), 2),
-    ((8, 32, 16, 16), (32, 1, 3, 3), (1, 1), (1, 1), (1, 1), 32),
-]
-
 
 def test_cudnn_has_a_plan_for_every_direction_of_what_networks_are_made_of():
     pytest.importorskip("cudnn", reason="nvidia-cudnn-frontend is not installed")
     pytest.importorskip("nvidia.cudnn", reason="cuDNN's wheel is not installed")
     if not compiling.AVAILABLE:
         pytest.skip("no C++ compiler to build a stand-in for CUDA's driver with")
-    if cudnn.why_not():
-        pytest.skip(cudnn.why_not())
     # In a process of its own, because cuDNN is told there that this is an H100, by a driver that is none.
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.cuda.cudnn_plans"],

@@ -1,12 +1,15 @@
 """Products of matrices through our handle of cuBLAS, with a library of the same interface in its place."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 
 from minigrad.backend import gpu
 from minigrad.backend.gpu import cublas, precision, products
 from tests.support import strict_backend
-from tests.support.cuda import compiling, fake_cublas
+from tests.support.cuda import compiling, fake_cublas, wheels
 from tests.support.strict_backend import StrictArray
 
 pytestmark = pytest.mark.skipif(not compiling.AVAILABLE, reason="no C++ compiler to build the library with")
@@ -148,6 +151,47 @@ def test_dtypes_are_promoted():
     assert_product(a, b, "f8")
 
 
+EINSUMS = [
+    ("ij,jk->ik", (3, 4), (4, 5)), ("ij,kj->ki", (3, 4), (5, 4)), ("bij,bjk->bik", (2, 3, 4), (2, 4, 5)),
+    ("bthd,bshd->bhts", (2, 3, 4, 5), (2, 6, 4, 5)), ("bhts,bshd->bthd", (2, 4, 3, 6), (2, 6, 4, 5)),
+    ("ijk,kjl->il", (2, 3, 4), (4, 3, 5)), ("i,i->", (5,), (5,)), ("bi,bi->b", (3, 4), (3, 4)), ("i,j->ij", (3,), (4,)),
+    ("ij,jk,kl->il", (2, 3), (3, 4), (4, 5)), ("ij,ik,il->jkl", (5, 2), (5, 3), (5, 4)),
+    ("aij,jk->k", (2, 3, 4), (4, 5)),
+    ("ij->ji", (2, 3)), ("ij->", (2, 3)), ("ij,jk->ik", (3, 0), (0, 2)), ("ij,jk->ik", (1, 4), (1, 5)),
+    ("bi,bj->ij", (0, 2), (0, 3)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("subscripts, shapes", [(case[0], case[1:]) for case in EINSUMS], ids=str)
+def test_einsum_is_numpys(subscripts, shapes, dtype):
+    operands = [random(shape, dtype, seed) for seed, shape in enumerate(shapes)]
+    found = gpu.einsum(subscripts, *map(StrictArray, operands)).host
+    exact = np.einsum(subscripts, *(x.astype("f8") for x in operands))
+    size = np.einsum(subscripts, *(abs(x.astype("f8")) for x in operands))
+    assert found.dtype == dtype and found.shape == exact.shape
+    assert (abs(found - exact) <= len(operands) * ERROR[dtype] * size).all()
+
+
+def test_contractions_are_products_by_cublas():
+    q, k = (StrictArray(random((2, 3, 4, 5), seed=seed)) for seed in (0, 1))
+    gpu.einsum("bthd,bshd->bhts", q, k)
+    assert [function for function, _ in fake_cublas.calls] == ["cublasGemmStridedBatchedEx"]
+
+
+def test_products_of_float16_that_are_only_summed_are_not_rounded_before():
+    a = StrictArray(np.array([[300, 300]], "f2"))
+    b = StrictArray(np.array([[300, -300]], "f2"))
+    assert gpu.einsum("bi,bi->b", a, b).host == 0  # 90000 is more than float16 holds
+
+
+def test_einsum_of_integers():
+    a = np.arange(6).reshape(2, 3)
+    np.testing.assert_array_equal(gpu.einsum("ij,kj->ik", StrictArray(a), StrictArray(a)).host, a @ a.T)
+    large = np.array([2**31 + 1])
+    np.testing.assert_array_equal(gpu.einsum("i,i->i", StrictArray(large), StrictArray(large)).host, large * large)
+
+
 def test_integers_are_left_to_the_array_library():
     a = StrictArray(np.arange(6).reshape(2, 3))
     np.testing.assert_array_equal(gpu.matmul(a, a.T).host, a.host @ a.host.T)
@@ -163,6 +207,15 @@ def test_shapes_that_do_not_fit_are_the_array_librarys_error(b):
 def test_an_array_of_the_host_is_refused():
     with pytest.raises(TypeError, match="Unsupported type"):
         gpu.matmul(StrictArray(random((2, 2))), random((2, 2)))
+
+
+def test_the_library_in_cublass_place_has_the_interface_of_nvidias_header(tmp_path):
+    include = wheels.headers("cublas_v2.h")
+    if include is None or not shutil.which("nvcc"):
+        pytest.skip("cuBLAS's wheel or nvcc is not installed")
+    command = ["nvcc", "-std=c++17", "-DWITH_HEADER", f"-I{include}", "-c", fake_cublas.SOURCE, "-o", tmp_path / "x.o"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_nan_and_infinity_pass_through():

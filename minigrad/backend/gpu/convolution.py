@@ -1,4 +1,4 @@
-"""Convolution on the GPU: by cuDNN (`cudnn.py`) where it is installed, else by `windows.py`.
+"""Convolution on the GPU: by cuDNN (`cudnn.py`) where it is installed, else by `convolution_by_windows.py`.
 
 Images come and go as the view (N, C, H, W) of a contiguous (N, H, W, C). A convolution of one pixel is a product of
 matrices as it is, and goes to cuBLAS in any case.
@@ -9,7 +9,8 @@ from __future__ import annotations
 from minigrad.backend import plain
 from minigrad.backend.arrays import Array
 from minigrad.backend.device import namespace
-from minigrad.backend.gpu import cudnn, windows
+from minigrad.backend.gpu import convolution_by_windows as windows
+from minigrad.backend.gpu import cudnn
 from minigrad.backend.gpu.geometry import Geometry, Pair
 from minigrad.backend.gpu.launching import channels_first, channels_last
 

@@ -27,6 +27,7 @@ NO_REDUCED_PRECISION = 16  # cublasMath_t: parts of sums of float16 are float32 
 WORKSPACE = 32 << 20  # bytes: what NVIDIA advises for Hopper
 LARGEST = 2**31 - 1  # of sizes and distances
 FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "cublasGetProperty": (c_int, c_void_p),
     "cublasCreate_v2": (c_void_p,),
     "cublasSetStream_v2": (c_void_p, c_void_p),
     "cublasSetWorkspace_v2": (c_void_p, c_void_p, c_size_t),
@@ -135,21 +136,37 @@ def handle(like: Array) -> Handle | None:
 
 def find(xp: Any) -> Any | None:
     """The cuBLAS that an array library computes with, or None: anything but CuPy has none."""
-    return _loaded() if xp.__name__ == "cupy" else None
+    return _loaded()[0] if xp.__name__ == "cupy" else None
+
+
+def why_not(xp: Any) -> str:
+    """Why `find` gives None, in a few words; empty if it does not."""
+    if find(xp) is not None:
+        return ""
+    return _loaded()[1] if xp.__name__ == "cupy" else f"the arrays are {xp.__name__}'s, not CuPy's"
+
+
+def version(xp: Any) -> str:
+    """The version of cuBLAS, as in "12.9.2"."""
+    number, parts = c_int(), []
+    for part in range(3):  # libraryPropertyType: major, minor, patch level
+        find(xp).cublasGetProperty(part, ctypes.byref(number))  # type: ignore[union-attr]
+        parts.append(str(number.value))
+    return ".".join(parts)
 
 
 @cache
-def _loaded() -> Any | None:
+def _loaded() -> tuple[Any | None, str]:
     try:
         from cupy.cuda import cublas  # noqa: F401  # has CuPy load the library, wherever it was installed
-    except ImportError:
-        return None
+    except ImportError as error:
+        return None, f"CuPy does not find cuBLAS ({error})"
     for name in ("libcublas.so.12", "libcublas.so.13"):
         try:
-            return declare(ctypes.CDLL(name, mode=os.RTLD_NOLOAD))  # only the one that is loaded
+            return declare(ctypes.CDLL(name, mode=os.RTLD_NOLOAD)), ""  # only the one that is loaded
         except OSError:
             continue
-    return None
+    return None, "CuPy has loaded neither libcublas.so.12 nor libcublas.so.13"
 
 
 def declare(library: ctypes.CDLL) -> ctypes.CDLL:

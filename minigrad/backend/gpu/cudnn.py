@@ -84,7 +84,7 @@ def _run(direction: str, at: Geometry, weight: Array, arrays: dict[int, Array]) 
 
 _plans: dict[tuple[int, Problem], Plan | None] = {}
 refused: dict[Problem, str] = {}
-"""What cuDNN had no plan for, and its reason: `windows.py` computes these."""
+"""What cuDNN had no plan for, and its reason: `convolution_by_windows.py` computes these."""
 
 
 def _plan(library: Any, problem: Problem, device: int, handle: int) -> Plan | None:
@@ -183,9 +183,17 @@ def find(xp: Any) -> Any | None:
     return _loaded()[0] if xp.__name__ == "cupy" else None
 
 
-def why_not() -> str:
-    """Why there is no cuDNN, in a sentence; empty if there is."""
-    return _loaded()[1]
+def why_not(xp: Any) -> str:
+    """Why `find` gives None, in a few words; empty if it does not."""
+    if find(xp) is not None:
+        return ""
+    return _loaded()[1] if xp.__name__ == "cupy" else f"the arrays are {xp.__name__}'s, not CuPy's"
+
+
+def version(xp: Any) -> str:
+    """The version of cuDNN, as in "9.28.0"."""
+    number = find(xp).backend_version()  # type: ignore[union-attr]
+    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
 
 
 @cache

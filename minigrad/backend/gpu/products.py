@@ -1,4 +1,4 @@
-"""Products of matrices on the GPU, by cuBLAS (`cublas.py`), with all of NumPy's shapes.
+"""Products of matrices on the GPU, by cuBLAS (`cublas.py`), with all of NumPy's shapes; and einsum, which they make up.
 
 The matrices of an operand may lie in memory in any way that cuBLAS can be told: rows or columns contiguous, batches at
 any one distance. Only what it cannot be told is copied first.
@@ -17,7 +17,7 @@ from minigrad.backend.device import namespace
 from minigrad.backend.gpu import cublas
 from minigrad.backend.gpu.cublas import LARGEST, Stored
 from minigrad.backend.gpu.streams import address
-from minigrad.backend.plain import einsum
+from minigrad.backend.sums import total, wide
 
 __all__ = ["einsum", "matmul", "multiply"]
 
@@ -31,10 +31,9 @@ def matmul(a: Array, b: Array) -> Array:
     if not _ours(a, b):
         return a @ b
     xp = namespace(a)
-    dtype = xp.result_type(a, b)
-    rows, columns = a.astype(dtype, copy=False), b.astype(dtype, copy=False)
-    rows = rows if a.ndim > 1 else rows[None, :]
-    columns = columns if b.ndim > 1 else columns[:, None]
+    dtype = a.dtype if a.dtype == b.dtype else xp.result_type(a, b)
+    rows, columns = a if a.ndim > 1 else a[None, :], b if b.ndim > 1 else b[:, None]
+    rows, columns = rows.astype(dtype, copy=False), columns.astype(dtype, copy=False)
     batch = np.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
     out = xp.empty((*batch, rows.shape[-2], columns.shape[-1]), dtype)
     multiply(rows, columns, out)
@@ -120,3 +119,61 @@ def _one_distance(x: Array, batch: tuple[int, ...]) -> int | None:
             return None
     distance = axes[-1][1] if axes else 0
     return distance if distance >= 0 else None
+
+
+# --- einsum ---
+
+
+def einsum(subscripts: str, *operands: Array) -> Array:
+    """numpy.einsum of terms that name a letter at most once, with an explicit result: pair by pair, as `matmul`.
+
+    The array library's own would multiply by its own matmul, which cannot be captured.
+    """
+    terms, _, result = subscripts.partition("->")
+    letters = terms.split(",")
+    term, x = letters[0], operands[0]
+    for place in range(1, len(operands)):
+        later = set(result).union(*letters[place + 1 :])
+        term, x = _contract(term, x, letters[place], operands[place], later)
+    return namespace(x).einsum(f"{term}->{result}", x)
+
+
+def _contract(a_term: str, a: Array, b_term: str, b: Array, later: set[str]) -> tuple[str, Array]:
+    """The product of two operands, summed over the letters that neither the result nor a later operand has."""
+    a_term, a = _summed(a_term, a, later | set(b_term))
+    b_term, b = _summed(b_term, b, later | set(a_term))
+    both = [c for c in a_term if c in b_term]
+    left, right = ("".join(c for c in term if c not in both) for term in (a_term, b_term))
+    batch, inner = ("".join(c for c in both if (c in later) is stays) for stays in (True, False))
+    sizes = dict(zip(a_term, a.shape, strict=True)) | dict(zip(b_term, b.shape, strict=True))
+    fits = all(a.shape[a_term.index(c)] == b.shape[b_term.index(c)] for c in both)
+    if not (fits and inner and (left or right)):  # nothing to gain by a product of matrices
+        terms = batch + left + right + inner
+        dtype = namespace(a).result_type(a, b)
+        a, b = _spread(a_term, a, terms), _spread(b_term, b, terms)
+        kept, x = _summed(terms, a * b if dtype.kind in "iub" else wide(a) * wide(b), later)
+        return kept, x.astype(dtype, copy=False)
+    rows, columns = _matrices(a_term, a, batch, left, inner), _matrices(b_term, b, batch, inner, right)
+    kept = batch + left + right
+    return kept, matmul(rows, columns).reshape(tuple(sizes[c] for c in kept))
+
+
+def _summed(term: str, x: Array, wanted: set[str]) -> tuple[str, Array]:
+    """x summed over the letters that are not wanted."""
+    axes = tuple(i for i, c in enumerate(term) if c not in wanted)
+    return "".join(c for c in term if c in wanted), total(x, axes) if axes else x
+
+
+def _spread(term: str, x: Array, terms: str) -> Array:
+    """x with its axes in the order of `terms`, and axes of size 1 for the letters that it lacks."""
+    ordered = x.transpose(tuple(sorted(range(x.ndim), key=lambda i: terms.index(term[i]))))
+    sizes = dict(zip(term, x.shape, strict=True))
+    return ordered.reshape(tuple(sizes.get(c, 1) for c in terms))
+
+
+def _matrices(term: str, x: Array, batch: str, rows: str, columns: str) -> Array:
+    """x with the letters of `batch` as axes, and those of rows and of columns as one axis each."""
+    sizes = dict(zip(term, x.shape, strict=True))
+    ordered = x.transpose(tuple(term.index(c) for c in batch + rows + columns))
+    shape = (math.prod(sizes[c] for c in group) for group in (rows, columns))
+    return ordered.reshape((*(sizes[c] for c in batch), *shape))

@@ -59,7 +59,7 @@ def avg_pool2d(x, kernel, stride, padding, count_include_pad):
     for _, there in _positions(shape, kernel, stride):
         total += padded[there]
     counts = _counts(xp, x.shape, shape, kernel, stride, padding, count_include_pad)
-    return (total / counts).astype(x.dtype).transpose(0, 3, 1, 2)
+    return (total / counts).astype(x.dtype, copy=False).transpose(0, 3, 1, 2)
 
 
 def avg_pool2d_input_grad(g, x_shape, kernel, stride, padding, count_include_pad):
@@ -67,11 +67,11 @@ def avg_pool2d_input_grad(g, x_shape, kernel, stride, padding, count_include_pad
     xp = namespace(g)
     gradients = _wide(xp, g).transpose(0, 2, 3, 1)
     counts = _counts(xp, x_shape, gradients.shape, kernel, stride, padding, count_include_pad)
-    shared = (gradients / counts).astype(gradients.dtype)
+    shared = (gradients / counts).astype(gradients.dtype, copy=False)
     dx = _zeros(xp, x_shape, padding, gradients.dtype)
     for _, there in _positions(gradients.shape, kernel, stride):
         dx[there] += shared
-    return _crop(xp, dx, x_shape, padding).astype(g.dtype)
+    return _crop(xp, dx, x_shape, padding).astype(g.dtype, copy=False)
 
 
 def _counts(xp, x_shape, shape, kernel, stride, padding, count_include_pad):

@@ -1,4 +1,4 @@
-"""Products on the GPU: cuBLAS's, through the array library."""
+"""Products by the array library."""
 
 from minigrad.backend.device import namespace
 

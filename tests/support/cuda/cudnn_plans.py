@@ -18,6 +18,7 @@ from typing import Any
 
 from minigrad.backend.gpu import cudnn
 from minigrad.backend.gpu.geometry import Geometry
+from tests.support.cuda.convolutions import OF_NETWORKS
 
 H100 = {
     "deviceName": "NVIDIA H100 80GB HBM3", "cudaDeviceId": 0, "deviceVer": 900, "driverVer": 12080, "warpSize": 32,
@@ -57,8 +58,6 @@ def problems(at: Geometry) -> list[cudnn.Problem]:
 
 def main() -> None:
     """A line for each plan."""
-    from tests.cuda.test_cudnn import OF_NETWORKS
-
     load_driver()
     library: Any = importlib.import_module("cudnn")
     device = library.create_device_properties(json.dumps(H100))

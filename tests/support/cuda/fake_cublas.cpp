@@ -8,6 +8,7 @@
 #else
 #include "cuda_on_cpu.h"
 typedef int cublasStatus_t, cublasOperation_t, cudaDataType, cublasComputeType_t, cublasGemmAlgo_t, cublasMath_t;
+typedef int libraryPropertyType;
 typedef struct cublasContext* cublasHandle_t;
 typedef void* cudaStream_t;
 #define CUBLASWINAPI
@@ -19,6 +20,18 @@ typedef void* cudaStream_t;
 #define STATUS(number) ((cublasStatus_t)(number))
 enum { SUCCESS = 0, NOT_INITIALIZED = 1, ALLOC_FAILED = 3, INVALID_VALUE = 7, NOT_SUPPORTED = 15 };
 enum { F32 = 0, F64 = 1, F16 = 2, BF16 = 14, COMPUTE_32F = 68, COMPUTE_64F = 70, COMPUTE_TF32 = 77 };
+
+enum { NO_REDUCED_PRECISION = 16 };
+#ifdef WITH_HEADER
+static_assert((int)CUBLAS_STATUS_SUCCESS == SUCCESS && (int)CUBLAS_STATUS_NOT_INITIALIZED == NOT_INITIALIZED);
+static_assert((int)CUBLAS_STATUS_ALLOC_FAILED == ALLOC_FAILED && (int)CUBLAS_STATUS_INVALID_VALUE == INVALID_VALUE);
+static_assert((int)CUBLAS_STATUS_NOT_SUPPORTED == NOT_SUPPORTED && (int)CUBLAS_GEMM_DEFAULT == -1);
+static_assert((int)CUDA_R_32F == F32 && (int)CUDA_R_64F == F64 && (int)CUDA_R_16F == F16 && (int)CUDA_R_16BF == BF16);
+static_assert((int)CUBLAS_COMPUTE_32F == COMPUTE_32F && (int)CUBLAS_COMPUTE_64F == COMPUTE_64F);
+static_assert((int)CUBLAS_COMPUTE_32F_FAST_TF32 == COMPUTE_TF32 && (int)CUBLAS_OP_N == 0 && (int)CUBLAS_OP_T == 1);
+static_assert((int)CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION == NO_REDUCED_PRECISION);
+static_assert((int)CUBLAS_DEFAULT_MATH == 0);
+#endif
 
 struct cublasContext { bool has_workspace = false; };
 
@@ -86,6 +99,11 @@ static void product(bool ta, bool tb, int m, int n, int k, double alpha, const v
 #pragma GCC visibility push(default)
 extern "C" {
 
+cublasStatus_t CUBLASWINAPI cublasGetProperty(libraryPropertyType part, int* value) {
+    *value = 13 - (int)part;  // 13.12.11
+    return STATUS(SUCCESS);
+}
+
 cublasStatus_t CUBLASWINAPI cublasCreate_v2(cublasHandle_t* handle) {
     *handle = new cublasContext;
     return STATUS(SUCCESS);
@@ -105,7 +123,7 @@ cublasStatus_t CUBLASWINAPI cublasSetWorkspace_v2(cublasHandle_t handle, void* w
 }
 
 cublasStatus_t CUBLASWINAPI cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode) {
-    return STATUS(!is_handle(handle) ? NOT_INITIALIZED : (int)mode & ~(16 | 3) ? INVALID_VALUE : SUCCESS);
+    return STATUS(!is_handle(handle) ? NOT_INITIALIZED : (int)mode & ~(NO_REDUCED_PRECISION | 3) ? INVALID_VALUE : SUCCESS);
 }
 
 cublasStatus_t CUBLASWINAPI cublasGemmStridedBatchedEx(
