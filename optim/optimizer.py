@@ -466,8 +466,9 @@ class Cohort:
         What the tape's operations take; on the host arrays of the cohort's dtype.
     ones : frozenset of str
         The names of those that are 1.
-    fused : bool
-        Whether the steps are taken by kernels that take all parameters in one launch, see `_update.one_launch`.
+    fused : list of Fused
+        All walkers, if the steps are taken by kernels that take all parameters in one launch (`_update.one_launch`),
+        or none.
     before : list of dict
         For those, the scalar state if 0, 1, 2, ... steps were skipped on the device since the host last knew.
     """
@@ -487,7 +488,7 @@ class Cohort:
         self.ones: frozenset[str] = NO_ONES
         self.ready: dict[bool, tuple[Callable[..., None], tuple[str, ...]]] = {}
         self.walkers = list(walkers_of(params, kept))
-        self.fused = any(isinstance(walker, Fused) for walker in self.walkers)
+        self.fused = [walker for walker in self.walkers if isinstance(walker, Fused)]
         self.before = [scalars]
         self.launches: dict[tuple[Tape, int], Launches] = {}
         self.alone = [(walker, chunk) for walker in self.walkers for chunk in walker.chunks]
@@ -521,9 +522,9 @@ class Cohort:
     ) -> None:
         """Follow a tape with the gathered gradients; the numbers stand in a table, or lie where they are `captured`."""
         if (tape, rows) not in self.launches:
-            params, buffers = [w.array for w in self.walkers], [w.buffers for w in self.walkers]
+            params, buffers = [one.array for one in self.fused], [one.buffers for one in self.fused]
             self.launches[tape, rows] = Launches(tape, rows, params, buffers)
-        self.launches[tape, rows].run([w.gradient for w in self.walkers], table, captured, verdict, scale)
+        self.launches[tape, rows].run([one.gradient for one in self.fused], table, captured, verdict, scale)
 
     def count(self, scalars: dict[str, float], rows: int) -> None:
         """Count a step, after which the scalar state is this if the device has skipped none."""

@@ -93,7 +93,7 @@ class GradScaler:
         if gradients:
             self._move_to(gradients[0])
         if on_device.takes(gradients):
-            verdict = self._device_verdict(optimizer, gradients[0])
+            verdict: Any = self._device_verdict(optimizer, gradients[0])
             on_device.look_for_nonfinite(gradients, verdict)
             new = on_device.unscale(gradients, self._scale)
         else:

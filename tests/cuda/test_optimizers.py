@@ -62,12 +62,8 @@ def test_twenty_steps_give_the_numbers_of_the_host(name, options, monkeypatch):
             mine, others = ours.state[p], theirs.state[q]
             assert mine.keys() == others.keys()
             for key, value in others.items():
-                np.testing.assert_array_equal(
-                    np.asarray(
-                        mg.Tensor(mine[key]).numpy() if key != "step" and key not in ours.scalar_state else mine[key]
-                    ),
-                    value,
-                )
+                is_buffer = hasattr(mine[key], "host")
+                np.testing.assert_array_equal(mine[key].host if is_buffer else mine[key], value)
 
 
 def test_a_step_neither_waits_nor_uploads_and_launches_once():
@@ -102,12 +98,13 @@ def test_a_schedule_and_groups_with_options_of_their_own():
 
 @pytest.mark.parametrize("dtype", ["f2", "f8"])
 def test_other_dtypes(dtype):
-    expected, _ = trained("Adam", {"lr": 0.01}, "cpu", dtype)
+    options = {"lr": 0.01, "momentum": 0.9}
+    expected, _ = trained("SGD", options, "cpu", dtype)
     with strict_backend.installed():
-        found, _ = trained("Adam", {"lr": 0.01}, "cuda", dtype)
+        found, _ = trained("SGD", options, "cuda", dtype)
         # In float16 the host rounds after each operation, the kernel once a step: 20 roundings of numbers up to 4.
         for p, q in zip(found, expected, strict=True):
-            np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=0, atol=0.05 if dtype == "f2" else 0)
+            np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=0, atol=20 * 4 * 2**-11 if dtype == "f2" else 0)
 
 
 def test_gradients_of_another_memory_order_or_dtype_are_copied_by_one_launch_each():
@@ -183,8 +180,8 @@ def test_a_captured_step_follows_schedules_and_counts(name, monkeypatch):
         recording, launched = Recording(monkeypatch), []
         monkeypatch.setattr(compiling.RawKernel, "__call__", lambda *call, **options: launched.append((call, options)))
         rng = np.random.default_rng(0)
-        for _ in range(3 * len(shapes)):
-            rng.standard_normal(shapes[_ % 2])
+        for shape in 3 * shapes:  # what `trained` has drawn
+            rng.standard_normal(shape)
         change(2, optimizer)
         gradients = [p.grad.data for p in found]
         optimizer.step()

@@ -1,8 +1,8 @@
 """A NaN or an infinity among the gradients is left to pass, skipped or raised, by one option of every optimizer.
 
 Claimed: a skipped step changes nothing at all, wherever the number stands and whatever the shapes; large gradients
-whose squares overflow are no infinities; an error names the parameters; and on a device raising waits once a step. What is skipped on a device
-is in tests/cuda/test_nonfinite.py.
+whose squares overflow are no infinities; an error names the parameters; and on a device raising waits once a step.
+Skipping on a device is in tests/cuda/test_nonfinite.py.
 """
 
 import numpy as np

@@ -30,7 +30,8 @@ def can_launch(array: Array) -> bool:
 
 def order_of(array: Array) -> tuple[tuple[int, int], ...]:
     """How an array lies in memory: size and stride of each axis, but for axes of size 1, whose strides say nothing."""
-    return tuple((n, stride) for n, stride in zip(array.shape, array.strides, strict=True) if n != 1)
+    strides = array.strides  # type: ignore[attr-defined]
+    return tuple((n, stride) for n, stride in zip(array.shape, strides, strict=True) if n != 1)
 
 
 def _without_gaps(array: Array) -> bool:
