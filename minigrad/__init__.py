@@ -55,6 +55,7 @@ from minigrad.transforms import (
     vmap,
 )
 from minigrad import checks, data, graph, linalg, nn, optim, serialization, training, transforms
+from minigrad import amp
 from minigrad.graph import explain
 
 __version__ = "0.1.0"
@@ -126,6 +127,7 @@ __all__ = [
     "save",
     "cuda_is_available",
     # packages
+    "amp",
     "autograd",
     "checks",
     "data",

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
+from minigrad.ops import autocasting
 
 P = ParamSpec("P")
 REDUCTIONS = ("mean", "sum", "none")
@@ -32,6 +33,8 @@ def expect_floats(layer: object, x: Tensor, weight: Tensor) -> None:
         raise TypeError(
             f"{type(layer).__name__}: expected a Tensor, got a {type(x).__name__}; make one with minigrad.tensor(...)."
         )
+    if autocasting.is_on() and x.dtype.kind == "f":
+        return  # the layer's op casts what it is given
     if x.dtype != weight.dtype:
         other = f" or model.to({str(x.dtype)!r})" if x.dtype.kind == "f" else ""
         raise TypeError(
@@ -89,7 +92,10 @@ def check_probability(owner: str, p: float) -> None:
 
 
 def rounded_once(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """A loss that computes with float32 where its input is float16, and rounds the result to float16."""
+    """A loss that computes with float32 where its input is float16, and rounds the result to float16.
+
+    Under `autocast` it stays float32: a scaled loss would overflow.
+    """
 
     @wraps(loss)
     def run(*args: P.args, **options: P.kwargs) -> Tensor:
@@ -98,7 +104,8 @@ def rounded_once(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
             return loss(*args, **options)
         wide: Any = [_in_float32(arg) for arg in args]
         named: Any = {name: _in_float32(option) for name, option in options.items()}
-        return loss(*wide, **named).astype(np.float16)
+        result = loss(*wide, **named)
+        return result if autocasting.is_on() else result.astype(np.float16)
 
     return run
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from minigrad import Tensor, as_tensor, clip, is_grad_enabled, randn
 from minigrad.backend import Array, device_of, namespace, to_device
+from minigrad.backend.gpu import gradients as on_device
 from minigrad.backend.threads import cut, parallel, single_threaded_blas
 
 from .optimizer import THREADED
@@ -93,6 +94,8 @@ def get_total_norm(tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0) -
     p = float(norm_type)
     if all(namespace(array) is np for array in arrays):
         return Tensor(dtype.type(_norm_on_host(_norms_of_chunks(arrays, p), p)))
+    if p == 2 and on_device.takes(arrays) and len({array.dtype for array in arrays}) == 1:
+        return Tensor(on_device.norm(arrays))
     home = device_of(arrays[0])
     norms = [to_device(_norm(namespace(array), _at_least_32_bits(array.reshape(-1)), p), home) for array in arrays]
     xp = namespace(norms[0])
@@ -106,6 +109,10 @@ def clip_grads_with_norm_(
     check_number("clip_grad_norm_", "max_norm", max_norm, 0)
     check_number("clip_grad_norm_", "eps", eps, 0)
     owners = _with_gradients("clip_grads_with_norm_", parameters)
+    gradients = _for_kernels(owners)
+    if gradients and device_of(total_norm.data) == device_of(gradients[0]):
+        _give(owners, on_device.clip_by_norm(gradients, total_norm.data, max_norm, eps))
+        return
     xp = namespace(total_norm.data)
     # min(1, max_norm / (n + eps)) without a branch, and without 0 / 0.
     lowest = max(float(max_norm), float(np.finfo(total_norm.dtype).tiny))
@@ -123,7 +130,11 @@ def clip_grads_with_norm_(
 def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:
     """Bring every number of the gradients into [-clip_value, clip_value]. NaN stays NaN. The direction changes."""
     check_number("clip_grad_value_", "clip_value", clip_value, 0)
-    for p in _with_gradients("clip_grad_value_", parameters):
+    owners = _with_gradients("clip_grad_value_", parameters)
+    if gradients := _for_kernels(owners):
+        _give(owners, on_device.clip_by_value(gradients, clip_value))
+        return
+    for p in owners:
         _replace(p, lambda g: clip(g, low=-clip_value, high=clip_value))
 
 
@@ -181,6 +192,18 @@ def _replace(p: Any, change: Callable[[Any], Any]) -> None:
     """Give p the changed gradient. One that is part of a graph (`create_graph=True`) stays part of it."""
     gradient = p.grad
     p.grad = as_tensor(change(gradient if gradient.requires_grad and is_grad_enabled() else gradient.data))
+
+
+def _for_kernels(owners: list[Any]) -> list[Any]:
+    """The arrays of the gradients, if kernels of a GPU take them all at once; none if one is part of a graph."""
+    arrays = [p.grad.data for p in owners]
+    in_graph = is_grad_enabled() and any(p.grad.requires_grad for p in owners)
+    return [] if in_graph or not on_device.takes(arrays) else arrays
+
+
+def _give(owners: list[Any], gradients: list[Any]) -> None:
+    for p, g in zip(owners, gradients, strict=True):
+        p.grad = Tensor(g)
 
 
 def _culprit(owners: list[Any]) -> str:

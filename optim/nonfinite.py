@@ -13,25 +13,34 @@ import numpy as np
 
 from minigrad import Tensor
 from minigrad.backend import Array, device_of, namespace
+from minigrad.backend.gpu import gradients as on_device
 
 CHOICES = ("pass", "skip", "raise")
 
 
 def all_finite(params: Iterable[Tensor]) -> bool:
-    """Whether no gradient holds a NaN or an infinity. On a GPU the host waits once, for all of its gradients."""
-    verdicts: dict[Any, Array] = {}
+    """Whether no gradient holds a NaN or an infinity. The host waits once for each GPU that gradients lie on."""
+    on_gpus: dict[Any, list[Array]] = {}
     for p in params:
         if p.grad is None:
             continue
         g: Any = p.grad.data
-        xp = namespace(g)
-        if xp is np:
-            if not _finite_on_host(g):
-                return False
-            continue
-        device, fine = device_of(g), xp.isfinite(g).all()
-        verdicts[device] = verdicts[device] & fine if device in verdicts else fine
-    return all(bool(fine) for fine in verdicts.values())
+        if namespace(g) is not np:
+            on_gpus.setdefault(device_of(g), []).append(g)
+        elif not _finite_on_host(g):
+            return False
+    return all(map(_finite_on_gpu, on_gpus.values()))
+
+
+def _finite_on_gpu(gradients: list[Any]) -> bool:
+    """The same for gradients of one device: by one launch, where there are kernels, and one wait."""
+    if on_device.takes(gradients):
+        verdict = on_device.new_verdict(gradients[0])
+        on_device.look_for_nonfinite(gradients, verdict)
+        return not bool(verdict[0])
+    xp = namespace(gradients[0])
+    fine = [xp.isfinite(g).all() for g in gradients]
+    return bool(xp.stack(fine).all())
 
 
 def _finite_on_host(g: np.ndarray) -> bool:

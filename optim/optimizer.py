@@ -8,7 +8,7 @@ for each:
   or two; so gradients are gathered into one flat array, and one set of calls computes all steps.
 - Large ones are taken in chunks that stay in the core's cache from the first call to the last. The chunks of all large
   parameters, if there are many, are shared out among threads.
-- A CuPy array takes one kernel.
+- On a GPU one launch of a kernel takes all of them.
 
 The work is elementwise, so the result does not depend on any of this. Parameters stay ordinary arrays, which the
 user may exchange: the walk is a plan, checked at every step for a few dozen nanoseconds a parameter, and made anew when
@@ -22,22 +22,31 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from minigrad import Tensor, enable_grad
 from minigrad.backend import Array, device_of, namespace, to_device
+from minigrad.backend.device import backend_of
+from minigrad.backend.gpu import gradients as on_device
+from minigrad.backend.gpu.many_tensors import can_launch, in_order_of
+from minigrad.backend.gpu.replay import changing
 from minigrad.backend.threads import cut, get_num_threads, parallel, scratch
 
 from ._update import (
+    ROWS,
     Formula,
+    Launches,
     Tape,
     arguments,
     climbing,
     compiled,
-    cuda_kernel,
+    empty_table,
     passes,
+    tables,
+    tape_for,
     trace,
     with_decoupled_decay,
     with_weight_decay,
@@ -54,6 +63,7 @@ CHUNK = 262144  # elements in a chunk of a large parameter: 1 MiB of float32 an 
 # 131072, 3.8 of 262144; Adam 14.9, 13.2, 7.9, 8.0.
 LARGE = 65536  # chunks of this size and more are shared out among threads,
 THREADED = 500_000  # if they have this many elements in all
+LATE = 1_000_000  # a step at which no formula still follows the one of its first steps
 NO_ONES: frozenset[str] = frozenset()
 NOTHING: dict[str, float] = {}
 
@@ -72,8 +82,8 @@ class Optimizer(ParameterGroups):
         What a step does about a NaN or an infinity among the gradients: "pass" looks for none, and they spread;
         "skip" leaves everything as it is, all parameters, buffers and counts of steps, and adds one to
         `skipped_steps`; "raise" does the same and raises `FloatingPointError`, naming the parameters. Looking costs one
-        more pass over the gradients, and on a GPU a wait for it at each step, since how many steps were taken is known
-        to the host. Not part of `state_dict`.
+        more pass over the gradients. On a GPU "raise" waits for it; "skip" decides on the device, and waits only when
+        someone asks for the state or for `skipped_steps`, and once in 15 steps. Not part of `state_dict`.
 
     Options that mean the same for every optimizer that has them:
 
@@ -98,7 +108,7 @@ class Optimizer(ParameterGroups):
     state : dict of Tensor to dict
         For each parameter that has taken a step its buffers, arrays of its shape; a step overwrites them.
     skipped_steps : int
-        How many steps `nonfinite="skip"` has left out.
+        How many steps `nonfinite="skip"`, or a `GradScaler`, has left out. On a GPU, asking for it waits.
 
     Raises
     ------
@@ -122,7 +132,11 @@ class Optimizer(ParameterGroups):
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any], *, nonfinite: str = "pass"):
         check_choice(self._name, "nonfinite", nonfinite, CHOICES)
-        self.nonfinite, self.skipped_steps = nonfinite, 0
+        self.nonfinite = nonfinite
+        self._skipped = 0  # steps, as far as the host knows
+        self._verdict: Any = None  # on the device: what was found in the gradients, see verdict.cuh
+        self._known = 0  # how many of the skipped steps counted there the host knows of
+        self._unread = 0  # how many steps were decided there since the host last knew
         self._looked = False  # whether the first step was looked at, see `_look_whether_anything_moves`
         self._plans: dict[int, Plan] = {}
         super().__init__(params, defaults)
@@ -158,20 +172,44 @@ class Optimizer(ParameterGroups):
         if closure is not None:
             with enable_grad():
                 loss = closure()
-        if self.nonfinite != "pass" and not all_finite(self._all_params()):
+        self._take_step()
+        return loss
+
+    def _take_step(self, scale: Array | None = None, known: Array | None = None) -> None:
+        """The step itself.
+
+        A `GradScaler` gives the `scale` of gradients that are not yet unscaled, and the verdict that is `known` if they
+        are; both only if `decides_on_device`. Either means that gradients which are not finite are skipped.
+        """
+        skipping = self.nonfinite == "skip" or scale is not None or known is not None
+        on_gpu = skipping and self.decides_on_device()
+        if not on_gpu and self.nonfinite != "pass" and not all_finite(self._all_params()):
             if self.nonfinite == "raise":
                 raise FloatingPointError(f"{self._name}.step: {described_nonfinite(self.param_groups)}")
-            self.skipped_steps += 1
-            return loss
+            self._skipped += 1
+            return
+        if not on_gpu:
+            self._find_out()
         plans = [(group, self._plan(i, group)) for i, group in enumerate(self.param_groups)]
         if not self._looked:
             self._look_whether_anything_moves([plan for _, plan in plans])
+        fused = [(group, cohort) for group, plan in plans for cohort in plan.cohorts if cohort.fused]
+        if fused:
+            verdict = self._judge(known) if on_gpu else None
+            self._launch(fused, verdict, scale)
         for group, plan in plans:
-            formula, decay = self._with_decay(plan.formula, group)
             for cohort in plan.cohorts:
-                coefficients = self.next_coefficients(group, cohort.steps + 1, cohort.scalars)
-                cohort.update(formula, coefficients | decay if decay else coefficients)
-        return loss
+                if cohort.fused:
+                    continue
+                if not cohort.on_host and changing(cohort.params[0].data, self._refuse_capture) is not None:
+                    self._refuse_capture()
+                cohort.update(*self._coefficients(group, cohort.steps + 1, cohort.scalars))
+
+    def _coefficients(self, group: dict[str, Any], step: int, scalars: dict[str, float]) -> tuple[Formula, dict]:
+        """The formula of a group's step, with all that is around it, and its keywords; updates `scalars`."""
+        formula, decay = self._with_decay(self.formula(group), group)
+        coefficients = self.next_coefficients(group, step, scalars)
+        return formula, coefficients | decay if decay else coefficients
 
     def _look_whether_anything_moves(self, plans: list[Plan]) -> None:
         """At the first step: a loop without backward, or with the optimizer of another model, trains nothing."""
@@ -206,11 +244,118 @@ class Optimizer(ParameterGroups):
             formula, coefficient = with_weight_decay(formula), {"weight_decay": decay}
         return climbing(formula) if group.get("maximize") else formula, coefficient
 
+    # --- on a GPU ---
+
+    def decides_on_device(self) -> bool:
+        """Whether steps can be skipped without the host's knowledge: the gradients lie on one GPU, and kernels fit."""
+        params = [p for p in self._all_params() if p.grad is not None]
+        gradients: list[Any] = [p.grad.data for p in params if p.grad is not None]
+        return self.elementwise and on_device.takes(gradients) and all(can_launch(p.data) for p in params)
+
+    def _judge(self, known: Array | None) -> Array:
+        """The verdict on the gradients."""
+        gradients: list[Any] = [p.grad.data for p in self._all_params() if p.grad is not None]
+        if self._verdict is None or device_of(self._verdict) != device_of(gradients[0]):
+            self._find_out()
+            self._verdict, self._known = on_device.new_verdict(gradients[0]), 0
+        on_device.look_for_nonfinite([] if known is not None else gradients, self._verdict, known)
+        return self._verdict
+
+    def _launch(self, fused: list[tuple[dict[str, Any], Cohort]], verdict: Array | None, scale: Array | None) -> None:
+        """Take the steps of cohorts that take them by kernels."""
+        rows = 1 if verdict is None else ROWS
+        recorded: list[dict[Tape, np.ndarray]] = []
+
+        def of_replay() -> np.ndarray:
+            """The numbers of a captured step, one table after the other; it counts the step."""
+            if not recorded:
+                recorded.extend(self._tables_of_all_times(fused, rows))
+            given = self._count(fused, rows)
+            for now, ever in zip(given, recorded, strict=True):
+                if not now.keys() <= ever.keys():
+                    raise RuntimeError(
+                        f"{self._name}: an option of a parameter group has changed the formula of the captured step. "
+                        "Only numbers such as lr may change; capture the step anew."
+                    )
+            pairs = [
+                (now, tape, nothing)
+                for now, ever in zip(given, recorded, strict=True)
+                for tape, nothing in ever.items()
+            ]
+            return np.concatenate([now.get(tape, nothing) for now, tape, nothing in pairs])
+
+        captured = changing(fused[0][1].params[0].data, of_replay)
+        if captured is None:
+            given = self._count(fused, rows)
+        else:
+            if not recorded:
+                recorded.extend(self._tables_of_all_times(fused, rows))
+            given = recorded
+        first = 0
+        for (_, cohort), tables_of_cohort in zip(fused, given, strict=True):
+            for tape, table in tables_of_cohort.items():
+                last = first + table.size
+                cohort.launch(tape, rows, table, None if captured is None else captured[first:last], verdict, scale)
+                first = last
+            cohort.finish()
+        if captured is None and self._unread == ROWS - 1:
+            self._find_out()
+
+    def _count(self, fused: list[tuple[dict[str, Any], Cohort]], rows: int) -> list[dict[Tape, np.ndarray]]:
+        """Count a step that the device takes or skips, and give its numbers: for each cohort tables by tape."""
+        if self._unread == ROWS:
+            self._find_out()
+        given = []
+        for group, cohort in fused:
+            at = partial(self._coefficients, group)
+            numbers, scalars = tables(at, cohort.steps + 1, cohort.before, self._known, rows)
+            cohort.count(scalars, rows)
+            given.append(numbers)
+        self._unread += rows > 1
+        return given
+
+    def _tables_of_all_times(
+        self, fused: list[tuple[dict[str, Any], Cohort]], rows: int
+    ) -> list[dict[Tape, np.ndarray]]:
+        """Tables without numbers for every tape that a captured step may come to follow.
+
+        RAdam, for one, has one formula for the first steps and another for all that come later.
+        """
+        found = []
+        for group, cohort in fused:
+            steps = (1, cohort.steps + 1, LATE)
+            tapes = [tape_for(*self._coefficients(group, step, dict(cohort.scalars))) for step in steps]
+            found.append({tape: empty_table(tape, 0, rows) for tape in tapes})
+        return found
+
+    def _find_out(self) -> None:
+        """Learn how many steps the device has skipped since the host last knew, and set the counts right."""
+        if not self._unread:
+            return
+        skipped = int(backend_of(self._verdict).to_numpy(self._verdict)[1]) - self._known
+        self._known, self._unread = self._known + skipped, 0
+        self._skipped += skipped
+        for plan in self._plans.values():
+            for cohort in plan.cohorts:
+                cohort.take_back(skipped)
+
+    def _refuse_capture(self) -> np.ndarray:
+        raise RuntimeError(
+            f"{self._name}: this step takes its numbers from the host and cannot be captured; its formula takes whole "
+            "arrays, or its parameters lie in memory with gaps. Step outside of the captured function."
+        )
+
+    @property
+    def skipped_steps(self) -> int:
+        self._find_out()
+        return self._skipped
+
     # --- the state, most of which lies with the cohorts ---
 
     @property
     def state(self) -> dict[Tensor, dict[str, Any]]:
         self._write_steps()
+        self._forget_steps_never_taken()
         return self._state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -219,7 +364,8 @@ class Optimizer(ParameterGroups):
 
     def __getstate__(self) -> dict[str, Any]:
         self._write_steps()
-        return self.__dict__ | {"_plans": {}}  # a copy makes plans anew, for arrays of its own
+        # A copy makes plans anew, for arrays of its own.
+        return self.__dict__ | {"_plans": {}, "_verdict": None, "_known": 0}
 
     def entries_of(self, group: dict[str, Any]) -> set[str]:
         buffers = {self.buffer_names.get(name, name) for name in arguments(self.formula(group)).buffers}
@@ -234,8 +380,19 @@ class Optimizer(ParameterGroups):
                 filled = {name: xp.full(p.shape, value, p.dtype) for name, value in values.items()}
                 self._state[p] = {"step": 0, **filled}
 
+    def _forget_steps_never_taken(self) -> None:
+        """Leave parameters without a state whose steps were all skipped on the device."""
+        never = [
+            p for plan in self._plans.values() for cohort in plan.cohorts if not cohort.steps for p in cohort.params
+        ]
+        for p in never:
+            del self._state[p]
+        if never:
+            self._plans.clear()
+
     def _write_steps(self) -> None:
         """Cohorts count steps and hold the scalar state; write both into the state of each parameter."""
+        self._find_out()
         for plan in self._plans.values():
             for cohort in plan.cohorts:
                 for p in cohort.params:
@@ -281,8 +438,9 @@ def cohorts_of(params: list[Tensor], kept: Kept) -> Iterator[Cohort]:
         known = any(name in state for name in kept.buffers)
         steps = int(state.get("step", 1)) if known else 0
         scalars = tuple(state.get(name, first) if known else first for name, first in kept.scalars.items())
-        found.setdefault((device_of(p.data), p.dtype, steps, scalars), []).append(p)
-    for (_, _, steps, scalars), members in found.items():
+        fused = kept.elementwise and can_launch(p.data)
+        found.setdefault((device_of(p.data), p.dtype, fused, steps, scalars), []).append(p)
+    for (_, _, _, steps, scalars), members in found.items():
         yield Cohort(members, kept, steps, dict(zip(kept.scalars, scalars, strict=True)))
 
 
@@ -308,6 +466,11 @@ class Cohort:
         What the tape's operations take; on the host arrays of the cohort's dtype.
     ones : frozenset of str
         The names of those that are 1.
+    fused : list of Fused
+        All walkers, if the steps are taken by kernels that take all parameters in one launch (`_update.one_launch`),
+        or none.
+    before : list of dict
+        For those, the scalar state if 0, 1, 2, ... steps were skipped on the device since the host last knew.
     """
 
     tape: Tape
@@ -325,6 +488,9 @@ class Cohort:
         self.ones: frozenset[str] = NO_ONES
         self.ready: dict[bool, tuple[Callable[..., None], tuple[str, ...]]] = {}
         self.walkers = list(walkers_of(params, kept))
+        self.fused = [walker for walker in self.walkers if isinstance(walker, Fused)]
+        self.before = [scalars]
+        self.launches: dict[tuple[Tape, int], Launches] = {}
         self.alone = [(walker, chunk) for walker in self.walkers for chunk in walker.chunks]
         self.shared: list[tuple[Any, Any]] = []  # out among threads
         if self.on_host and not kept.elementwise:  # matrix products, say: one parameter a thread, if there are enough
@@ -343,6 +509,44 @@ class Cohort:
                 return False
         return True
 
+    # --- steps by kernels ---
+
+    def launch(
+        self,
+        tape: Tape,
+        rows: int,
+        table: np.ndarray,
+        captured: Array | None,
+        verdict: Array | None,
+        scale: Array | None,
+    ) -> None:
+        """Follow a tape with the gathered gradients; the numbers stand in a table, or lie where they are `captured`."""
+        if (tape, rows) not in self.launches:
+            params, buffers = [one.array for one in self.fused], [one.buffers for one in self.fused]
+            self.launches[tape, rows] = Launches(tape, rows, params, buffers)
+        self.launches[tape, rows].run([one.gradient for one in self.fused], table, captured, verdict, scale)
+
+    def count(self, scalars: dict[str, float], rows: int) -> None:
+        """Count a step, after which the scalar state is this if the device has skipped none."""
+        self.steps += 1
+        self.scalars = scalars
+        self.before = [scalars, *self.before] if rows > 1 else [scalars]
+
+    def take_back(self, skipped: int) -> None:
+        """Count so many steps less, which the device has skipped."""
+        self.steps -= skipped
+        self.scalars = self.before[skipped]
+        self.before = [self.scalars]
+
+    def finish(self) -> None:
+        """Let go of the gradients, and say that the parameters have changed."""
+        for walker in self.walkers:
+            walker.release()
+        for p in self.params:
+            p.touch()
+
+    # --- steps in passes ---
+
     def update(self, formula: Formula, coefficients: dict[str, Any]) -> None:
         """Take one step with the gathered gradients."""
         if coefficients != self.coefficients or formula is not self.formula:
@@ -351,10 +555,7 @@ class Cohort:
             parallel(lambda task: task[0].update(task[1], self), self.shared)
         for walker, chunk in self.alone:
             walker.update(chunk, self)
-        for walker in self.walkers:
-            walker.release()
-        for p in self.params:
-            p.touch()
+        self.finish()
         self.steps += 1
 
     def prepare(self, formula: Formula, coefficients: dict[str, Any]) -> None:
@@ -400,7 +601,7 @@ def walkers_of(params: Sequence[Tensor], kept: Kept) -> Iterator[Packed | Whole]
         if not kept.elementwise:
             yield AsItStands(p, kept)
         elif xp is not np:
-            yield (Fused if xp.__name__ == "cupy" else Whole)(p, kept)
+            yield (Fused if can_launch(p.data) else Whole)(p, kept)
         elif p.size > SMALL and np.asarray(p.data).flags.c_contiguous:
             yield Chunked(p, kept)
         else:
@@ -540,11 +741,20 @@ class Chunked(Whole):
 
 
 class Fused(Whole):
-    """A CuPy array, in one kernel of our own."""
+    """One parameter on a GPU, whose gradient and buffers lie in memory as it does. Its cohort launches the kernel."""
 
-    def update(self, chunk: Any, cohort: Cohort) -> None:
-        with self.array.device:
-            cuda_kernel(cohort.tape)(self.gradient, *cohort.numbers, self.array, *self.buffers)
+    def __init__(self, p: Tensor, kept: Kept):
+        state: Any = kept.states[p]
+        for name in kept.buffers:
+            state[name] = in_order_of(state[name], p.data) if name in state else namespace(p.data).zeros_like(p.data)
+        super().__init__(p, kept)
+
+    def gather(self) -> bool:
+        grad = self.p.grad
+        if self.p.data is not self.array or grad is None:
+            return False
+        self.gradient = in_order_of(grad.data, self.array)
+        return True
 
 
 class AsItStands(Whole):

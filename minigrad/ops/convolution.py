@@ -18,6 +18,7 @@ from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Pair, TensorLike
 from minigrad.backend import kernels
+from minigrad.ops.autocasting import lowered
 from minigrad.ops.shapes import expand_dims, is_whole, pad, squeeze
 
 # --- the three ops ---
@@ -119,6 +120,7 @@ def conv2d(
             f"conv2d: input {x.shape} and weight {weight.shape}; "
             "expected (N, C, H, W) or (C, H, W), and (out, C/groups, height, width)."
         )
+    x, weight, bias = lowered(x, weight, bias)
     x, geometry = _checked("conv2d", ("height", "width"), x, weight, bias, stride, padding, dilation, groups)
     return _conv2d(x, weight, bias, **geometry)
 
@@ -141,6 +143,7 @@ def conv1d(
         )
     if x.ndim == 2:
         return squeeze(conv1d(expand_dims(x, 0), weight, bias, stride, padding, dilation, groups), 0)
+    x, weight, bias = lowered(x, weight, bias)
     x, line = _checked("conv1d", ("length",), x, weight, bias, stride, padding, dilation, groups)
     (step,), (around,), (spacing,) = line["stride"], line["padding"], line["dilation"]
     geometry = _geometry((1, step), (0, around), (1, spacing), line["groups"])
@@ -173,6 +176,7 @@ def conv_transpose2d(
             f"conv_transpose2d: input {x.shape}, weight {weight.shape}, groups {groups}; expected (N, C, H, W) and "
             "(C, out/groups, height, width) with C divisible by groups."
         )
+    x, weight, bias = lowered(x, weight, bias)
     _check_dtypes("conv_transpose2d", x, weight, bias)
     stride, dilation = pair("conv_transpose2d: stride", stride, 1), pair("conv_transpose2d: dilation", dilation, 1)
     padding, extra = (
