@@ -56,6 +56,7 @@ from minigrad.transforms import (
 )
 from minigrad import checks, data, graph, linalg, nn, optim, serialization, training, transforms
 from minigrad import amp
+from minigrad import checks, cuda, data, graph, linalg, nn, optim, serialization, training, transforms
 from minigrad.graph import explain
 
 __version__ = "0.1.0"
@@ -130,6 +131,7 @@ __all__ = [
     "amp",
     "autograd",
     "checks",
+    "cuda",
     "data",
     "graph",
     "linalg",

@@ -80,7 +80,7 @@ def test_hooks_see_each_layer():
 def test_an_error_is_the_layers():
     with strict_backend.installed():
         model = nn.Sequential(nn.Linear(3, 2), nn.ReLU()).to("cuda")
-        with pytest.raises(mg.ShapeError, match="linear: input .4, 5."):
+        with pytest.raises(mg.ShapeError, match=r"linear: input .4, 5."):
             model(mg.ones(4, 5, device="cuda"))
 
 
