@@ -119,8 +119,14 @@ def _operators(tokens: list) -> Iterator[Edit]:
 
 
 def _by_one(tokens: list) -> Iterator[Edit]:
-    """Whole numbers, indices and the distances of shuffles, each one more."""
+    """Whole numbers and indices, each one more, and the distances of shuffles, doubled.
+
+    The size of an array where it is declared stays as it is: memory that nobody uses is no mistake.
+    """
+    sizes = _sizes_of_declared_arrays(tokens)
     for i, token in enumerate(tokens):
+        if i in sizes:
+            continue
         if token.lastgroup == "number" and (token[0][:2] in ("0x", "0X") or not re.search("[.eEfF]", token[0])):
             yield "number", token.start(), token.end(), f"({token[0]} + 1)"
         if token[0] == "[" and tokens[i - 1].lastgroup == "name" and tokens[i + 1][0] != "]":
@@ -129,6 +135,15 @@ def _by_one(tokens: list) -> Iterator[Edit]:
         if token[0].startswith("__shfl"):
             last = _arguments(tokens, i + 1)[2]
             yield "shuffle", last[0], last[1], f"({token.string[last[0] : last[1]]}) * 2"
+
+
+def _sizes_of_declared_arrays(tokens: list) -> set[int]:
+    found: set[int] = set()
+    for i in range(2, len(tokens)):
+        declares = tokens[i - 2][0] in TYPES and tokens[i - 1].lastgroup == "name"
+        if tokens[i][0] == "[" and (declares or i - 1 in found):  # one dimension, or a further one
+            found |= set(range(i, _closing(tokens, i) + 1))
+    return found
 
 
 def _closing(tokens: list, opening: int) -> int:
@@ -355,25 +370,28 @@ def explanations(text: str | None = None) -> dict[tuple[str, str], str]:
 
 
 def report(verdicts: list[Verdict], explained: dict[tuple[str, str], str]) -> int:
-    """Print the table and the survivors; the exit code: 1 if a survivor is unexplained."""
-    print(
-        f"\n{'file':<22}{'mutants':>9}{'by a check':>12}{'by an error':>13}{'by time':>9}{'survive':>9}{'explained':>11}"
-    )
+    """Print the table and the survivors; the exit code: 1 if one is unexplained, or an explanation wrong."""
+    titles = ("mutants", "by a check", "by an error", "by time", "survive", "explained")
+    print(f"\n{'file':<22}" + "".join(f"{title:>13}" for title in titles))
     compiled = [v for v in verdicts if v.how != "refused"]
     for file in [*sorted({v.file for v in compiled}), "all"]:
         mine = [v for v in compiled if file in (v.file, "all")]
         how: Counter[Any] = Counter(v.how for v in mine)
         known = sum((v.file, v.change) in explained for v in mine if v.how is None)
-        print(f"{file:<22}{len(mine):>9}{how['check']:>12}{how['error']:>13}{how['time']:>9}{how[None]:>9}{known:>11}")
+        counts = (len(mine), how["check"], how["error"], how["time"], how[None], known)
+        print(f"{file:<22}" + "".join(f"{count:>13}" for count in counts))
     left = [v for v in compiled if v.how is None and (v.file, v.change) not in explained]
     for verdict in left:
         print(f"\nSURVIVES: {verdict.file}:{verdict.line} {verdict.kind}\n  {verdict.change}")
     survivors = sum(v.how is None for v in compiled)
+    wrong = [v for v in compiled if v.how is not None and (v.file, v.change) in explained]
+    for verdict in wrong:
+        print(f"\nEXPLAINED, BUT CAUGHT: {verdict.file}:{verdict.line}\n  {verdict.change}")
     print(
         f"\n{len(compiled)} mutants, {len(compiled) - survivors} caught, {survivors} survivors, of which {len(left)} "
         f"unexplained; {len(verdicts) - len(compiled)} more do not compile."
     )
-    return 1 if left else 0
+    return 1 if left or wrong else 0
 
 
 if __name__ == "__main__":
