@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -194,29 +195,71 @@ def scores_and_labels(op: str, input: ArrayLike, target: ArrayLike) -> tuple[Ten
     return rows.reshape((-1, classes) if input.size else (target.size, classes)), target.reshape((-1,)), expected
 
 
-def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None) -> Tensor | None:
-    """None where every label counts; otherwise one bool a label, True where it counts.
+@dataclass(frozen=True)
+class Labels:
+    """Labels that were checked.
 
-    Raises IndexError for a label that names no class. On a GPU this waits for the labels once: the array library would
-    silently wrap a label that is out of range.
+    Attributes
+    ----------
+    index : Tensor
+        Integers that name a class, each, so that scores can be read there; 0 where the label names none.
+    counts : Tensor or None
+        One bool a label, False where it is to be ignored. None where every label counts.
+    wrong : Tensor or None
+        One bool a label, True where it should name a class and does not, so that the loss is NaN. On a CPU always None:
+        a wrong label is an error there.
     """
+
+    index: Tensor
+    counts: Tensor | None
+    wrong: Tensor | None
+
+    def applied(self, losses: Tensor) -> Tensor:
+        """The losses, with 0 for labels that do not count and NaN for those that are wrong."""
+        losses = losses if self.wrong is None else mg.where(self.wrong, math.nan, losses)
+        return losses if self.counts is None else mg.where(self.counts, losses, 0)
+
+
+def check_labels(op: str, labels: Tensor, classes: int, ignore_index: int | None) -> Labels:
+    """The labels as an index, and which of them count.
+
+    Raises IndexError for a label that names no class. A GPU is not waited for: there such a label is noted as a fault,
+    and the error is raised when the host next reads from the device.
+    """
+    if labels.device != "cpu":
+        return _checked_on_the_device(op, labels, classes, ignore_index)
     data = mg.transforms.all_examples(labels)
     if not data.size:
-        return None
+        return Labels(labels, None, None)
     positive = np.iinfo(data.dtype).max + 1  # in the unsigned view the negative labels begin here
     in_range = int(data.view(UNSIGNED[data.dtype]).max()) < min(classes, positive)
     if in_range and (ignore_index is None or not 0 <= ignore_index < classes):
-        return None
+        return Labels(labels, None, None)
     data = _in_64_bits(data)
     counted = data == data if ignore_index is None else data != ignore_index
     wrong = data[counted & ((data < 0) | (data >= classes))]
     if wrong.size:
-        ignored = "" if ignore_index is None else f" (and {ignore_index} to ignore)"
-        raise IndexError(
-            f"{op}: label {int(wrong[0])} for scores of {classes} classes; labels go from 0 to {classes - 1}{ignored}. "
-            "Does the last layer have as many outputs as there are classes?"
-        )
-    return None if bool(counted.all()) else _in_64_bits(labels) != ignore_index
+        raise mg.checks.deferred.no_such_class(op, classes, ignore_index, int(wrong[0]))
+    if bool(counted.all()):
+        return Labels(labels, None, None)
+    counts = _in_64_bits(labels) != ignore_index
+    return Labels(mg.where(counts, labels, 0), counts, None)
+
+
+def _checked_on_the_device(op: str, labels: Tensor, classes: int, ignore_index: int | None) -> Labels:
+    labels = _in_64_bits(labels)
+    wrong = (labels < 0) | (labels >= classes)
+    counts = None if ignore_index is None else labels != ignore_index
+    wrong = wrong if counts is None else wrong & counts
+    every, data = mg.transforms.all_examples(wrong), mg.transforms.all_examples(labels)
+    if every.size:
+        first = every.reshape(-1).argmax()  # of the first that is wrong
+        error = mg.checks.deferred.no_such_class
+        label = data.reshape(-1)[first]
+        mg.checks.deferred.raise_later(every.any(), error, op, classes, ignore_index, first=label)
+    is_class = (labels >= 0) & (labels < classes)
+    is_class = is_class if counts is None else is_class & counts
+    return Labels(mg.where(is_class, labels, 0), counts, wrong)
 
 
 def _in_64_bits(labels: Any) -> Any:

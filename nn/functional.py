@@ -38,6 +38,8 @@ from minigrad import (
 )
 
 from .argument_checks import (
+    REDUCTIONS,
+    Labels,
     check_ignore_index,
     check_labels,
     check_number,
@@ -92,7 +94,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-explained = mg.autograd.explained
+explained, deferred = mg.autograd.explained, mg.checks.deferred
 
 
 # --- layers ---
@@ -290,25 +292,40 @@ def binary_cross_entropy(
     op = "binary_cross_entropy"
     p, t = same_shape(op, input, target)
     edge = 2e-5 if p.dtype == np.float16 else 1e-12  # float16 has no larger slope than 65504
-    lowest, highest = _range_of_probabilities(op, "input", p)
-    _range_of_probabilities(op, "target", t)
-    if lowest > 2 * edge and highest < 1 - 2 * edge:
-        losses = mg.log_loss(p, t)
-    else:
-        losses = _bounded_cross_entropy(p, t, edge)
+    inside = [_are_probabilities(op, what, values, edge) for what, values in (("input", p), ("target", t))]
+    losses = mg.log_loss(p, t) if inside[0] else _bounded_cross_entropy(p, t, edge)
     return reduce(op, weighed(op, losses, weight), reduction)
 
 
-def _range_of_probabilities(op: str, what: str, p: Tensor) -> tuple[float, float]:
-    """The smallest and the largest probability; ValueError for one outside of [0, 1]."""
+def _are_probabilities(op: str, what: str, p: Tensor, edge: float) -> bool:
+    """Whether all are known to be farther than `edge` from 0 and 1. ValueError for one outside of [0, 1].
+
+    A GPU is not waited for: nothing is known then, and the error is raised when the host next reads from the device.
+    """
+    if not p.size:
+        return True
     values = mg.transforms.all_examples(p)
-    lowest, highest = (float(values.min()), float(values.max())) if p.size else (0.5, 0.5)
+    lowest, highest = values.min(), values.max()
+    if p.device != "cpu":
+        bits = [x.astype(np.float64).reshape(1).view(np.int64)[0] for x in (lowest, highest)]
+        outside = ~((lowest >= 0) & (highest <= 1))
+        deferred.raise_later(outside, _no_probabilities_in_bits, op, what, first=bits[0], second=bits[1])
+        return False
     if not (lowest >= 0 and highest <= 1):
-        raise ValueError(
-            f"{op}: the {what} goes from {lowest:.6g} to {highest:.6g}; probabilities lie between 0 and 1. "
-            "For raw scores use binary_cross_entropy_with_logits."
-        )
-    return lowest, highest
+        raise _no_probabilities(op, what, float(lowest), float(highest))
+    return bool(lowest > 2 * edge and highest < 1 - 2 * edge)
+
+
+def _no_probabilities(op: str, what: str, lowest: float, highest: float) -> ValueError:
+    return ValueError(
+        f"{op}: the {what} goes from {lowest:.6g} to {highest:.6g}; probabilities lie between 0 and 1. "
+        "For raw scores use binary_cross_entropy_with_logits."
+    )
+
+
+def _no_probabilities_in_bits(op: str, what: str, lowest: int, highest: int) -> ValueError:
+    """The error for two numbers that come as the bits of their float64."""
+    return _no_probabilities(op, what, *np.array([lowest, highest]).view(np.float64).tolist())
 
 
 def _bounded_cross_entropy(p: Tensor, t: Tensor, edge: float) -> Tensor:
@@ -353,7 +370,6 @@ def binary_cross_entropy_with_logits(
 
 
 @explained
-@rounded_once
 def cross_entropy(
     input: Tensor,
     target: Tensor,
@@ -366,23 +382,50 @@ def cross_entropy(
     """-log softmax(input)[target]; shapes, options and errors as for `CrossEntropyLoss`."""
     op = "cross_entropy"
     check_ignore_index(op, ignore_index)
+    if label_smoothing:
+        check_smoothing(op, label_smoothing)
     target = mg.as_tensor(target)
     if target.dtype.kind == "f" and target.shape == input.shape:
         return _against_probabilities(op, input, target, weight, ignore_index, reduction, label_smoothing)
     scores, labels, shape = scores_and_labels(op, input, target)
-    counts = check_labels(op, labels, scores.shape[1], ignore_index)
-    labels = labels if counts is None else mg.where(counts, labels, 0)
+    if weight is None and labels.size and reduction in REDUCTIONS and _lie_on_a_gpu(scores, labels):
+        losses = softmax_cross_entropy(
+            scores, labels, label_smoothing=label_smoothing, reduction=reduction, ignore_index=ignore_index
+        )
+        return _shaped(losses, shape) if reduction == "none" else losses
+    return _against_labels(scores, labels, weight, shape, ignore_index, reduction, label_smoothing)
+
+
+def _lie_on_a_gpu(*tensors: Tensor) -> bool:
+    """Whether these are arrays of a GPU, and not the batched ones of `vmap`, which kernels would have to take apart."""
+    arrays = [(t.device, t.data, mg.transforms.all_examples(t)) for t in tensors]
+    return all(device != "cpu" and data is whole for device, data, whole in arrays)
+
+
+@rounded_once
+def _against_labels(
+    scores: Tensor,
+    labels: Tensor,
+    weight: ArrayLike | None,
+    shape: tuple[int, ...],
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> Tensor:
+    """Cross-entropy of scores (M, C) with labels (M,), composed of ops; `shape` is that of the losses."""
+    op = "cross_entropy"
+    checked = check_labels(op, labels, scores.shape[1], ignore_index)
     weight = None if weight is None else class_weight(op, weight, scores, 1)
-    losses = softmax_cross_entropy(scores, labels)
-    losses = losses if weight is None else losses * weight[labels]
+    losses = softmax_cross_entropy(scores, checked.index)
+    losses = losses if weight is None else losses * weight[checked.index]
     if label_smoothing:
-        check_smoothing(op, label_smoothing)
         evenly = -mg.log_softmax(scores, axis=1)
         evenly = (evenly if weight is None else evenly * weight).mean(axis=1)
         losses = (1 - label_smoothing) * losses + label_smoothing * evenly
-    return _average(op, losses, labels, counts, weight, shape, reduction)
+    return _average(op, losses, checked, weight, shape, reduction)
 
 
+@rounded_once
 def _against_probabilities(
     op: str,
     input: Tensor,
@@ -400,7 +443,6 @@ def _against_probabilities(
         )
     axis = 1 if input.ndim > 1 else 0
     if label_smoothing:
-        check_smoothing(op, label_smoothing)
         target = target * (1 - label_smoothing) + label_smoothing / input.shape[axis]
     if weight is not None:
         target = target * class_weight(op, weight, input, axis).reshape((-1,) + (1,) * (input.ndim - axis - 1))
@@ -422,13 +464,12 @@ def nll_loss(
     check_ignore_index(op, ignore_index)
     scores, labels, shape = scores_and_labels(op, input, target)
     _expect_log_probabilities(op, scores)
-    counts = check_labels(op, labels, scores.shape[1], ignore_index)
-    labels = labels if counts is None else mg.where(counts, labels, 0)
-    losses = -_chosen(scores, labels)
+    checked = check_labels(op, labels, scores.shape[1], ignore_index)
+    losses = -_chosen(scores, checked.index)
     if weight is not None:
         weight = class_weight(op, weight, scores, 1)
-        losses = losses * weight[labels]
-    return _average(op, losses, labels, counts, weight, shape, reduction)
+        losses = losses * weight[checked.index]
+    return _average(op, losses, checked, weight, shape, reduction)
 
 
 def _expect_log_probabilities(op: str, scores: Tensor) -> None:
@@ -460,12 +501,13 @@ def multi_margin_loss(
     if input.ndim > 2:
         raise ShapeError(f"{op}: scores {input.shape}; expected (N, C) or (C,).")
     classes = scores.shape[1]
-    check_labels(op, labels, classes, None)
-    wrong = mg.one_hot(labels, num_classes=classes) == 0
-    excess = mg.where(wrong, mg.relu(margin - _chosen(scores, labels).reshape((-1, 1)) + scores), 0)
+    checked = check_labels(op, labels, classes, None)
+    labels = checked.index
+    others = labels.reshape((-1, 1)) != mg.arange(classes, device=labels.device)
+    excess = mg.where(others, mg.relu(margin - _chosen(scores, labels).reshape((-1, 1)) + scores), 0)
     losses = (excess if p == 1 else mg.square(excess)).mean(axis=1)
     losses = losses if weight is None else losses * class_weight(op, weight, scores, 1)[labels]
-    return reduce(op, _shaped(losses, shape), reduction)
+    return reduce(op, _shaped(checked.applied(losses), shape), reduction)
 
 
 def _chosen(scores: Tensor, labels: Tensor) -> Tensor:
@@ -478,24 +520,17 @@ def _shaped(losses: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def _average(
-    op: str,
-    losses: Tensor,
-    labels: Tensor,
-    counts: Tensor | None,
-    weight: Tensor | None,
-    shape: tuple[int, ...],
-    reduction: str,
+    op: str, losses: Tensor, labels: Labels, weight: Tensor | None, shape: tuple[int, ...], reduction: str
 ) -> Tensor:
     """Reduce losses of which only some count: 'mean' divides by the sum of the weights of those."""
-    if counts is not None:
-        losses = mg.where(counts, losses, 0)
+    losses, counts = labels.applied(losses), labels.counts
     if reduction != "mean" or (counts is None and weight is None) or not losses.size:
         return reduce(op, _shaped(losses, shape), reduction)
-    share = mg.ones_like(losses.detach()) if weight is None else weight[labels]
+    share = mg.ones_like(losses.detach()) if weight is None else weight[labels.index]
     total = (share if counts is None else mg.where(counts, share, 0)).sum()
-    if not mg.transforms.all_examples(total).all():
-        raise ValueError(
-            f"{op}: nothing to average, as every label is ignored or has weight 0; "
-            "leave such a batch out, or use reduction='sum'."
-        )
+    every = mg.transforms.all_examples(total)
+    if total.device != "cpu":
+        deferred.raise_later((every == 0).any(), deferred.nothing_to_average, op)
+    elif not every.all():
+        raise deferred.nothing_to_average(op)
     return losses.sum() / total

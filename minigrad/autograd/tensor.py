@@ -18,7 +18,7 @@ from minigrad.autograd.errors import TAKEN_OUT_IN_A_RULE, GradientError, ShapeEr
 from minigrad.autograd.grad_mode import grad_mode
 from minigrad.autograd.methods import TensorMethods
 from minigrad.autograd.node import HookHandle, Node, leaf, note_write, viewed
-from minigrad.backend import HELD, Array, BatchedArray, as_array, check_dtype, device_of, is_array, to_device
+from minigrad.backend import HELD, Array, BatchedArray, as_array, check_dtype, device_of, is_array, item, to_device
 from minigrad.locks import lock
 
 _hook_number, _hooking = count(), lock()
@@ -164,7 +164,7 @@ class Tensor(TensorMethods):
                 f"item(): a tensor of shape {self.shape} holds {self.size} values; only one can be a number."
             )
         self._may_be_taken_out()
-        number: float | int | bool = self._data.item()
+        number: float | int | bool = item(self._data)
         return number
 
     def _may_be_taken_out(self) -> None:

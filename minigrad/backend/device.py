@@ -31,8 +31,9 @@ class Backend:
     """One array library: its array type, its functions, its kernels, and the way in and out.
 
     `to_device(array, device)` takes a NumPy array or one of the library itself; `device_of(array)` names the array's
-    device. A library that wraps the arrays of another one has `inside(array)`, the wrapped array; its `namespace` is a
-    function of the other library's namespace. In a mixed call its arrays decide.
+    device. `after_reading(array)`, if there is one, is called when the host has read from the array's device: it raises
+    what was found wrong there in the meantime. A library that wraps the arrays of another one has `inside(array)`, the
+    wrapped array; its `namespace` is a function of the other library's namespace. In a mixed call its arrays decide.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Backend:
     to_numpy: Callable[[Any], np.ndarray]
     device_of: Callable[[Any], str]
     inside: Callable[[Any], Array] | None = None
+    after_reading: Callable[[Array], None] | None = None
 
 
 _BY_TYPE: dict[type, Backend] = {}
@@ -127,8 +129,21 @@ def to_device(array: Array, device: str) -> Array:
     if type(array) in _OVER_OTHERS:
         return _OVER_OTHERS[type(array)].to_device(array, device)
     if kind == "cpu":
-        return backend_of(array).to_numpy(array)
+        backend = backend_of(array)
+        host = backend.to_numpy(array)
+        if backend.after_reading is not None:
+            backend.after_reading(array)
+        return host
     return _BY_DEVICE[kind]().to_device(array, device)
+
+
+def item(array: Array) -> float | int | bool:
+    """The only value of an array, as a Python number."""
+    number: float | int | bool = array.item()
+    after_reading = backend_of(array).after_reading
+    if after_reading is not None:
+        after_reading(array)
+    return number
 
 
 def device_kind(device: str) -> str:

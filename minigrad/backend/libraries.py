@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad.backend import faults
 from minigrad.backend.device import Backend, DeviceError, register, register_on_demand
 
 INSTALL_CUDA = (
@@ -48,6 +49,7 @@ def cupy_backend() -> Backend:
         to_device=to_device,
         to_numpy=cupy.asnumpy,
         device_of=lambda array: f"cuda:{array.device.id}",
+        after_reading=faults.look,
     )
     register(backend)
     return backend

@@ -72,12 +72,12 @@ def test_training_steps_lead_where_the_cpus_lead(cuda, optimizer):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_training_step_waits_for_the_device_only_to_check_the_labels_and_copies_nothing(cuda, optimizer):
+def test_a_training_step_never_waits_for_the_device_and_copies_nothing(cuda, optimizer):
     steps = training_steps(optimizer, cuda)
     next(steps)  # the first step makes the optimizer's buffers
     traffic.clear()
     next(steps)
-    assert traffic == {"int": 1}, f"a step moved data or waited: {dict(traffic)}"
+    assert not traffic, f"a step moved data or waited: {dict(traffic)}"
 
 
 def test_dropout_draws_its_mask_on_the_device(cuda):

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from minigrad import generators
-from minigrad.backend import Backend, DeviceError, device, register
+from minigrad.backend import Backend, DeviceError, device, faults, register
 from tests.support import strict_linalg
 from tests.support.cuda import compiling, fake_cublas
 from tests.support.cuda.work import Counts, counted, launch, launches, traffic, upload, wait
@@ -441,6 +441,7 @@ STRICT = Backend(
     to_device=_to_device,
     to_numpy=lambda array: array.get(),
     device_of=lambda array: "cuda:0",
+    after_reading=faults.look,
 )
 register(STRICT)
 
@@ -451,6 +452,7 @@ def installed():
     theirs, before = device._BY_DEVICE["cuda"], dict(generators._generators)
     device._BY_DEVICE["cuda"] = lambda: STRICT
     generators._generators.clear()
+    faults._records.clear()  # what a test has left unread is nothing to the next one
     try:
         with fake_cublas.installed(namespace) if compiling.AVAILABLE else contextlib.nullcontext():
             yield

@@ -4,6 +4,7 @@ Read `launching` first: how the text of a `.cu` file becomes a launch. Then a pa
 does, and `normalization.py`, which prepares the arrays and launches it. `common.cuh` is shared by all `.cu` files.
 """
 
+from minigrad.backend.gpu.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from minigrad.backend.gpu.dropout import drop, drop_factors
 from minigrad.backend.gpu.losses import softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.gpu.normalization import channel_sum
@@ -15,13 +16,7 @@ from minigrad.backend.gpu.pooling import (
     max_pool2d_scatter,
 )
 from minigrad.backend.gpu.products import einsum, matmul
-from minigrad.backend.plain import (
-    batch_norm,
-    batch_norm_backward,
-    conv2d,
-    conv2d_input_grad,
-    conv2d_weight_grad,
-)
+from minigrad.backend.plain import batch_norm, batch_norm_backward
 from minigrad.backend.scatter import put, update
 
 __all__ = [

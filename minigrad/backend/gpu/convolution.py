@@ -25,7 +25,7 @@ def conv2d(
     at = Geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     images, result = channels_last(x), _images_like(x, at.result)
     if not (x.size and weight.size):
-        result.fill(0)
+        result[...] = 0
     elif result.size and not cudnn.forward(at, images, weight, result):
         windows.forward(at, images, weight, result)
     if bias is not None:
@@ -42,7 +42,7 @@ def conv2d_input_grad(
     at = Geometry(tuple(x_shape), weight.shape, stride, padding, dilation, groups)
     g_images, grad = channels_last(g), _images_like(g, at.images)
     if not (g.size and weight.size):
-        grad.fill(0)
+        grad[...] = 0
     elif grad.size and not cudnn.input_grad(at, g_images, weight, grad):
         windows.input_grad(at, g_images, weight, grad)
     return channels_first(grad)

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from numpy import int32, int64
 
-from minigrad.backend import plain
+from minigrad.backend import faults, plain
 from minigrad.backend.arrays import Array
 from minigrad.backend.device import namespace
-from minigrad.backend.gpu import faults
 from minigrad.backend.gpu.launching import MOST_BLOCKS, THREADS, Source, blocks_for
 from minigrad.backend.gpu.workspace import counters
 from minigrad.backend.plain.losses import no_such_class, nothing_to_average

@@ -14,7 +14,7 @@ def conv2d(x, weight, bias, stride, padding, dilation, groups):
     xp = namespace(x)
     windows = _windows(xp, _wide(xp, x), weight.shape, stride, padding, dilation, groups)
     batch, rows, columns = windows.shape[1:4]
-    kernels = _wide(xp, weight).transpose(0, 2, 3, 1).reshape(groups, len(weight) // groups, -1)
+    kernels = _by_output(_wide(xp, weight), groups)
     y = windows.reshape(groups, batch * rows * columns, kernels.shape[2]) @ kernels.swapaxes(1, 2)
     y = y.swapaxes(0, 1).reshape(batch, rows, columns, len(weight))
     if bias is not None:
@@ -25,8 +25,8 @@ def conv2d(x, weight, bias, stride, padding, dilation, groups):
 def conv2d_input_grad(g, weight, x_shape, stride, padding, dilation, groups):
     """The adjoint of `conv2d` in x, and the forward of a transposed convolution."""
     xp = namespace(g)
-    (batch, _, rows, columns), (outputs, depth, kh, kw) = g.shape, weight.shape
-    kernels = _wide(xp, weight).transpose(0, 2, 3, 1).reshape(groups, outputs // groups, -1)
+    (batch, _, rows, columns), (_, depth, kh, kw) = g.shape, weight.shape
+    kernels = _by_output(_wide(xp, weight), groups)
     windows = _by_group(_wide(xp, g), groups) @ kernels
     windows = windows.reshape(groups, batch, rows, columns, kh, kw, depth)
     (height, width), (top, left) = x_shape[2:], padding
@@ -68,6 +68,12 @@ def _windows(xp, x, weight_shape, stride, padding, dilation, groups):
     return xp.ascontiguousarray(view)
 
 
+def _by_output(weight, groups):
+    """weight (O, C/groups, kh, kw) as matrices (groups, O / groups, kh * kw * C/groups)."""
+    outputs, depth, kh, kw = weight.shape
+    return weight.transpose(0, 2, 3, 1).reshape(groups, outputs // groups, kh * kw * depth)
+
+
 def _by_group(g, groups):
     """g (N, O, oh, ow) as matrices (groups, N * oh * ow, O / groups)."""
     batch, outputs, rows, columns = g.shape
@@ -82,5 +88,5 @@ def _places(offset, axis, count, stride, dilation):
 
 
 def _wide(xp, array):
-    """float16 is computed in float32."""
-    return array.astype(xp.float32) if array.dtype == xp.float16 else array
+    """Floats of 16 bits are computed in float32."""
+    return array.astype(xp.float32) if array.dtype.name in ("float16", "bfloat16") else array

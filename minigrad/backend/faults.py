@@ -14,10 +14,8 @@ from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from minigrad.backend.arrays import Array
-from minigrad.backend.device import device_of, namespace
+from minigrad.backend.device import backend_of, device_of, namespace
 
 NO_ROW = 2**63 - 1
 FOUND_LATER = (
@@ -64,7 +62,7 @@ def look(array: Array) -> None:
     found = _records.get((namespace(array), device_of(array)))
     if found is None:
         return
-    numbers = np.array(found.get())
+    numbers = backend_of(found).to_numpy(found)
     if not numbers[1]:
         return
     _clear(found)
