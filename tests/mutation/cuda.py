@@ -352,6 +352,9 @@ def _judged(task: tuple[str, list[int], list[str]]) -> list[Verdict]:
         raise SystemExit(f"{file}: {len(found)} of {len(chosen)} mutants judged.\n{run.stdout}\n{run.stderr}")
     caught = sum(v.how is not None for v in found)
     print(f"{file}: {caught} of {len(found)} caught or refused", flush=True)
+    for verdict in found:
+        if verdict.how is None:
+            print(f"  {verdict.line} {verdict.kind}: {verdict.change}", flush=True)
     return found
 
 
