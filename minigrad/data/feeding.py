@@ -148,6 +148,6 @@ def check_fits(needed: int, device: str) -> None:
     if needed > MOST * free:
         raise DataError(
             f"DataLoader: cache=True needs {needed / GIB:.2f} GiB for the data set; of the {total / GIB:.2f} GiB of "
-            f"{device!r}, {free / GIB:.2f} are free, of which it may take {MOST:.0%}. Use cache=False, which sends batch "
-            "after batch, or load the images as uint8."
+            f"{device!r}, {free / GIB:.2f} are free, of which it may take {MOST:.0%}. Use cache=False, which sends "
+            "batch after batch, or load the images as uint8."
         )
