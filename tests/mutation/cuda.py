@@ -34,6 +34,7 @@ from tests.support.cuda import compiling, guarding
 ROOT = Path(__file__).parents[2]
 EQUIVALENT = Path(__file__).with_name("cuda_equivalent.txt")
 TESTS = {
+    "augmentation.cu": ["test_augmentation"],
     "avg_pool.cu": ["test_pooling"],
     "channel_sums.cu": ["test_channel_sums"],
     "common.cuh": ["test_channel_sums", "test_dropout", "test_pooling"],
