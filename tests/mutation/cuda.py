@@ -287,17 +287,24 @@ def _run_in_child(items: list, file: str, text: str, writing: int) -> None:
         os._exit(0)
 
 
+def _prepare_compiler(folder: Path) -> None:
+    """Make each compilation short: no optimization, the header compiled once, and what all kernels share too."""
+    header, flags = f"{compiling.HERE}/cuda_on_cpu.h", [flag for flag in compiling.FLAGS if flag != "-O1"]
+    once = ["g++", *(flag for flag in flags if flag != "-shared"), "-x"]
+    subprocess.run([*once, "c++", "-O1", "-c", header, "-o", f"{folder}/launching.o"], check=True)
+    flags += ["-O0", "-DCUDA_ON_CPU_APART"]
+    once = ["g++", *(flag for flag in flags if flag != "-shared"), "-x"]
+    subprocess.run([*once, "c++-header", header, "-o", f"{folder}/cuda_on_cpu.h.gch"], check=True)
+    compiling.FLAGS = [*flags, f"-I{folder}", f"{folder}/launching.o"]
+
+
 def judge(file: str, chosen: list[int], tests: list[str]) -> None:
     """Judge the chosen mutants of a file; verdicts go to standard error, a line each."""
     guarding.mode = "pages"
     with tempfile.TemporaryDirectory() as folder:
         compiling.CACHE = Path(folder) / "compiled"
         compiling.CACHE.mkdir()
-        compiling.FLAGS = [flag for flag in compiling.FLAGS if flag != "-O1"] + ["-O0", f"-I{folder}"]
-        header = [flag for flag in compiling.FLAGS if flag != "-shared"] + ["-x", "c++-header"]
-        subprocess.run(
-            ["g++", *header, f"{compiling.HERE}/cuda_on_cpu.h", "-o", f"{folder}/cuda_on_cpu.h.gch"], check=True
-        )
+        _prepare_compiler(Path(folder))
         tests = [str(ROOT / "tests" / "cuda" / f"{name}.py") for name in tests]
         code = pytest.main(["-q", "-p", "no:cacheprovider", *tests], plugins=[Judge(file, chosen)])
     if code not in (0, pytest.ExitCode.NO_TESTS_COLLECTED):

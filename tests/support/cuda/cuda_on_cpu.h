@@ -88,7 +88,11 @@ struct Launch {
     void* arguments = nullptr;
     char error[512] = "";
 };
-static Launch run;
+#ifdef CUDA_ON_CPU_APART
+extern Launch run;
+#else
+Launch run;
+#endif
 static std::vector<Block> resident;  // blocks that run side by side
 
 [[noreturn]] inline void fail(const char* text) {
@@ -319,14 +323,14 @@ template <class... A> struct Call {
     static void body(void* self) { ((Call*)self)->spread(std::index_sequence_for<A...>()); }
 };
 
-// As cuLaunchKernel: grid and block of 3, bytes of dynamic shared memory, pointers to the arguments.
-// `order`: 0 in turn, 1 backwards, else shuffled by that seed. Returns what went wrong, or "".
-template <class... A>
-const char* launch(void (*kernel)(A...), const unsigned* size, size_t shared, void** values, unsigned order) {
-    Call<A...> call{kernel, values};
+// Run `body(call)` for each thread of a grid: the part of a launch that is the same for all kernels.
+#ifdef CUDA_ON_CPU_APART  // it stands in an object file of its own, so that a kernel compiles in a third of the time
+const char* run_grid(void (*body)(void*), void* call, const unsigned* size, size_t shared, unsigned order);
+#else
+const char* run_grid(void (*body)(void*), void* call, const unsigned* size, size_t shared, unsigned order) {
     run.grid = {size[0], size[1], size[2]}, run.block = {size[3], size[4], size[5]};
     run.count = size[3] * size[4] * size[5];
-    run.body = Call<A...>::body, run.arguments = &call;
+    run.body = body, run.arguments = call;
     run.error[0] = 0;
     run.order.resize(run.count);
     for (int i = 0; i < run.count; i++) run.order[i] = order == 1 ? run.count - 1 - i : i;
@@ -362,6 +366,15 @@ const char* launch(void (*kernel)(A...), const unsigned* size, size_t shared, vo
         block.fibers.clear();
     }
     return run.error;
+}
+#endif
+
+// As cuLaunchKernel: grid and block of 3, bytes of dynamic shared memory, pointers to the arguments.
+// `order`: 0 in turn, 1 backwards, else shuffled by that seed. Returns what went wrong, or "".
+template <class... A>
+const char* launch(void (*kernel)(A...), const unsigned* size, size_t shared, void** values, unsigned order) {
+    Call<A...> call{kernel, values};
+    return run_grid(Call<A...>::body, &call, size, shared, order);
 }
 
 // The sizes of a kernel's parameters and what they are: p pointer, f floating point, i integer, s anything else.
