@@ -179,6 +179,18 @@ def test_flips_and_crops_are_as_frequent_as_said_and_independent():
         assert abs(share - 1 / 9) < 5 * math.sqrt(8 / 81 / number), "each of the nine places alike"
 
 
+def test_an_image_whose_bits_are_the_probability_is_not_flipped():
+    def first_word(seed):
+        key = int(np.random.default_rng(seed).integers(0, 2**64, 1, dtype=np.uint64)[0])
+        return int(words(key, 1)[0, 0])
+
+    seed = next(seed for seed in range(10_000) if first_word(seed) % 256 == 0)  # a float32 holds it exactly
+    images = to_device(np.arange(2, dtype=np.float32).reshape(1, 1, 1, 2), "cuda")
+    for more, expected in ((0, [0, 1]), (256, [1, 0])):
+        flip = random_horizontal_flip((first_word(seed) + more) / 2**32)
+        np.testing.assert_array_equal(flip(images, np.random.default_rng(seed)).host.ravel(), expected)
+
+
 def test_a_cached_loader_augments_on_the_device_and_repeats_itself():
     data = ArrayDataset(images_of((20, 3, 6, 8), "u1"), np.arange(20))
     options = {"shuffle": True, "seed": 4, "device": "cuda", "transform": Compose(PIPELINES["all"])}
