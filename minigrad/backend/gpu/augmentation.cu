@@ -8,7 +8,7 @@
 #include "philox.cuh"
 #define MOST_STEPS 8
 
-enum { CROP, FLIP, CUTOUT, SCALE };
+enum { SCALE, CROP, FLIP, CUTOUT };
 enum { CONSTANT, EDGE, REFLECT };
 
 struct Step {
@@ -46,35 +46,39 @@ template <class IN, class OUT> __device__ __forceinline__ void augment_pixels(
     for (long long p = (long long)blockIdx.x * blockDim.x + threadIdx.x; p < pixels;
          p += (long long)gridDim.x * blockDim.x) {
         const long long image = p / ((long long)height * width);
-        int i = p / width % height, j = p % width, last = steps.count;
+        int i = p / width % height, j = p % width;
+        int first = 0;  // of the steps that the value goes through
         bool filled = false;
-        float fill = 0;
-        while (last > 0 && !filled) {
-            const Step& step = steps.at[--last];
-            const Random4 random = philox(image, 0, steps.keys[last]);
+        float fill = 0;  // black, unless it is a cutout that fills the pixel
+        for (int s = steps.count - 1; s >= 0; s--) {
+            const Step& step = steps.at[s];
+            const Random4 random = philox(image, 0, steps.keys[s]);
             // In double, or 2^32 - 1 would round to 2^32, and a flip that is certain be left out now and then.
             if (step.kind == FLIP && random.words[0] * 0x1p-32 < step.number) j = step.width - 1 - j;
             if (step.kind == CUTOUT) {
                 const int top = below(step.height, random.words[0]) - step.size / 2;
                 const int left = below(step.width, random.words[1]) - step.size / 2;
                 filled = i >= top && i < top + step.size && j >= left && j < left + step.size;
-                fill = step.number;
+                if (filled) fill = step.number;
             }
             if (step.kind == CROP) {
                 i += below(step.rows, random.words[0]) - step.size;
                 j += below(step.columns, random.words[1]) - step.size;
                 if (step.mode == CONSTANT) {
                     filled = i < 0 || i >= step.height || j < 0 || j >= step.width;
-                    fill = 0;
                 } else {
                     i = inside(i, step.height, step.mode);
                     j = inside(j, step.width, step.mode);
                 }
             }
+            if (filled) {
+                first = s;
+                break;
+            }
         }
         for (int c = 0; c < channels; c++) {
             WIDE v = filled ? fill : wide(images[((image * channels + c) * rows + i) * columns + j]);
-            for (int s = last; s < steps.count; s++)  // what comes after the step that filled it, or all steps
+            for (int s = first; s < steps.count; s++)
                 if (steps.at[s].kind == SCALE) {
                     const float* mean_and_std = scales + (s * channels + c) * 2;
                     v = (v - mean_and_std[0]) / mean_and_std[1];

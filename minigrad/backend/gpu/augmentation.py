@@ -16,7 +16,7 @@ from minigrad.backend.gpu.launching import THREADS, Source, blocks_for, channels
 
 AUGMENTATION = Source("augmentation.cu")
 MOST_STEPS = 8
-KINDS = ("crop", "flip", "cutout", "scale")
+KINDS = ("scale", "crop", "flip", "cutout")
 MODES = ("constant", "edge", "reflect")
 STEP = np.dtype(
     [
