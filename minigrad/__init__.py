@@ -54,7 +54,7 @@ from minigrad.transforms import (
     vjp,
     vmap,
 )
-from minigrad import checks, data, graph, linalg, nn, optim, serialization, training, transforms
+from minigrad import checks, cuda, data, graph, linalg, nn, optim, serialization, training, transforms
 from minigrad.graph import explain
 
 __version__ = "0.1.0"
@@ -128,6 +128,7 @@ __all__ = [
     # packages
     "autograd",
     "checks",
+    "cuda",
     "data",
     "graph",
     "linalg",

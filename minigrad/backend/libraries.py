@@ -38,6 +38,8 @@ def cupy_backend() -> Backend:
         index = int(device.partition(":")[2] or cupy.cuda.runtime.getDevice())
         if index >= count:
             raise DeviceError(f"no device {device!r}: this machine has {count} GPU(s), numbered from 0.")
+        if not isinstance(array, cupy.ndarray):
+            refuse_upload()
         with cupy.cuda.Device(index):
             return cupy.asarray(array)
 
@@ -53,6 +55,14 @@ def cupy_backend() -> Backend:
     )
     register(backend)
     return backend
+
+
+def refuse_upload() -> None:
+    """While a step is captured, RuntimeError: CuPy would record a copy from memory that soon holds another array."""
+    from minigrad.backend.gpu import replay  # it needs the backends
+
+    if replay.is_recording():
+        raise RuntimeError("an array of the host was sent to the device while a step is captured")
 
 
 register(

@@ -1,0 +1,102 @@
+"""What a step function works on besides its arguments: the modules, optimizers and tensors that it can see.
+
+A captured step is bound to the arrays that they had when it was recorded, and to the modes of the modules. Python code
+does not run when it is replayed, so both have to be looked at from outside.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from minigrad.autograd.calls import LIBRARIES
+from minigrad.autograd.tensor import Tensor
+from minigrad.backend import Array
+
+
+class Surroundings:
+    """The modules that a function sees, and their tensors.
+
+    Attributes
+    ----------
+    modules : list of Module
+        Including those inside of others.
+    tensors : list of Tensor
+        Parameters, buffers, what optimizers move, and other tensors that the function sees.
+    """
+
+    def __init__(self, seen: Iterator[Any]):
+        from minigrad.nn import Module  # these import minigrad, which imports this
+        from minigrad.optim import Optimizer
+
+        modules: dict[int, Any] = {}
+        tensors: dict[int, Tensor] = {}
+        for value in seen:
+            if isinstance(value, Module):
+                modules |= {id(module): module for module in value.modules()}
+                tensors |= {id(tensor): tensor for tensor in (*value.parameters(), *value.buffers())}
+            elif isinstance(value, Optimizer):
+                tensors |= {id(tensor): tensor for group in value.param_groups for tensor in group["params"]}
+            elif isinstance(value, Tensor):
+                tensors[id(value)] = value
+        self.modules = list(modules.values())
+        self.tensors = list(tensors.values())
+
+    def modes(self) -> tuple[bool, ...]:
+        """Which modules train."""
+        return tuple([module.training for module in self.modules])
+
+    def arrays(self) -> list[Array]:
+        """The arrays of the tensors."""
+        return [tensor.data for tensor in self.tensors]
+
+    def gradients(self) -> list[Tensor | None]:
+        """The gradients of the tensors."""
+        return [tensor.grad for tensor in self.tensors]
+
+    def restore(self, arrays: list[Array], gradients: list[Tensor | None]) -> None:
+        """Give the tensors the arrays and gradients that they had."""
+        for tensor, array, gradient in zip(self.tensors, arrays, gradients, strict=True):
+            if tensor.data is not array:
+                tensor.data = array
+            if tensor.grad is not gradient:
+                tensor.grad = gradient
+
+
+def seen_by(function: Callable[..., Any]) -> Iterator[Any]:
+    """The values that a function names: in its closure, in its module, on the object whose method it is.
+
+    Functions of the user that it names are looked into as well; of lists, tuples and dicts, the elements.
+    """
+    waiting: list[Any] = [function]
+    known: set[int] = set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in known:
+            continue
+        known.add(id(value))
+        yield value
+        if isinstance(value, functools.partial):
+            waiting += [value.func, *value.args, *value.keywords.values()]
+        elif isinstance(value, types.MethodType):
+            waiting += [value.__self__, value.__func__, *getattr(value.__self__, "__dict__", {}).values()]
+        elif isinstance(value, types.FunctionType) and value.__module__.partition(".")[0] not in LIBRARIES:
+            waiting += _named_in(value)
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+
+
+def _named_in(function: types.FunctionType) -> Iterator[Any]:
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # a variable that has no value yet
+            continue
+    for name in function.__code__.co_names:
+        if name in function.__globals__:
+            yield function.__globals__[name]
+    yield from function.__defaults__ or ()
