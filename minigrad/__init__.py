@@ -54,9 +54,7 @@ from minigrad.transforms import (
     vjp,
     vmap,
 )
-from minigrad import checks, data, graph, linalg, nn, optim, serialization, training, transforms
-from minigrad import amp
-from minigrad import checks, cuda, data, graph, linalg, nn, optim, serialization, training, transforms
+from minigrad import amp, checks, cuda, data, graph, linalg, nn, optim, serialization, training, transforms
 from minigrad.graph import explain
 
 __version__ = "0.1.0"

@@ -4,19 +4,36 @@ Each function here returns a transform, ``transform(images, rng) -> images``, th
 of NumPy images, shape (N, C, H, W), at once: each image has random numbers of its own, without a loop over images.
 The same `rng` state gives the same result; the images passed in are never changed. An image is rotated by asking, for
 every pixel of the result, where in the source it came from.
+
+Flip, crop, cutout, `to_float` and `normalize` also take images that lie on a GPU, where those that a `Compose` holds
+are one launch. Their random numbers are others there, but as repeatable: the `rng` gives each transform a key.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike
 
+from minigrad.backend import Array, is_array
+from minigrad.backend.gpu.augmentation import Step, augment
+
 from .dataset import DataError
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class _OnBoth:
+    """A transform that runs on the CPU by `body`, and on a GPU as `step` says."""
+
+    def __init__(self, body: Transform, step: Step) -> None:
+        self.body, self.step = body, step
+        self.__name__ = body.__name__
+
+    def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return _on_gpu(images, [self], rng) if _is_on_gpu(images) else self.body(images, rng)
 
 
 class Compose:
@@ -34,9 +51,62 @@ class Compose:
         self.transforms = tuple(transforms)
 
     def __call__(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        if _is_on_gpu(images):
+            return _on_gpu(images, self.transforms, rng)
         for transform in self.transforms:
             images = transform(images, rng)
         return images
+
+
+# --- on a GPU ---
+
+
+def _is_on_gpu(images: object) -> bool:
+    return is_array(images) and not isinstance(images, (np.ndarray, np.generic))
+
+
+def _on_gpu(images: Any, transforms: Sequence[Transform], rng: np.random.Generator) -> Any:
+    """All of them in one launch, each with a key of its own drawn from rng."""
+    steps = _steps_of(transforms)
+    _check_steps(images, steps)
+    return augment(images, steps, rng.integers(0, 2**64, len(steps), dtype=np.uint64).tolist())
+
+
+def _steps_of(transforms: Sequence[Transform]) -> list[Step]:
+    found: list[Step] = []
+    for transform in transforms:
+        if isinstance(transform, Compose):
+            found += _steps_of(transform.transforms)
+        elif isinstance(transform, _OnBoth):
+            found.append(transform.step)
+        else:
+            name = getattr(transform, "__name__", type(transform).__name__)
+            raise DataError(
+                f"Compose: the images lie on a GPU, where {name} does not run; flip, crop, cutout, to_float and "
+                "normalize do. Use a DataLoader with cache=False, whose transforms run on the CPU."
+            )
+    return found
+
+
+def _check_steps(images: Array, steps: Sequence[Step]) -> None:
+    """The checks that the transforms make on the CPU, before anything is launched."""
+    _check_shape(images)
+    if images.dtype != np.uint8 and images.dtype.kind != "f":
+        raise DataError(f"transform: images on a GPU are {images.dtype}; expected uint8 or floats.")
+    sides, dtype = images.shape[2:], images.dtype
+    for step in steps:
+        if step.kind == "crop":
+            window = step.window or sides
+            _check_fits(window, sides, step.size)
+            sides = window
+        elif step.kind == "cutout":
+            _check_fill(step.number, dtype)
+        elif step.kind == "scale":
+            _check_channels({"mean": step.mean, "std": step.std}, images.shape[1])
+            dtype = np.dtype(np.float32)
+
+
+# --- the transforms ---
 
 
 def random_horizontal_flip(probability: float = 0.5) -> Transform:
@@ -47,10 +117,14 @@ def random_horizontal_flip(probability: float = 0.5) -> Transform:
     check_range("random_horizontal_flip", "probability", probability, 0, 1)
 
     def flip(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        chosen = rng.random(_batch_size(images)) < probability
-        return np.where(chosen[:, None, None, None], images[..., ::-1], images)
+        return flipped(images, rng.random(_batch_size(images)) < probability)
 
-    return flip
+    return _OnBoth(flip, Step("flip", number=float(probability)))
+
+
+def flipped(images: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """The images with those chosen, (N,) of bool, mirrored left and right."""
+    return np.where(chosen[:, None, None, None], images[..., ::-1], images)
 
 
 def random_crop(
@@ -83,19 +157,26 @@ def random_crop(
     def crop(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         number = _batch_size(images)
         height, width = _window(size, images)
-        padded = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)), mode=mode)
-        free_rows, free_columns = padded.shape[2] - height, padded.shape[3] - width
-        if free_rows < 0 or free_columns < 0:
-            raise DataError(
-                f"random_crop: a window of {height}x{width} does not fit images of {images.shape[2]}x"
-                f"{images.shape[3]} padded by {padding}. Use a smaller size or more padding."
-            )
+        free_rows, free_columns = _check_fits((height, width), images.shape[2:], padding)
         top = rng.integers(0, free_rows + 1, number)
         left = rng.integers(0, free_columns + 1, number)
-        windows = sliding_window_view(padded, (height, width), axis=(2, 3))
-        return windows[np.arange(number), :, top, left]
+        return cropped(images, padding, (height, width), mode, top, left)
 
-    return crop
+    window = (int(size), int(size)) if isinstance(size, (int, np.integer)) else size
+    return _OnBoth(crop, Step("crop", mode, int(padding), window and (int(window[0]), int(window[1]))))
+
+
+def cropped(
+    images: np.ndarray,
+    padding: int,
+    window: tuple[int, int],
+    mode: Literal["constant", "edge", "reflect"],
+    top: np.ndarray,
+    left: np.ndarray,
+) -> np.ndarray:
+    """Windows (height, width) of the padded images, with their corners at top and left, (N,) each."""
+    padded = np.pad(images, ((0, 0), (0, 0), (padding, padding), (padding, padding)), mode=mode)
+    return sliding_window_view(padded, window, axis=(2, 3))[np.arange(len(images)), :, top, left]
 
 
 def random_shift(pixels: int) -> Transform:
@@ -215,20 +296,22 @@ def cutout(size: int, *, fill: float = 0.0) -> Transform:
 
     def blank(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         number = _batch_size(images)
-        if images.dtype.kind in "iu" and not (
-            fill == int(fill) and np.iinfo(images.dtype).min <= fill <= np.iinfo(images.dtype).max
-        ):
-            raise DataError(f"cutout: fill is {fill}, which no {images.dtype} pixel can be; put to_float() before it.")
-        inside = []
-        for length in images.shape[2:]:
-            first = rng.integers(0, length, number)[:, None] - size // 2
-            pixels = np.arange(length)
-            inside.append((pixels >= first) & (pixels < first + size))
-        rows, columns = inside
-        square = (rows[:, :, None] & columns[:, None, :])[:, None]
-        return np.where(square, images.dtype.type(fill), images)
+        _check_fill(fill, images.dtype)
+        row, column = (rng.integers(0, length, number) for length in images.shape[2:])
+        return blanked(images, size, fill, row, column)
 
-    return blank
+    return _OnBoth(blank, Step("cutout", size=int(size), number=float(fill)))
+
+
+def blanked(images: np.ndarray, size: int, fill: float, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The images with a square of `size` pixels a side filled, about the pixel (row, column), (N,) each."""
+    inside = []
+    for length, centre in zip(images.shape[2:], (row, column), strict=True):
+        first, pixels = centre[:, None] - size // 2, np.arange(length)
+        inside.append((pixels >= first) & (pixels < first + size))
+    rows, columns = inside
+    square = (rows[:, :, None] & columns[:, None, :])[:, None]
+    return np.where(square, images.dtype.type(fill), images)
 
 
 def gaussian_noise(std: float) -> Transform:
@@ -253,7 +336,7 @@ def to_float() -> Transform:
         _expect_array(images)
         return np.divide(images, 255, dtype=np.float32)
 
-    return convert
+    return _OnBoth(convert, Step("scale", std=(255.0,)))
 
 
 def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Transform:
@@ -277,15 +360,10 @@ def normalize(mean: float | Sequence[float], std: float | Sequence[float]) -> Tr
 
     def standardise(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         _batch_size(images)
-        for given, values in (("mean", shift), ("std", scale)):
-            if len(values) not in (1, images.shape[1]):
-                raise DataError(
-                    f"normalize: {len(values)} values in {given} for images with {images.shape[1]} channels; "
-                    "expected one value, or one a channel."
-                )
+        _check_channels({"mean": shift, "std": scale}, images.shape[1])
         return np.subtract(images, shift, dtype=np.float32) / scale
 
-    return standardise
+    return _OnBoth(standardise, Step("scale", mean=tuple(shift.ravel().tolist()), std=tuple(scale.ravel().tolist())))
 
 
 def _expect_array(images: object) -> None:
@@ -295,6 +373,11 @@ def _expect_array(images: object) -> None:
 
 def _batch_size(images: np.ndarray) -> int:
     _expect_array(images)
+    _check_shape(images)
+    return len(images)
+
+
+def _check_shape(images: Array) -> None:
     if images.ndim != 4:
         raise DataError(
             f"transform: images have shape {images.shape}; expected (N, C, H, W). For a single image use "
@@ -302,7 +385,31 @@ def _batch_size(images: np.ndarray) -> int:
         )
     if not images.shape[2] or not images.shape[3]:
         raise DataError(f"transform: images have shape {images.shape}, so no pixels; expected 1x1 or more.")
-    return len(images)
+
+
+def _check_fits(window: tuple[int, ...], sides: tuple[int, ...], padding: int) -> tuple[int, int]:
+    """How far a window can move in the padded images, down and across."""
+    free_rows, free_columns = (side + 2 * padding - length for side, length in zip(sides, window, strict=True))
+    if free_rows < 0 or free_columns < 0:
+        raise DataError(
+            f"random_crop: a window of {window[0]}x{window[1]} does not fit images of {sides[0]}x{sides[1]} padded by "
+            f"{padding}. Use a smaller size or more padding."
+        )
+    return free_rows, free_columns
+
+
+def _check_fill(fill: float, dtype: np.dtype) -> None:
+    if dtype.kind in "iu" and not (fill == int(fill) and np.iinfo(dtype).min <= fill <= np.iinfo(dtype).max):
+        raise DataError(f"cutout: fill is {fill}, which no {dtype} pixel can be; put to_float() before it.")
+
+
+def _check_channels(given: dict[str, Any], channels: int) -> None:
+    for name, values in given.items():
+        if len(values) not in (1, channels):
+            raise DataError(
+                f"normalize: {len(values)} values in {name} for images with {channels} channels; "
+                "expected one value, or one a channel."
+            )
 
 
 def _window(size: int | tuple[int, int] | None, images: np.ndarray) -> tuple[int, int]:

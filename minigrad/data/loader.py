@@ -15,10 +15,12 @@ from typing import Any, SupportsIndex, TypeVar
 import numpy as np
 
 from minigrad.autograd.tensor import Tensor
+from minigrad.backend import device_kind
 from minigrad.creation import tensor
 
 from .augmentation import Transform
 from .dataset import DataError, Dataset, to_numpy
+from .feeding import Resident, Uploads
 
 Arrays = tuple[np.ndarray, ...]
 Made = TypeVar("Made")
@@ -51,7 +53,10 @@ class DataLoader:
         ``mix(samples, labels, rng) -> (samples, labels)``, after the transform, on all fields of the batch: see
         `mixup`.
     device : str
-        Where the Tensors live.
+        Where the Tensors live. On their way to a GPU batches go through pinned memory, beside the computations.
+    cache : bool
+        Keep the whole data set on the GPU, read once at the first pass, and gather the batches there: the same samples
+        in the same order, with one small upload an epoch. `transform` then gets arrays of the GPU.
 
     Yields
     ------
@@ -61,9 +66,10 @@ class DataLoader:
     Raises
     ------
     DataError
-        Something that is no dataset, an empty one, a batch size below 1, or ``drop_last`` with less than one whole
-        batch; while iterating, samples whose shapes differ. What the dataset or the transform raises is raised from the
-        loop, with its own traceback; StopIteration as a RuntimeError.
+        Something that is no dataset, an empty one, a batch size below 1, ``drop_last`` with less than one whole batch,
+        or ``cache`` without a GPU or of data that do not fit there; while iterating, samples whose shapes differ. What
+        the dataset or the transform raises is raised from the loop, with its own traceback; StopIteration as a
+        RuntimeError.
 
     Notes
     -----
@@ -92,25 +98,31 @@ class DataLoader:
         transform: Transform | None = None,
         mix: Callable[..., Arrays] | None = None,
         device: str = "cpu",
+        cache: bool = False,
     ) -> None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             raise DataError(
                 f"DataLoader: the dataset is a {type(dataset).__name__}; expected something with len(dataset) and "
                 "dataset[i], such as ArrayDataset(images, labels)."
             )
-        for name, flag in (("shuffle", shuffle), ("drop_last", drop_last)):
+        for name, flag in (("shuffle", shuffle), ("drop_last", drop_last), ("cache", cache)):
             if not isinstance(flag, (bool, np.bool_)):
                 raise DataError(f"DataLoader: {name} is {flag!r}; expected True or False.")
         for name, function in (("transform", transform), ("mix", mix)):
             if function is not None and not callable(function):
                 raise DataError(f"DataLoader: {name} is a {type(function).__name__}; expected a function, or None.")
+        if cache and mix is not None:
+            raise DataError("DataLoader: cache=True has no mix; it changes arrays of the CPU. Use cache=False.")
+        if cache and device_kind(device) == "cpu":
+            raise DataError(f'DataLoader: cache=True is for a GPU, as in device="cuda"; got device={device!r}.')
         self.dataset = dataset
         self.shuffle = shuffle
         self.seed = _fresh_seed() if seed is None else _whole_number("seed", seed, least=0)
         self.drop_last = drop_last
         self.prefetch = _whole_number("prefetch", prefetch, least=0)
         self.transform, self.mix = transform, mix
-        self.device = device
+        self.device, self.cache = device, cache
+        self._resident: Resident | None = None  # the cached data set
         self._next = (0, 0)  # epoch and batch that the next pass starts from
         self._pass: list[int] | None = None  # of the pass under way: epoch, batches given out, batch size
         if len(dataset) == 0:
@@ -146,7 +158,12 @@ class DataLoader:
         return samples // batch_size if self.drop_last else math.ceil(samples / batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        return self._batches(lambda arrays: tuple(tensor(array, device=self.device) for array in arrays))
+        if self.cache:
+            return self._batches_of_resident()
+        if device_kind(self.device) == "cpu":
+            return self._batches(lambda arrays: tuple(tensor(array) for array in arrays))
+        uploads = Uploads(self.device, self.prefetch + 2)
+        return map(uploads.send, self._batches(uploads.stage))
 
     def batches(self) -> Iterator[Arrays]:
         """The same pass as ``iter(loader)``, as NumPy arrays."""
@@ -199,15 +216,40 @@ class DataLoader:
         self.seed, self._next = seed, (epoch, batch)
 
     def _batches(self, convert: Callable[[Arrays], Made]) -> Generator[Made, None, None]:
+        def maker(epoch: int, size: int) -> Callable[[int], Made]:
+            order = self._order(epoch)
+            return lambda batch: convert(self._read(order[batch * size : (batch + 1) * size], epoch, batch))
+
+        return self._pass_through(maker, self.prefetch)
+
+    def _batches_of_resident(self) -> Generator[tuple[Tensor, ...], None, None]:
+        def maker(epoch: int, size: int) -> Callable[[int], tuple[Tensor, ...]]:
+            if self._resident is None or self._resident.dataset is not self.dataset:
+                self._resident = Resident(self.dataset, self.device)
+            resident = self._resident
+            order = resident.upload(self._order(epoch))
+
+            def make(batch: int) -> tuple[Tensor, ...]:
+                fields = resident.gather(order[batch * size : (batch + 1) * size])
+                return tuple(map(Tensor, self._changed(fields, epoch, batch)))
+
+            return make
+
+        return self._pass_through(maker, 0)  # no thread: the GPU works by itself, and nothing is waited for
+
+    def _pass_through(
+        self, maker: Callable[[int, int], Callable[[int], Made]], prefetch: int
+    ) -> Generator[Made, None, None]:
+        """One pass: `maker(epoch, batch size)` gives the function that makes the batch of a number."""
         epoch, first = self._next
         self._next = (epoch + 1, 0)
         size = self.batch_size
         place = self._pass = [epoch, first, size]
-        order = self._order(epoch)
+        read = maker(epoch, size)
 
         def make(batch: int) -> Made:
             try:
-                return convert(self._read(order[batch * size : (batch + 1) * size], epoch, batch))
+                return read(batch)
             except StopIteration as stop:  # which would look like the end of the epoch
                 raise RuntimeError(
                     f"DataLoader: the dataset or its transform raised StopIteration in batch {batch}; it is not the "
@@ -215,7 +257,7 @@ class DataLoader:
                 ) from stop
 
         numbers = range(first, len(self))
-        made = prefetched(make, numbers, self.prefetch) if self.prefetch else map(make, numbers)
+        made = prefetched(make, numbers, prefetch) if prefetch else map(make, numbers)
         try:
             for batch in made:
                 place[1] += 1
@@ -240,14 +282,18 @@ class DataLoader:
             fields = _fields(self.dataset[rows])
         else:
             fields = _stacked([_fields(self.dataset[int(row)]) for row in rows], rows)
+        return self._changed(fields, epoch, batch)
+
+    def _changed(self, fields: Arrays, epoch: int, batch: int) -> Arrays:
+        """A batch after the transform and the mixing."""
         if self.transform is None and self.mix is None:
             return fields
         rng = self._generator(epoch, batch)
         if self.transform is not None:
             images = self.transform(fields[0], rng)
-            if len(images) != len(rows):
+            if len(images) != len(fields[0]):
                 raise DataError(
-                    f"DataLoader: the transform made {len(images)} images of {len(rows)}; "
+                    f"DataLoader: the transform made {len(images)} images of {len(fields[0])}; "
                     "expected as many as it was given."
                 )
             fields = (images, *fields[1:])

@@ -50,6 +50,13 @@ def test_which_elements_are_dropped_is_the_definitions(shape, dtype, order, monk
         )
 
 
+def test_an_element_whose_bits_are_the_threshold_is_kept():
+    word = philox.philox((0, 0, 5, 0), (3, 0))[0]
+    for p, kept in ((word / 2**32, True), ((word + 1) / 2**32, False)):
+        for kernels, x in ((gpu, on_device(np.ones(1, "f4"))), (plain, np.ones(1, "f4"))):
+            assert bool(kernels.drop(x, p, Place(3, 5))[0] != 0) is kept
+
+
 def test_blocks_that_go_on_to_further_elements_drop_what_many_blocks_would(monkeypatch):
     x = on_device(np.ones(7000, "f4"))
     whole = gpu.drop(x, 0.4, PLACES[1]).host

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import minigrad as mg
+from minigrad.backend import DeviceError
 from minigrad.data import ArrayDataset, DataError, DataLoader, Subset, random_split, stratified_split
 from tests.support.data_makers import REPOSITORY, SEEDS, few, own_cache, workers  # noqa: F401  own_cache is for every test
 
@@ -313,17 +314,9 @@ def test_samples_of_different_shapes_are_named():
         list(DataLoader(ragged, 2).batches())
 
 
-def test_iterating_gives_tensors_on_the_device(monkeypatch):
-    made = []
-
-    def tensor(array, device=None):
-        made.append(device)
-        return ("tensor", array)
-
-    monkeypatch.setattr("minigrad.data.loader.tensor", tensor)
-    for images, labels in DataLoader(numbered(4), 2, device="somewhere"):
-        assert images[0] == labels[0] == "tensor" and isinstance(images[1], np.ndarray)
-    assert made == ["somewhere"] * 4
+def test_a_device_that_there_is_not_is_an_error_at_the_first_batch():
+    with pytest.raises(DeviceError, match="no device 'somewhere'"):
+        next(iter(DataLoader(numbered(4), 2, device="somewhere")))
 
 
 # ---------------------------------------------------------------------------------------- the prefetch thread

@@ -380,7 +380,10 @@ class Function:
             wait(plain)
         if plain in ("argsort", "sort"):
             options["kind"] = "stable"
-        return run(self.name, self.function, args, options)
+        result = run(self.name, self.function, args, options)
+        if plain in UNFILLED:  # not what an earlier array left there, which may be just what is expected
+            result.host.fill(np.nan if result.dtype.kind in "fc" else np.array(-1).astype(result.dtype))
+        return result
 
 
 class Generator:

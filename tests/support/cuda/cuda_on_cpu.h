@@ -3,8 +3,9 @@
 // It is for proving results where there is no GPU, and stricter than a GPU wherever strictness finds mistakes:
 // - Threads run one at a time, in an order that the caller picks: in turn, backwards, or shuffled, with eight blocks
 //   taking turns wherever a thread waits. A kernel that lacks a __syncthreads gives another result in another order.
-// - Shared memory is full of NaN when a block begins. A barrier or shuffle that some threads cannot reach is an error
-//   that names them, and so is a launch that the device would refuse.
+// - Shared memory is full of NaN when a block begins, or, with the threads backwards, of zeros: a flag is then false.
+//   A barrier or shuffle that some threads cannot reach is an error that names them, and so is a launch that the
+//   device would refuse.
 //
 // How: each thread of a block is a function call on a stack of its own (a fiber). It runs until it waits, for the
 // block at __syncthreads or for its warp at a shuffle; then the next one runs. A kernel that never waits needs one
@@ -86,9 +87,14 @@ struct Launch {
     jmp_buf home;
     void (*body)(void*) = nullptr;
     void* arguments = nullptr;
+    char unset = 0;  // what shared memory is full of when a block begins
     char error[512] = "";
 };
-static Launch run;
+#ifdef CUDA_ON_CPU_APART
+extern Launch run;
+#else
+Launch run;
+#endif
 static std::vector<Block> resident;  // blocks that run side by side
 
 [[noreturn]] inline void fail(const char* text) {
@@ -176,8 +182,8 @@ inline void begin_block(Block& block, unsigned number) {
         block.warps[w].arrived = 0;
     }
     for (Fiber* f : block.fibers) f->thread = -1, f->waits_for = 0;
-    std::fill(block.shared.begin(), block.shared.end(), char(0xFF));
-    std::fill(block.dynamic_shared.begin(), block.dynamic_shared.end(), char(0xFF));
+    std::fill(block.shared.begin(), block.shared.end(), run.unset);
+    std::fill(block.dynamic_shared.begin(), block.dynamic_shared.end(), run.unset);
 }
 
 inline void bring(Block& block) {  // give it the place of the static shared memory
@@ -319,15 +325,15 @@ template <class... A> struct Call {
     static void body(void* self) { ((Call*)self)->spread(std::index_sequence_for<A...>()); }
 };
 
-// As cuLaunchKernel: grid and block of 3, bytes of dynamic shared memory, pointers to the arguments.
-// `order`: 0 in turn, 1 backwards, else shuffled by that seed. Returns what went wrong, or "".
-template <class... A>
-const char* launch(void (*kernel)(A...), const unsigned* size, size_t shared, void** values, unsigned order) {
-    Call<A...> call{kernel, values};
+// Run `body(call)` for each thread of a grid: the part of a launch that is the same for all kernels.
+#ifdef CUDA_ON_CPU_APART  // it stands in an object file of its own, so that a kernel compiles in a third of the time
+const char* run_grid(void (*body)(void*), void* call, const unsigned* size, size_t shared, unsigned order);
+#else
+const char* run_grid(void (*body)(void*), void* call, const unsigned* size, size_t shared, unsigned order) {
     run.grid = {size[0], size[1], size[2]}, run.block = {size[3], size[4], size[5]};
     run.count = size[3] * size[4] * size[5];
-    run.body = Call<A...>::body, run.arguments = &call;
-    run.error[0] = 0;
+    run.body = body, run.arguments = call;
+    run.error[0] = 0, run.unset = order == 1 ? 0 : 0xFF;
     run.order.resize(run.count);
     for (int i = 0; i < run.count; i++) run.order[i] = order == 1 ? run.count - 1 - i : i;
     std::vector<unsigned> blocks(size[0] * size[1] * size[2]);
@@ -346,22 +352,34 @@ const char* launch(void (*kernel)(A...), const unsigned* size, size_t shared, vo
         active.push_back(&block);
         begin_block(block, blocks[next++]);
     }
-    size_t stuck = 0;
+    size_t stuck = 0, i = 0, more = 0;
     while (!active.empty() && !run.error[0]) {
-        const size_t i = order > 1 ? random() % active.size() : 0;
+        if (order > 1 && (!more-- || i >= active.size())) {  // another block; of odd orders, for many steps at a time
+            i = random() % active.size();
+            more = order % 2 ? random() % run.count : 0;
+        }
         bring(*active[i]);
         if (step(order > 1)) stuck = 0;
         else if (++stuck > 64 * active.size())
             snprintf(run.error, sizeof run.error, "threads wait for each other for ever: not all reach the same barrier");
         if (active[i]->done < run.count) continue;
         if (next < blocks.size()) begin_block(*active[i], blocks[next++]), run.at = nullptr, bring(*active[i]);
-        else active.erase(active.begin() + i), run.at = nullptr;
+        else active.erase(active.begin() + i), run.at = nullptr, i = order > 1 ? active.size() : 0;
     }
     if (run.error[0]) for (Block& block : resident) {
         for (Fiber* f : block.fibers) delete f;
         block.fibers.clear();
     }
     return run.error;
+}
+#endif
+
+// As cuLaunchKernel: grid and block of 3, bytes of dynamic shared memory, pointers to the arguments.
+// `order`: 0 in turn, 1 backwards, else shuffled by that seed. Returns what went wrong, or "".
+template <class... A>
+const char* launch(void (*kernel)(A...), const unsigned* size, size_t shared, void** values, unsigned order) {
+    Call<A...> call{kernel, values};
+    return run_grid(Call<A...>::body, &call, size, shared, order);
 }
 
 // The sizes of a kernel's parameters and what they are: p pointer, f floating point, i integer, s anything else.
