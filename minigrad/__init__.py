@@ -54,7 +54,8 @@ from minigrad.transforms import (
     vjp,
     vmap,
 )
-from minigrad import amp, checks, cuda, data, graph, linalg, nn, optim, serialization, training, transforms
+from minigrad import checks, cuda, data, graph, linalg, nn, optim, serialization, training, transforms
+from minigrad import amp  # builds on optim
 from minigrad.graph import explain
 
 __version__ = "0.1.0"

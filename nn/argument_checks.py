@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
-from minigrad.ops import autocasting
 
 P = ParamSpec("P")
 REDUCTIONS = ("mean", "sum", "none")
@@ -33,7 +32,7 @@ def expect_floats(layer: object, x: Tensor, weight: Tensor) -> None:
         raise TypeError(
             f"{type(layer).__name__}: expected a Tensor, got a {type(x).__name__}; make one with minigrad.tensor(...)."
         )
-    if autocasting.is_on() and x.dtype.kind == "f":
+    if mg.ops.autocasting.is_on() and x.dtype.kind == "f":
         return  # the layer's op casts what it is given
     if x.dtype != weight.dtype:
         other = f" or model.to({str(x.dtype)!r})" if x.dtype.kind == "f" else ""
@@ -105,7 +104,7 @@ def rounded_once(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
         wide: Any = [_in_float32(arg) for arg in args]
         named: Any = {name: _in_float32(option) for name, option in options.items()}
         result = loss(*wide, **named)
-        return result if autocasting.is_on() else result.astype(np.float16)
+        return result if mg.ops.autocasting.is_on() else result.astype(np.float16)
 
     return run
 

@@ -12,7 +12,6 @@ from numpy.typing import DTypeLike
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
-from minigrad.ops.bias import bias_relu
 
 from .argument_checks import expect_floats, positive, sizes
 from .linear import new_parameter, reset_weight_and_bias
@@ -152,7 +151,7 @@ class Conv2d(_Convolution):
         """relu(self(x)), with bias and ReLU in one launch where x lies on a GPU."""
         if self.bias is None or x.ndim != 4:
             return mg.relu(self(x))
-        return bias_relu(self._convolved(self._prepared(x), None), self.bias)
+        return mg.bias_relu(self._convolved(self._prepared(x), None), self.bias)
 
     def _convolved(self, x: Tensor, bias: Tensor | None) -> Tensor:
         return mg.conv2d(x, self.weight, bias, self.stride, self._own_padding, self.dilation, self.groups)

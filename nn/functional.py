@@ -35,8 +35,6 @@ from minigrad import (
     softmax_cross_entropy,
     tanh,
 )
-from minigrad.backend.running_statistics import RunningStatistics
-from minigrad.ops.normalization import batch_norm_relu
 
 from .argument_checks import (
     REDUCTIONS,
@@ -176,7 +174,7 @@ def batch_norm_in_training(
 
     `batches`, on a GPU, is a counter that is moved there too, and `relu` puts a ReLU behind it, in the same launches.
     """
-    normalize = batch_norm_relu if relu else mg.batch_norm
+    normalize = mg.batch_norm_relu if relu else mg.batch_norm
     if running_mean is None or running_var is None:
         return normalize(x, weight, bias, eps)
     if mg.transforms.is_recomputing():  # a checkpoint's second run; the first one has counted this batch
@@ -188,9 +186,8 @@ def batch_norm_in_training(
         )
     number = x.size // (x.shape[1] or 1)
     counter = None if batches is None else batches.data
-    y = normalize(
-        x, weight, bias, eps, RunningStatistics(running_mean.data, running_var.data, number, momentum, counter)
-    )
+    moving = mg.ops.normalization.RunningStatistics(running_mean.data, running_var.data, number, momentum, counter)
+    y = normalize(x, weight, bias, eps, moving)
     for moved in (running_mean, running_var, *([] if batches is None else [batches])):
         moved.touch()
     return y

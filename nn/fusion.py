@@ -11,11 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 import minigrad as mg
 from minigrad import Tensor
-from minigrad.backend import BatchedArray
 
 from .module import Module
 
@@ -25,14 +22,12 @@ FUSED = ("Linear", "Conv2d", "BatchNorm1d", "BatchNorm2d")
 
 def lies_on_gpu(x: Any) -> bool:
     """Whether x is a Tensor on a GPU, and no example of a `vmap`."""
-    if not isinstance(x, Tensor) or type(x.data) is np.ndarray:
-        return False
-    return x.device != "cpu" and not is_batched(x)
+    return isinstance(x, Tensor) and x.device != "cpu" and not is_batched(x)
 
 
 def is_batched(x: Tensor) -> bool:
     """Whether x is an example of a `vmap`."""
-    return type(x.data) is BatchedArray
+    return mg.transforms.all_examples(x).ndim > x.ndim
 
 
 def with_relus_fused(modules: Sequence[Module], x: Tensor) -> Tensor:

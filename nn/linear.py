@@ -13,7 +13,6 @@ from numpy.typing import DTypeLike
 
 import minigrad as mg
 from minigrad import ShapeError, Tensor
-from minigrad.ops.bias import bias_relu
 
 from . import init
 from .argument_checks import expect_floats, positive
@@ -73,7 +72,7 @@ class Linear(Module):
         if self.bias is None or x.ndim != 2:
             return mg.relu(self(x))
         expect_floats(self, x, self.weight)
-        return bias_relu(mg.linear(x, self.weight), self.bias)
+        return mg.bias_relu(mg.linear(x, self.weight), self.bias)
 
     def multiply_adds(self, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
         return math.prod(output_shape) * self.in_features

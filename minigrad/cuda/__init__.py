@@ -6,7 +6,7 @@
 
 from minigrad.backend import cuda_is_available as is_available
 from minigrad.cuda.capturing import CapturedStep, CaptureError, capture
-from minigrad.cuda.memory import OutOfMemoryError, memory_summary, synchronize
+from minigrad.cuda.pools import OutOfMemoryError, memory_summary, synchronize
 
 __all__ = [
     "CaptureError",

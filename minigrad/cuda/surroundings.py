@@ -28,16 +28,13 @@ class Surroundings:
     """
 
     def __init__(self, seen: Iterator[Any]):
-        from minigrad.nn import Module  # these import minigrad, which imports this
-        from minigrad.optim import Optimizer
-
         modules: dict[int, Any] = {}
         tensors: dict[int, Tensor] = {}
         for value in seen:
-            if isinstance(value, Module):
+            if _is_module(value):
                 modules |= {id(module): module for module in value.modules()}
                 tensors |= {id(tensor): tensor for tensor in (*value.parameters(), *value.buffers())}
-            elif isinstance(value, Optimizer):
+            elif _is_optimizer(value):
                 tensors |= {id(tensor): tensor for group in value.param_groups for tensor in group["params"]}
             elif isinstance(value, Tensor):
                 tensors[id(value)] = value
@@ -63,6 +60,15 @@ class Surroundings:
                 tensor.data = array
             if tensor.grad is not gradient:
                 tensor.grad = gradient
+
+
+def _is_module(value: Any) -> bool:
+    """By what it has: nn and optim are built on this package's neighbours, so that it does not import them."""
+    return not isinstance(value, type) and all(hasattr(value, name) for name in ("modules", "parameters", "buffers"))
+
+
+def _is_optimizer(value: Any) -> bool:
+    return not isinstance(value, type) and hasattr(value, "param_groups") and hasattr(value, "step")
 
 
 def seen_by(function: Callable[..., Any]) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import TensorLike
 from minigrad.backend import kernels
-from minigrad.backend.running_statistics import Observer
+from minigrad.backend.running_statistics import Observer, RunningStatistics  # noqa: F401  (nn takes it from here)
 from minigrad.ops.activations import relu
 from minigrad.ops.elementary import rsqrt
 from minigrad.ops.reductions import mean

@@ -15,8 +15,8 @@ FILES = modules({"minigrad": ROOT / "minigrad", "minigrad.nn": ROOT / "nn", "min
 GRAPH = module_graph(FILES)
 PACKAGES = sorted(name for name, path in FILES.items() if path.name == "__init__.py")
 
-ABOVE = ("minigrad.nn", "minigrad.optim")
-"""Imported as parts of minigrad, but folders of their own, that use what any user could use."""
+ABOVE = ("minigrad.nn", "minigrad.optim", "minigrad.amp")
+"""Imported as parts of minigrad, but packages of their own, that use what any user could use. amp builds on optim."""
 
 NEVER_REACHES = {
     "minigrad.ops": (
@@ -53,8 +53,11 @@ an array library in itself."""
 
 ONE_MEANING = {
     "activations",
+    "augmentation",
+    "bias",
     "convolution",
     "dropout",
+    "gradients",
     "indexing",
     "linalg",
     "linear",
@@ -62,6 +65,7 @@ ONE_MEANING = {
     "normalization",
     "pooling",
     "products",
+    "windows",
 }
 """Module names that stand in several packages: ops, their kernels and their layers are called alike on purpose."""
 

@@ -32,7 +32,7 @@ extern "C" __global__ void batch_norm_moments(
     const REAL* __restrict__ x, long long rows, int channels, int lanes, WIDE eps, Moments* parts, unsigned* arrived,
     WIDE* __restrict__ mean, WIDE* __restrict__ variance, WIDE* __restrict__ inv_std, Running running)
 {
-    __shared__ Moments of_warp[WARPS][32];
+    __shared__ Meeting<Moments> meeting;
     const Share my = my_share(lanes);
     Moments mine = {0, 0, 0};
     // All values less the first: where the mean is far from 0, the differences have the digits that sums of them need.
@@ -49,7 +49,7 @@ extern "C" __global__ void batch_norm_moments(
             for (int i = 0; i < count; i++) spread += (value[i] - middle) * (value[i] - middle);
             mine = joined(mine, {(WIDE)count, middle, spread});
         }
-    if (!join_rows(mine, lanes, channels, parts, arrived, of_warp)) return;
+    if (!join_rows(mine, lanes, channels, parts, arrived, meeting)) return;
 
     const int c = my.channel;
     mine.mean += first;
@@ -92,7 +92,7 @@ extern "C" __global__ void batch_norm_sums(
     int lanes, const WIDE* __restrict__ mean, const WIDE* __restrict__ inv_std, Two* parts, unsigned* arrived,
     WIDE* __restrict__ sums, REAL* __restrict__ dweight, REAL* __restrict__ dbias)
 {
-    __shared__ Two of_warp[WARPS][32];
+    __shared__ Meeting<Two> meeting;
     const Share my = my_share(lanes);
     Two mine = {0, 0};
     if (my.channel < channels) {
@@ -103,7 +103,7 @@ extern "C" __global__ void batch_norm_sums(
             mine = joined(mine, {slope, slope * ((wide(x[i]) - middle) * scale)});
         }
     }
-    if (!join_rows(mine, lanes, channels, parts, arrived, of_warp)) return;
+    if (!join_rows(mine, lanes, channels, parts, arrived, meeting)) return;
     sums[my.channel] = mine.first;
     sums[channels + my.channel] = mine.second;
     store(&dbias[my.channel], mine.first);

@@ -19,7 +19,7 @@ extern "C" __global__ void bias_relu_backward(
     const REAL* __restrict__ g, const REAL* __restrict__ y, long long rows, int channels, int lanes, WIDE* parts,
     unsigned* arrived, REAL* __restrict__ dx, REAL* __restrict__ dbias)
 {
-    __shared__ WIDE of_warp[WARPS][32];
+    __shared__ Meeting<WIDE> meeting;
     const Share my = my_share(lanes);
     WIDE mine = 0;
     if (my.channel < channels)
@@ -29,5 +29,5 @@ extern "C" __global__ void bias_relu_backward(
             store(&dx[i], slope);
             mine += slope;
         }
-    if (join_rows(mine, lanes, channels, parts, arrived, of_warp)) store(&dbias[my.channel], mine);
+    if (join_rows(mine, lanes, channels, parts, arrived, meeting)) store(&dbias[my.channel], mine);
 }

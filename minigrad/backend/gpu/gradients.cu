@@ -42,7 +42,7 @@ extern "C" __global__ void look_for_nonfinite(
 
 // The root of the sum of all squares, taken in double. Each block writes its part; the block that comes last in the
 // final launch adds them up in their order, so that the result is the same every time.
-extern "C" __global__ void norm(
+extern "C" __global__ void norm_of_all(
     Tensors tensors, int first_part, bool final, double* parts, unsigned* counter, WIDE* __restrict__ result)
 {
     __shared__ double of_warp[32];

@@ -50,7 +50,7 @@ def norm(gradients: Sequence[Array]) -> Array:
     for i, batch in enumerate(work):
         final = i + 1 == len(work)
         launch(
-            FILE, "norm", DEFINES, like, batch,
+            FILE, "norm_of_all", DEFINES, like, batch,
             int32(first), np.bool_(final), parts, counters(like, 1), result, empty=final,
         )  # fmt: skip
         first += batch.blocks
