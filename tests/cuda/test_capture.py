@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import cuda, nn, optim
+from minigrad import amp, cuda, nn, optim
 from minigrad.backend.gpu import replay
 from minigrad.nn.functional import cross_entropy
 from tests.support import strict_backend
@@ -68,6 +68,88 @@ def test_50_captured_steps_are_50_eager_steps():
     found, expected = trained(50, captured=True), trained(50, captured=False)
     assert expected[0][-1] != expected[0][0]
     assert_alike(found, expected)
+
+
+OPTIMIZERS = {
+    "SGD": lambda params: optim.SGD(params, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "Adam": lambda params: optim.Adam(params, lr=0.01, amsgrad=True),
+    "AdamW": lambda params: optim.AdamW(params, lr=0.01),
+    "NAdam": lambda params: optim.NAdam(params, lr=0.01),
+    "RAdam": lambda params: optim.RAdam(params, lr=0.01),
+    "Adamax": lambda params: optim.Adamax(params, lr=0.01),
+    "Adagrad": lambda params: optim.Adagrad(params, lr=0.05),
+    "Adadelta": lambda params: optim.Adadelta(params),
+    "RMSprop": lambda params: optim.RMSprop(params, lr=0.01, momentum=0.5),
+    "Lion": lambda params: optim.Lion(params, lr=0.001),
+}
+
+
+def normalized_net():
+    """With running statistics, and a stream of random numbers."""
+    layers = (
+        nn.Conv2d(1, 3, 3, bias=False),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.2),
+    )
+    return nn.Sequential(*layers, nn.Linear(27, 4)).to("cuda")
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_takes_the_same_steps_captured(name):
+    """Bias corrections, counts, running statistics and dropout go on from replay to replay."""
+    found = trained(20, captured=True, make=OPTIMIZERS[name], net=normalized_net)
+    expected = trained(20, captured=False, make=OPTIMIZERS[name], net=normalized_net)
+    assert_alike(found, expected)
+    assert found[1]["1.num_batches_tracked"] == 20
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW"])
+def test_a_schedule_changes_the_rate_from_replay_to_replay(name):
+    results = []
+    for captured in (True, False):
+        mg.manual_seed(0)
+        model = normalized_net()
+        optimizer = OPTIMIZERS[name](model.parameters())
+        schedule = optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=16)
+        step = training_step(model, optimizer)
+        step = cuda.capture(step) if captured else step
+        losses = []
+        for x, y in batches(15):
+            losses.append(step(x, y).item())
+            schedule.step()
+        results.append((losses, {name: value.numpy() for name, value in model.state_dict().items()}))
+    assert_alike(*results)
+
+
+def test_mixed_precision_is_captured_with_its_skipped_steps():
+    results = []
+    for captured in (True, False):
+        mg.manual_seed(0)
+        model = small_net()
+        optimizer = optim.AdamW(model.parameters(), lr=0.01)
+        scaler = amp.GradScaler(init_scale=2.0**10, growth_interval=4)
+
+        def step(x, y, model=model, optimizer=optimizer, scaler=scaler):
+            optimizer.zero_grad()
+            with amp.autocast("cuda"):
+                loss = cross_entropy(model(x), y)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            return loss
+
+        run = cuda.capture(step) if captured else step
+        losses = []
+        for i, (x, y) in enumerate(batches(12)):
+            losses.append(run(x * (np.inf if i in (5, 6) else 1), y).item())
+        weights = {name: value.numpy() for name, value in model.state_dict().items()}
+        results.append(([losses[i] for i in range(12) if i not in (5, 6)], weights))
+        results[-1][1]["scale"] = scaler.get_scale()
+    assert_alike(*results)
+    assert results[0][1]["scale"] == results[1][1]["scale"]
 
 
 def test_a_replay_is_one_launch_and_two_copies_and_waits_for_nothing():
