@@ -153,7 +153,7 @@ class Training:
             self.library.backends.cuda.matmul.allow_tf32 = allowed
             self.library.backends.cudnn.allow_tf32 = allowed
         elif self.device != "cpu":
-            self.library.cuda.allow_tf32(allowed)
+            self.library.cuda.set_tf32(allowed)
 
     def wait(self) -> None:
         if self.device != "cpu":
