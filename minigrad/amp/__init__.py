@@ -11,7 +11,7 @@ Names and meaning are PyTorch's. `autocast` says which ops compute in which dtyp
 from becoming 0 in float16, whose smallest number is 6e-8.
 """
 
-from .autocast import autocast
+from .casting import autocast
 from .grad_scaler import GradScaler
 
 __all__ = ["GradScaler", "autocast"]

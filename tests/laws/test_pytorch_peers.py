@@ -202,6 +202,8 @@ PEERS = {
     ("OPS", "avg_pool2d"): _pool_with_kernel(F.avg_pool2d),
     ("OPS", "avg_pool2d_input_grad"): _avg_pool2d_input_grad,
     ("OPS", "batch_norm"): _batch_norm,
+    ("OPS", "batch_norm_relu"): lambda *args, **options: torch.relu(_batch_norm(*args, **options)),
+    ("OPS", "bias_relu"): lambda x, bias: torch.relu(x + bias.reshape(-1, *[1] * (x.ndim - 2))),
     ("OPS", "inv"): torch.linalg.inv,
     ("OPS", "solve"): _solve,
     ("OPS", "cholesky"): lambda a: torch.linalg.cholesky((a + a.mT) / 2),  # PyTorch reads one triangle of it
@@ -281,6 +283,7 @@ PEERS = {
     ("COMPOSITES", "avg_pool2d"): _pool(F.avg_pool2d),
     ("COMPOSITES", "adaptive_avg_pool2d"): F.adaptive_avg_pool2d,
     ("COMPOSITES", "batch_norm"): _batch_norm,
+    ("COMPOSITES", "batch_norm_relu"): lambda *args, **options: torch.relu(_batch_norm(*args, **options)),
     ("COMPOSITES", "batch_norm_inference"): _batch_norm_inference,
     ("COMPOSITES", "topk"): lambda x, k, axis, largest: torch.topk(x, k, axis, largest)[0],
     ("COMPOSITES", "sort"): lambda x, axis: torch.sort(x.ravel() if axis is None else x, -1 if axis is None else axis)[

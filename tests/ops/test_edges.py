@@ -529,3 +529,13 @@ def test_batch_norm_is_differentiated_twice_in_every_argument(weight, bias, shap
 
     inputs = [mg.tensor(a, requires_grad=True) for a in given]
     assert mg.gradcheck(f, inputs) and mg.gradgradcheck(f, inputs)
+
+
+@pytest.mark.parametrize("function", [mg.batch_norm, mg.ops.batch_norm_relu])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(3, 0), (2, 0, 3), (2, 0, 4, 4)])
+def test_batch_norm_of_no_channels_is_empty(function, dtype, shape):
+    x, weight = mg.zeros(shape, dtype=dtype, requires_grad=True), mg.zeros(0, dtype=dtype, requires_grad=True)
+    y = function(x, weight, weight)
+    y.sum().backward()
+    assert y.shape == x.grad.shape == shape and y.dtype == dtype and weight.grad.shape == (0,)

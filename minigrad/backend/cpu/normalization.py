@@ -173,7 +173,8 @@ class _Pixels:
         self.count = array.size // max(1, self.channels)
         each = self.count // max(1, len(array))  # pixels of one image
         self.fold = next((f for f in range(ROW // max(1, self.channels), 1, -1) if each % f == 0), 1)
-        self.blocks = cut(len(array), BLOCK_BYTES // max(1, array.itemsize * self.channels * each))
+        images = len(array) if array.size else 0
+        self.blocks = cut(images, BLOCK_BYTES // max(1, array.itemsize * self.channels * each))
 
     def like(self) -> "_Pixels":
         """A fresh array of the same shape, channels-last in memory."""

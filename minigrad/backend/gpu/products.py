@@ -159,9 +159,9 @@ def _contract(a_term: str, a: Array, b_term: str, b: Array, later: set[str]) -> 
 
 
 def _summed(term: str, x: Array, wanted: set[str]) -> tuple[str, Array]:
-    """x summed over the letters that are not wanted."""
+    """x summed over the letters that are not wanted, in its dtype (a plain sum of int32 would be int64)."""
     axes = tuple(i for i, c in enumerate(term) if c not in wanted)
-    return "".join(c for c in term if c in wanted), total(x, axes) if axes else x
+    return "".join(c for c in term if c in wanted), total(x, axes).astype(x.dtype, copy=False) if axes else x
 
 
 def _spread(term: str, x: Array, terms: str) -> Array:

@@ -401,6 +401,11 @@ def _batch_norm_relu(x, weight, bias, eps):
     return np.maximum(_batch_norm(x, weight, bias, eps), 0)
 
 
+def off_the_kink(calls, before):
+    """Calls of an op with ReLU at its end in which no number that goes into the ReLU is close to 0."""
+    return calls.filter(lambda call: not np.any(np.abs(before(*call.args, **call.options)) < 0.02))
+
+
 @st.composite
 def shifted(draw):
     channels = draw(st.integers(1, 3))
@@ -408,8 +413,12 @@ def shifted(draw):
     return Call((draw(uniform(shape)), draw(uniform((channels,)))))
 
 
+def _shifted(x, bias):
+    return _per_channel(x, None, bias)
+
+
 def _bias_relu(x, bias):
-    return np.maximum(_per_channel(x, None, bias), 0)
+    return np.maximum(_shifted(x, bias), 0)
 
 
 def _per_channel(y, weight, bias):
@@ -444,8 +453,10 @@ OPS = {
     "avg_pool2d": Case(pooled(average=True), _avg_pool, _avg_pool, WIDE),
     "avg_pool2d_input_grad": Case(pooled("input", average=True), _transposed(_avg_pool), dtypes=WIDE),
     "batch_norm": Case(normalized(), _batch_norm, _batch_norm, WIDE, distinct=True, mixed=False),
-    "batch_norm_relu": Case(normalized(), _batch_norm_relu, dtypes=WIDE, distinct=True, mixed=False),
-    "bias_relu": Case(shifted(), _bias_relu, _bias_relu, WIDE, mixed=False),
+    "batch_norm_relu": Case(
+        off_the_kink(normalized(), _batch_norm), _batch_norm_relu, dtypes=WIDE, distinct=True, mixed=False
+    ),
+    "bias_relu": Case(off_the_kink(shifted(), _shifted), _bias_relu, _bias_relu, WIDE, mixed=False),
 }
 
 COMPOSITES = {
@@ -461,5 +472,7 @@ COMPOSITES = {
     "adaptive_avg_pool2d": Case(adapted(), _adaptive, _adaptive, WIDE),
     "batch_norm": Case(normalized(), _batch_norm, _batch_norm, WIDE, distinct=True, mixed=False),
     "batch_norm_inference": Case(normalized_by_given(), _batch_norm_inference, _batch_norm_inference, WIDE),
-    "batch_norm_relu": Case(normalized(), _batch_norm_relu, dtypes=WIDE, distinct=True, mixed=False),
+    "batch_norm_relu": Case(
+        off_the_kink(normalized(), _batch_norm), _batch_norm_relu, dtypes=WIDE, distinct=True, mixed=False
+    ),
 }
