@@ -103,7 +103,7 @@ def _advanced(device: str, like: Array) -> Place:
             _streams[device] = Place(seed, position + 1)
             return np.array([seed, position], np.uint64)
 
-    captured = changing(like, numbers)
+    captured = changing(like, numbers, np.zeros(2, np.uint64))
     if captured is not None:
         return Place(0, 0, captured)
     seed, position = numbers().tolist()
@@ -124,6 +124,12 @@ def set_state_of_stream(device: str, state: tuple[int, int]) -> None:
     seed, position = state
     with _drawing:
         _streams[device] = Place(int(seed), int(position))
+
+
+def states_of_streams() -> dict[str, tuple[int, int]]:
+    """Seed and position of the streams that were drawn from, by device."""
+    with _drawing:
+        return {device: (place.seed, place.position) for device, place in _streams.items()}
 
 
 # --- draws that can be repeated ---

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from minigrad import Tensor, no_grad, tensor
+from minigrad.backend.gpu.replay import refuse_capture
 
 from .optimizer import Optimizer
 from .options import check_number
@@ -58,6 +59,7 @@ class Lookahead(OptimizerWrapper):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take a fast step, and a slow one if it is time; a step that was skipped does not count."""
+        refuse_capture("Lookahead.step")
         new = [p for p in self._all_params() if p not in self._slow]
         starts = {p: p.detach().clone() for p in new if closure is not None or p.grad is not None}
         skipped = self.skipped_steps

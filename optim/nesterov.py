@@ -13,6 +13,7 @@ from math import sqrt
 from typing import Any, ClassVar
 
 from minigrad import Tensor, enable_grad, no_grad
+from minigrad.backend.gpu.replay import refuse_capture
 
 from ._update import Formula
 from .optimizer import Optimizer
@@ -60,6 +61,7 @@ class _Accelerated(Optimizer):
         """
         if not any(group["look_ahead"] for group in self.param_groups):
             return super().step(closure)
+        refuse_capture(f"{self._name}.step with look_ahead")
         if closure is None:
             raise TypeError(
                 f"{self._name}.step: with look_ahead=True it needs a closure that computes the loss and calls "

@@ -32,7 +32,7 @@ from minigrad.backend import Array, device_of, namespace, to_device
 from minigrad.backend.device import backend_of
 from minigrad.backend.gpu import gradients as on_device
 from minigrad.backend.gpu.many_tensors import can_launch, in_order_of
-from minigrad.backend.gpu.replay import changing
+from minigrad.backend.gpu.replay import changing, is_recording, refuse_capture
 from minigrad.backend.threads import cut, get_num_threads, parallel, scratch
 
 from ._update import (
@@ -201,8 +201,9 @@ class Optimizer(ParameterGroups):
             for cohort in plan.cohorts:
                 if cohort.fused:
                     continue
-                if not cohort.on_host and changing(cohort.params[0].data, self._refuse_capture) is not None:
-                    self._refuse_capture()
+                refuse_capture(
+                    f"{self._name}.step, whose formula takes whole arrays, or parameters with gaps in memory,"
+                )
                 cohort.update(*self._coefficients(group, cohort.steps + 1, cohort.scalars))
 
     def _coefficients(self, group: dict[str, Any], step: int, scalars: dict[str, float]) -> tuple[Formula, dict]:
@@ -264,12 +265,11 @@ class Optimizer(ParameterGroups):
     def _launch(self, fused: list[tuple[dict[str, Any], Cohort]], verdict: Array | None, scale: Array | None) -> None:
         """Take the steps of cohorts that take them by kernels."""
         rows = 1 if verdict is None else ROWS
-        recorded: list[dict[Tape, np.ndarray]] = []
+        recorded = self._tables_of_all_times(fused, rows) if is_recording() else []
+        plans = dict(self._plans)
 
         def of_replay() -> np.ndarray:
             """The numbers of a captured step, one table after the other; it counts the step."""
-            if not recorded:
-                recorded.extend(self._tables_of_all_times(fused, rows))
             given = self._count(fused, rows)
             for now, ever in zip(given, recorded, strict=True):
                 if not now.keys() <= ever.keys():
@@ -284,13 +284,15 @@ class Optimizer(ParameterGroups):
             ]
             return np.concatenate([now.get(tape, nothing) for now, tape, nothing in pairs])
 
-        captured = changing(fused[0][1].params[0].data, of_replay)
-        if captured is None:
-            given = self._count(fused, rows)
-        else:
-            if not recorded:
-                recorded.extend(self._tables_of_all_times(fused, rows))
-            given = recorded
+        def holds() -> bool:
+            """Whether the parameters are still walked through as they were: no new group, no state that was loaded."""
+            return len(self.param_groups) == len(plans) and all(self._plans.get(i) is plan for i, plan in plans.items())
+
+        captured = None
+        if recorded:
+            form = np.zeros(sum(table.size for ever in recorded for table in ever.values()))
+            captured = changing(fused[0][1].params[0].data, of_replay, form, holds)
+        given = recorded if captured is not None else self._count(fused, rows)
         first = 0
         for (_, cohort), tables_of_cohort in zip(fused, given, strict=True):
             for tape, table in tables_of_cohort.items():
@@ -339,11 +341,10 @@ class Optimizer(ParameterGroups):
             for cohort in plan.cohorts:
                 cohort.take_back(skipped)
 
-    def _refuse_capture(self) -> np.ndarray:
-        raise RuntimeError(
-            f"{self._name}: this step takes its numbers from the host and cannot be captured; its formula takes whole "
-            "arrays, or its parameters lie in memory with gaps. Step outside of the captured function."
-        )
+    @property
+    def capturable(self) -> bool:
+        """Whether a step may be part of a captured one (`minigrad.cuda.capture`): the device is told its numbers."""
+        return self.elementwise and type(self).step is Optimizer.step
 
     @property
     def skipped_steps(self) -> int:

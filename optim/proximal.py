@@ -15,6 +15,7 @@ from typing import Any
 
 from minigrad import Tensor, autograd, enable_grad
 from minigrad.backend import namespace
+from minigrad.backend.gpu.replay import refuse_capture
 from minigrad.nn.regularization import Where, is_weight, select_parameters
 
 from .nonfinite import all_finite
@@ -155,6 +156,7 @@ class Regularized(OptimizerWrapper):
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one regularized step; see `Optimizer.step`."""
+        refuse_capture("Regularized.step")
         loss = None
         if closure is not None:
             with enable_grad():

@@ -30,7 +30,7 @@ from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, device_of, namespace
 from minigrad.backend.gpu import replay
 from minigrad.cuda import pools
-from minigrad.cuda.surroundings import Surroundings, seen_by
+from minigrad.cuda.surroundings import Surroundings, hooks_of, seen_by
 
 log = logging.getLogger("minigrad.cuda")
 
@@ -105,6 +105,7 @@ class CapturedStep:
         self._warmup, self._limit, self._fallback = warmup, limit, fallback
         self._kinds: dict[Any, _Kind] = {}
         self._surroundings: Surroundings | None = None
+        self._before: Surroundings | None = None  # what they were when `look_again` was called
         self._pool: Any = None
         self._said: set[str] = set()
 
@@ -117,6 +118,13 @@ class CapturedStep:
         """Forget all graphs, and give their memory back."""
         self._kinds.clear()
         self._surroundings = self._pool = None
+
+    def look_again(self) -> None:
+        """Find the modules and tensors anew at the next call, and forget all graphs if they are other ones.
+
+        For when layers were put in or taken out: what a model consists of is looked up at the first call only.
+        """
+        self._before, self._surroundings = self._surroundings, None
 
     def __get__(self, owner: Any, kind: type | None = None) -> Any:
         """As a method: `self` is an argument that is no input."""
@@ -143,8 +151,14 @@ class CapturedStep:
             kind.calls += 1
             return self._eagerly(like, *kind.arguments)
         if kind.recorded is not None and not kind.recorded.fits(surroundings):
-            self._say("parameters or buffers were given other arrays; the step is captured anew", again=True)
-            kind.recorded = None
+            self._say(
+                "parameters or buffers were given other arrays, or an optimizer other groups or another state; "
+                "the step is captured anew",
+                again=True,
+            )
+            kind.recorded, kind.calls = None, self._warmup  # this call is eager: new memory must come to be first
+            self._surroundings = None
+            return self._eagerly(like, *kind.arguments)
         if kind.recorded is None:
             try:
                 kind.recorded = self._record(kind, like, surroundings)
@@ -163,6 +177,9 @@ class CapturedStep:
             self._surroundings = Surroundings(
                 value for root in (self._model, *roots) for value in seen_by(root) if root is not None
             )
+            if self._before is not None and not self._before.are(self._surroundings):
+                self._kinds.clear()
+            self._before = None
         return self._surroundings
 
     def _say(self, text: str, again: bool = False) -> None:
@@ -178,6 +195,11 @@ class CapturedStep:
 
     def _record(self, kind: _Kind, like: Array, surroundings: Surroundings) -> _Recorded:
         """Run the function once while the stream notes down what is launched."""
+        if hooked := [type(module).__name__ for module in surroundings.modules if hooks_of(module)]:
+            raise CaptureError(
+                f"step {self.__name__} cannot be captured: the forward hook of a {hooked[0]} would not be called in "  # type: ignore[attr-defined]
+                "replays. Take the hook off, or run the step eagerly."
+            )
         xp = namespace(like)
         if self._pool is None:
             self._pool = pools.private_pool(xp, self.__name__)  # type: ignore[attr-defined]
@@ -247,11 +269,13 @@ class _Recorded:
     pool: Any  # held: it has the memory of all that the graph computes
 
     def fits(self, surroundings: Surroundings) -> bool:
-        """Whether the tensors still have the arrays of the recording."""
-        for tensor, array in zip(surroundings.tensors, self.arrays, strict=True):  # noqa: SIM110  (runs at every step)
+        """Whether the tensors still have the arrays of the recording, and the optimizers their plans."""
+        if len(surroundings.tensors) != len(self.arrays):
+            return False
+        for tensor, array in zip(surroundings.tensors, self.arrays, strict=True):
             if tensor.data is not array:
                 return False
-        return True
+        return self.numbers.hold()
 
     def replay(self, surroundings: Surroundings) -> Any:
         """Run the graph on the current stream."""

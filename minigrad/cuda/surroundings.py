@@ -41,9 +41,15 @@ class Surroundings:
         self.modules = list(modules.values())
         self.tensors = list(tensors.values())
 
-    def modes(self) -> tuple[bool, ...]:
-        """Which modules train."""
-        return tuple([module.training for module in self.modules])
+    def are(self, others: Surroundings) -> bool:
+        """Whether these are the same modules and tensors as others."""
+        ours, theirs = ([*map(id, one.modules), *map(id, one.tensors)] for one in (self, others))
+        return ours == theirs
+
+    def modes(self) -> tuple[Any, ...]:
+        """Which modules train, which have hooks, and which tensors need gradients."""
+        of_modules = [(module.training, bool(hooks_of(module))) for module in self.modules]
+        return (*of_modules, *[tensor.requires_grad for tensor in self.tensors])
 
     def arrays(self) -> list[Array]:
         """The arrays of the tensors."""
@@ -60,6 +66,11 @@ class Surroundings:
                 tensor.data = array
             if tensor.grad is not gradient:
                 tensor.grad = gradient
+
+
+def hooks_of(module: Any) -> Any:
+    """What a module calls after its forward; a replay would not."""
+    return getattr(module, "_forward_hooks", None)
 
 
 def _is_module(value: Any) -> bool:

@@ -13,7 +13,11 @@ from minigrad.autograd.tensor import Tensor
 from minigrad.training.protocols import Batches
 
 
-def check_options(epochs: object, patience: object, micro_batches: object, resume: bool, out: Any) -> None:
+def check_options(
+    epochs: object, patience: object, micro_batches: object, resume: bool, out: Any, capture: object
+) -> None:
+    if capture not in (None, True, False):
+        raise ValueError(f"fit: capture={capture!r}; expected True, False, or None to capture on a GPU if possible.")
     for name, value in (("epochs", epochs), ("patience", patience), ("micro_batches", micro_batches)):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1
         if not whole and not (name == "patience" and value is None):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from minigrad.training import run_folder
+from minigrad.training.captured_steps import CapturedSteps, way_of_stepping
 from minigrad.training.evaluation import evaluate, mode_of
 from minigrad.training.fit_arguments import check_loader, check_options, check_parts
 from minigrad.training.history import History
@@ -45,6 +46,7 @@ def fit(
     before_step: Callable[[], Any] | None = None,
     after_step: Callable[[], Any] | None = None,
     micro_batches: int = 1,
+    capture: bool | None = None,
 ) -> History:
     """Train a model.
 
@@ -69,8 +71,8 @@ def fit(
         under their own names) and `metrics.csv`. A kill leaves each of them whole. One run at a time may write to it.
     resume : bool
         Go on from `last.safetensors` in `out`, if it is there: with the same loader, model and options the result is
-        exactly that of a run which was never stopped (on a GPU but for random numbers drawn there, as by dropout).
-        What does not fit is an error, and nothing is then changed.
+        exactly that of a run which was never stopped (but for what `rand` and its like draw on a GPU; dropout's numbers
+        go on). What does not fit is an error, and nothing is then changed.
     patience : int, optional
         Stop when no epoch was better than the best for so many epochs, and put the best weights back.
     progress : bool
@@ -91,6 +93,11 @@ def fit(
         loss divides by, ignored labels, weights of classes and sums included; of a function that is not in
         `minigrad.nn` this is measured, by the loss alone at the whole batch's targets.
         A loss that does not add up over chunks (the root of a mean, samples that are compared) is a ValueError.
+    capture : bool, optional
+        Whether the step is captured into a CUDA graph and replayed with one launch, see `minigrad.cuda.capture`. Unless
+        given, it is on a GPU; a step that cannot be is taken as usual, with a word in the log "minigrad.training". True
+        makes that a CaptureError, and False captures nothing. In replays the Python code of the model and of the loss
+        does not run: give False if it counts, logs or decides anything. `before_step` and `after_step` always run.
 
     Returns
     -------
@@ -98,6 +105,8 @@ def fit(
 
     Raises
     ------
+    CaptureError
+        With capture=True, a step that cannot be captured; names the op and the line.
     TrainingError
         A loss that is NaN or infinite; says in which epoch and batch. The step is not taken. (On a GPU, which is not
         waited for at each batch, it is found when the totals are next read: at the end of the epoch, or when the bar is
@@ -121,7 +130,7 @@ def fit(
     it is) and returns the History, with `interrupted` True; the script goes on, to its own evaluation, say. A second
     Ctrl-C interrupts at once, as usual; the files are then those of the last epoch.
     """
-    check_options(epochs, patience, micro_batches, resume, out)
+    check_options(epochs, patience, micro_batches, resume, out, capture)
     check_parts(model, loss, optimizer)
     for what, loader in (("training loader", train_loader), ("validation", validation)):
         if loader is not None:
@@ -129,6 +138,7 @@ def fit(
     folder = None if out is None else Path(out)
     run = Run(model, loss, optimizer, train_loader, scheduler, validation, folder, device)
     run.before_step, run.after_step, run.chunks, run.best.patience = before_step, after_step, micro_batches, patience
+    run.take_step = way_of_stepping(run, capture)
     with run_folder.held(folder):
         if folder is not None:
             run.begin(folder, resume)
@@ -152,6 +162,8 @@ def _train(run: Run, epochs: int, progress: bool, callback: Callable[[History], 
                 bar.epoch_done(history.rows[-1], improved)
                 if callback is not None and callback(history) is True:
                     break
+                if isinstance(run.take_step, CapturedSteps):
+                    run.take_step.look_again()  # the callback may have changed the model
             if stop.asked:
                 history.interrupted = True
                 break

@@ -61,6 +61,8 @@ class Run:
         self.before_step: Callable[[], Any] | None = None
         self.after_step: Callable[[], Any] | None = None
         self.chunks = 1
+        self.batch = 0  # of the epoch under way
+        self.take_step: Callable[[Tensor, Tensor], Any] = self.step
 
     def train_epoch(self, bar: ProgressBar, stop: StopRequest) -> bool:
         """One pass over the data, or what is left of it; False if it was stopped before its end."""
@@ -70,8 +72,8 @@ class Run:
         bar.begin(self.epoch, batch, length)
         first = batch
         for inputs, targets in batches_of("fit", self.loader, self.device):
-            batch += 1
-            self.train_batch(inputs, targets, batch)
+            self.batch = batch = batch + 1
+            self.train_batch(inputs, targets)
             bar.show(partial(self.means, batch))
             if stop.asked and batch != length:
                 self.read_totals(batch)
@@ -88,20 +90,21 @@ class Run:
             )
         return True
 
-    def train_batch(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
+    def train_batch(self, inputs: Tensor, targets: Tensor) -> None:
         """One step, and of a schedule that counts batches."""
-        if self.chunks == 1:
-            self.step(inputs, targets, batch)
-        else:
-            self.step_by_chunks(inputs, targets, batch)
+        self.take_step(inputs, targets)
         if self.scheduler is not None and getattr(self.scheduler, "interval", None) == "batch":
             self.scheduler.step()
 
-    def step(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
+    def step(self, inputs: Tensor, targets: Tensor) -> None:
         """Model, loss, backward, totals, optimizer. On a GPU the host reads nothing here, so it waits for nothing."""
-        self.optimizer.zero_grad()
-        self.add_gradients(self.model(inputs), targets, 1.0, batch)
+        self.find_gradients(inputs, targets)
         self.update()
+
+    def find_gradients(self, inputs: Tensor, targets: Tensor) -> None:
+        """All of a step but the optimizer's."""
+        self.optimizer.zero_grad()
+        self.add_gradients(self.model(inputs), targets, 1.0)
 
     def update(self) -> None:
         """Move the weights by the gradients."""
@@ -111,7 +114,7 @@ class Run:
         if self.after_step is not None:
             self.after_step()
 
-    def step_by_chunks(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
+    def step_by_chunks(self, inputs: Tensor, targets: Tensor) -> None:
         """One step, by the gradients of all chunks."""
         self.optimizer.zero_grad()
         counting = self.counting
@@ -122,12 +125,12 @@ class Run:
                 "weight": counting.weight,
             }
             for (chunk, wanted), share in split((inputs, targets), self.chunks, **options):
-                self.add_gradients(self.model(chunk), wanted, share, batch)
+                self.add_gradients(self.model(chunk), wanted, share)
         else:
-            self.train_measured(inputs, targets, batch)
+            self.train_measured(inputs, targets)
         self.update()
 
-    def train_measured(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
+    def train_measured(self, inputs: Tensor, targets: Tensor) -> None:
         """The gradients of all chunks, for a loss that does not say what its mean divides by."""
         if len(inputs) != len(targets):
             raise ValueError(f"fit: {len(inputs)} inputs with {len(targets)} targets; expected as many.")
@@ -139,9 +142,9 @@ class Run:
                 lambda o, t: single_number("fit", self.loss(o, t)), output, targets, places
             )
             if shares[i]:
-                self.add_gradients(output, targets[place], shares[i], batch)
+                self.add_gradients(output, targets[place], shares[i])
 
-    def add_gradients(self, output: Tensor, targets: Tensor, share: float, batch: int) -> None:
+    def add_gradients(self, output: Tensor, targets: Tensor, share: float) -> None:
         """Add a chunk's part of the batch's gradient."""
         loss = single_number("fit", self.loss(output, targets))
         if loss.device != "cpu":
@@ -151,11 +154,15 @@ class Run:
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(
-                f"the loss is {value} in epoch {self.epoch + 1}, batch {batch}, at a learning rate of "
+                f"the loss is {value} in epoch {self.epoch + 1}, batch {self.batch}, at a learning rate of "
                 f"{self.rate():.3g}. {USUAL_REASONS}"
             )
         (loss if share == 1 else loss * share).backward()
         self.totals.add(value, output, targets, self.counting)
+
+    def on_cpu(self) -> bool:
+        """Whether the parameters are all on the CPU."""
+        return all(p.device == "cpu" for group in self.optimizer.param_groups for p in group["params"])
 
     # --- totals on a GPU ---
 
@@ -246,6 +253,7 @@ class Run:
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "loader": self.loader.state_dict() if isinstance(self.loader, Resumable) else None,
             "random": generators.generator("cpu").bit_generator.state,
+            "streams": {device: list(state) for device, state in generators.states_of_streams().items()},
             "epoch": self.epoch,
             "under way": [*vars(self.totals).values(), self.seconds],
             "history": self.history.rows,
@@ -263,7 +271,7 @@ class Run:
         named = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler, "loader": self.loader}
         parts = {name: part for name, part in named.items() if isinstance(part, Resumable)}
         before = {name: _copied(part.state_dict()) for name, part in parts.items()}
-        random = generators.generator("cpu").bit_generator.state
+        random, streams = generators.generator("cpu").bit_generator.state, generators.states_of_streams()
         try:
             for name in named:
                 _check_there(name, state[name], parts.get(name))
@@ -272,13 +280,13 @@ class Run:
                 part.load_state_dict(state[name])
             begun = [dict(group) for group in state.get("given", self.given)]
             told = list(run_folder.changed_options(self.given, begun, run_folder.options_of(self.optimizer)))
-            generators.generator("cpu").bit_generator.state = state["random"]
+            _draw_from(state["random"], state.get("streams", {}))
             progress = _progress_of(state)
             weights = self.best_weights(folder, state, *progress)
         except Exception as error:
             for name, part in parts.items():
                 part.load_state_dict(before[name])
-            generators.generator("cpu").bit_generator.state = random
+            _draw_from(random, streams)
             what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise CheckpointError(
                 f"resuming from {path}: {what}\nBuild the model, optimizer and loader as in the first run, "
@@ -339,6 +347,13 @@ def _check_there(name: str, saved: Any, part: Any) -> None:
     raise ValueError(
         f"the {name}: the saved run had {then}, and now there is {now}; give the same as in the first run."
     )
+
+
+def _draw_from(random: dict[str, Any], streams: Mapping[str, Any]) -> None:
+    """Put random numbers back where they stood: NumPy's generator, and the stream of each GPU."""
+    generators.generator("cpu").bit_generator.state = random
+    for device, state in streams.items():
+        generators.set_state_of_stream(device, state)
 
 
 def _progress_of(state: dict[str, Any]) -> tuple[int, Totals, float]:

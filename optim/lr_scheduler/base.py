@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minigrad.autograd import explain_constructor
+from minigrad.backend.gpu.replay import refuse_capture
 
 from ..optimizer import Optimizer
 from ..options import Check, check_choice, check_number
@@ -96,6 +97,7 @@ class LRScheduler:
         was added in the meantime is scheduled from here on, from its own rate; where each group was given an option or
         a function of its own, there is none for it, and ValueError says so.
         """
+        refuse_capture(f"{type(self).__name__}.step")
         self.join_new_groups()
         self.last_epoch += 1
         try:

@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from minigrad.backend.gpu.replay import refuse_capture
+
 from ..optimizer import Optimizer
 from ..options import number
 from .base import LRScheduler, check_optimizer, check_whole, whole
@@ -97,6 +99,7 @@ class SequentialLR(_Combined):
         self._begin_first()
 
     def step(self) -> None:
+        refuse_capture("SequentialLR.step")
         t = self.last_epoch + 1
         current = self.schedulers[bisect_right(self.milestones, t)]
         if t in self.milestones:
@@ -211,6 +214,7 @@ class BatchSizeScheduler(_Combined):
         self._trade()
 
     def step(self) -> None:
+        refuse_capture("BatchSizeScheduler.step")
         self.join_new_groups()
         (scheduler,) = self.schedulers
         for group, rate in zip(self.optimizer.param_groups, self._scheduled, strict=True):

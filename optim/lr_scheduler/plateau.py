@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import inf
 from typing import Any, ClassVar
 
+from minigrad.backend.gpu.replay import refuse_capture
+
 from ..optimizer import Optimizer
 from ..options import check_number, number
 from .base import LRScheduler, check_optimizer, numbers_for_groups, one_of, whole
@@ -88,6 +90,7 @@ class ReduceLROnPlateau(LRScheduler):
         """Look at the metric, a number or a Tensor of one, and lower the rates if it is time."""
         if metrics is None:
             raise TypeError("ReduceLROnPlateau.step: expected the metric to watch, as in scheduler.step(val_loss).")
+        refuse_capture("ReduceLROnPlateau.step")
         self.join_new_groups()
         value = float(metrics)
         self.last_epoch += 1

@@ -396,10 +396,10 @@ def test_changing_numbers_are_those_of_their_step_however_late_the_device_is(ord
 
     @cuda.capture
     def step(x):
-        numbers = replay.changing(x.data, make)
+        numbers = replay.changing(x.data, make, np.zeros(2))
         if numbers is None:
             return x
-        integer = replay.changing(x.data, make_integer)
+        integer = replay.changing(x.data, make_integer, np.zeros(1, np.uint64))
         kept[place, :2] = numbers
         kept[place, 2:] = integer.astype("f8") - 2.0**53
         place[...] += 1
@@ -422,15 +422,16 @@ def test_changing_numbers_are_those_of_their_step_however_late_the_device_is(ord
 def test_changing_numbers_have_a_fixed_form():
     numbers = replay.Numbers(xp.zeros(1, "f4"))
     with pytest.raises(TypeError, match="float64 or uint64"):
-        numbers.add(lambda: np.zeros(2, "f4"))
+        numbers.add(list, np.zeros(2, "f4"))
     with pytest.raises(ValueError, match="there is room for"):
-        numbers.add(lambda: np.zeros(replay.WORDS))
+        numbers.add(list, np.zeros(replay.WORDS))
     sizes = [2, 3]
-    numbers.add(lambda: np.zeros(sizes.pop(0)))
+    numbers.add(lambda: np.zeros(sizes.pop(0)), np.zeros(2))
+    assert sizes == [2, 3], "nothing is made before a replay"
     numbers.write()
-    with pytest.raises(TypeError, match="of 2 elements, as before"):
+    with pytest.raises(TypeError, match=r"expected 2 of float64, .* got float64\(3,\)"):
         numbers.write()
-    assert replay.changing(xp.zeros(1), lambda: np.zeros(1)) is None, "nothing is recorded here"
+    assert replay.changing(xp.zeros(1), list, np.zeros(1)) is None, "nothing is recorded here"
 
 
 # --- the stand-in itself ---

@@ -152,18 +152,18 @@ class Recording:
     def __init__(self, monkeypatch):
         self.making = []
         monkeypatch.setattr(steps, "changing", self.changing)
+        monkeypatch.setattr(steps, "is_recording", lambda: True)
 
-    def changing(self, like, make):
-        numbers = make()
-        array = strict_backend.StrictArray(np.zeros_like(numbers))
-        self.making.append((make, array, numbers))
+    def changing(self, like, make, form, holds):
+        array = strict_backend.StrictArray(np.zeros_like(form))
+        self.making.append((make, array))
+        assert holds()
         return array
 
     def fill(self):
-        """What a replay begins with; the numbers that were made when it was recorded are those of the first one."""
-        for i, (make, array, first) in enumerate(self.making):
-            array.host[...] = make() if first is None else first
-            self.making[i] = make, array, None
+        """What a replay begins with."""
+        for make, array in self.making:
+            array.host[...] = make()
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -206,4 +206,4 @@ def test_what_cannot_be_captured_says_so(monkeypatch):
         Recording(monkeypatch)
         with pytest.raises(RuntimeError, match=r"Muon: this step takes its numbers from the host.*captured"):
             optimizer.step()
-    assert replay.changing(p.data, lambda: np.zeros(1)) is None
+    assert replay.changing(p.data, lambda: np.zeros(1), np.zeros(1)) is None

@@ -161,7 +161,7 @@ class Watched:
 def test_no_step_waits_and_nothing_is_uploaded_but_the_batch(name):
     run = parts(name, "cuda")
     watched = Watched(run["model"])
-    fit(**{**run, "model": watched, "validation": None}, epochs=2)
+    fit(**{**run, "model": watched, "validation": None}, epochs=2, capture=False)
     batches = len(run["train_loader"])
     assert len(watched.seen) == 2 * batches
     for epoch in range(2):
@@ -169,6 +169,29 @@ def test_no_step_waits_and_nothing_is_uploaded_but_the_batch(name):
         for before, after in itertools.pairwise(steps):
             moved = {what: after[what] - before.get(what, 0) for what in after if after[what] != before.get(what, 0)}
             assert moved == {"upload": 2}, f"a step waited or uploaded: {moved}"
+
+
+class WatchedLoader:
+    """A loader that notes, before each batch, what the host has waited for and uploaded until then."""
+
+    def __init__(self, loader):
+        self.loader, self.seen = loader, []
+
+    def __iter__(self):
+        for batch in self.loader:
+            self.seen.append(dict(strict_backend.traffic))
+            yield batch
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_no_captured_step_waits_and_nothing_is_uploaded_but_the_batch(name):
+    run = parts(name, "cuda")
+    batches = len(run["train_loader"])
+    watched = WatchedLoader(run["train_loader"])
+    fit(**{**run, "train_loader": watched, "validation": None}, epochs=3, capture=True)
+    for before, after in itertools.pairwise(watched.seen[2 * batches :]):
+        moved = {what: after[what] - before.get(what, 0) for what in after if after[what] != before.get(what, 0)}
+        assert moved == {"upload": 2}, f"a step waited or uploaded: {moved}"
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -181,8 +204,10 @@ def test_no_batch_of_evaluate_waits(name):
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_the_history_is_the_cpus(name):
-    here, there = (fit(**parts(name, device), epochs=3) for device in ("cpu", "cuda"))
+@pytest.mark.parametrize("capture", [True, False])
+def test_the_history_is_the_cpus(name, capture):
+    here = fit(**parts(name, "cpu"), epochs=3)
+    there = fit(**parts(name, "cuda"), epochs=3, capture=capture)
     assert here.best_epoch == there.best_epoch
     for column in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
         a, b = here[column], there[column]
@@ -231,7 +256,7 @@ def test_a_loss_that_is_no_number_is_told_at_the_end_of_the_epoch_with_what_to_d
 
     words = r"(?s)loss is (inf|nan) in epoch 2, at batch 7 or before it.*learning rate.*device='cpu'.*detect_anomaly"
     with pytest.raises(TrainingError, match=words):
-        fit(**{**run, "loss": loss, "validation": None}, epochs=3)
+        fit(**{**run, "loss": loss, "validation": None}, epochs=3, capture=False)
 
 
 def test_the_bar_reads_twice_a_second_at_most(monkeypatch):
@@ -277,7 +302,7 @@ def test_a_run_stopped_and_resumed_reaches_the_same_totals(tmp_path):
     for run in (whole, first, second):
         run["validation"] = None
     expected = fit(**whole, epochs=2)
-    assert fit(**{**first, "loss": stopping(10)}, epochs=2, out=tmp_path).interrupted
+    assert fit(**{**first, "loss": stopping(10)}, epochs=2, out=tmp_path, capture=False).interrupted
     found = fit(**second, epochs=2, out=tmp_path, resume=True)
     np.testing.assert_allclose(found["train_loss"], expected["train_loss"], rtol=1e-6)
     assert found["train_accuracy"] == expected["train_accuracy"]

@@ -28,7 +28,14 @@ SLOTS = 64  # steps that the host may be ahead
 WORDS = 2048  # of 8 bytes in a slot; the first one says how many others are used
 
 
-def changing(like: Array, make: Callable[[], np.ndarray]) -> Array | None:
+def always() -> bool:
+    """What a recorded step does, it may go on doing."""
+    return True
+
+
+def changing(
+    like: Array, make: Callable[[], np.ndarray], form: np.ndarray, holds: Callable[[], bool] = always
+) -> Array | None:
     """None, unless a step is being captured on the device of `like`: then where the numbers of each replay will lie.
 
     Parameters
@@ -36,15 +43,15 @@ def changing(like: Array, make: Callable[[], np.ndarray]) -> Array | None:
     like : array
         Any array of the device.
     make : function
-        Called on the host before each replay, the first included; gives the numbers of that step, a 1-d array of
-        float64 or uint64 whose length does not change. Whatever an eager step would count, it counts: recording a step
-        runs its Python code once, but takes no step.
-
-    Notes
-    -----
-    The numbers of the first replay are made when the step is recorded, since their count has to be known.
+        Called on the host before each replay, the first included; gives the numbers of that step. Whatever an eager
+        step would count, it counts. It is not called while the step is recorded: that runs the Python code of a step,
+        but takes no step, and may fail.
+    form : array
+        Any array of the size and the dtype, float64 or uint64, of what `make` gives.
+    holds : function
+        Whether what was recorded here is still what the step would do. If not, the step is captured anew.
     """
-    return None if _here.numbers is None else _here.numbers.add(make)
+    return None if _here.numbers is None else _here.numbers.add(make, form, holds)
 
 
 class _Here(threading.local):
@@ -71,6 +78,15 @@ def is_recording() -> bool:
     return _here.numbers is not None
 
 
+def refuse_capture(what: str) -> None:
+    """Raise RuntimeError if a step is being recorded: what is called here counts, or decides, on the host.
+
+    In a replay it would do again what it did in the recording, and nobody would notice.
+    """
+    if is_recording():
+        raise RuntimeError(f"{what} takes numbers from the host and cannot be captured; call it outside of the step")
+
+
 class Numbers:
     """The changing numbers of one captured step.
 
@@ -85,8 +101,8 @@ class Numbers:
         self._ring = np.frombuffer(self._memory, np.uint64, SLOTS * WORDS).reshape(SLOTS, WORDS)
         self._ring[:, 0] = 0
         self._turn, self._numbers = xp.zeros(1, "uint64"), xp.zeros(WORDS - 1, "uint64")
-        self._makes: list[tuple[Callable[[], np.ndarray], slice]] = []
-        self._first: np.ndarray | None = np.zeros(WORDS - 1, np.uint64)
+        self._makes: list[tuple[Callable[[], np.ndarray], slice, np.dtype]] = []
+        self._conditions: list[Callable[[], bool]] = []
         self._used = self._written = 0
         self._fetch()  # compiles the kernel, which takes time; slot 0 is empty
         self._written = 1
@@ -98,19 +114,26 @@ class Numbers:
                 uintp(self._memory.ptr), int32(SLOTS), int32(WORDS), self._turn, self._numbers,
             )  # fmt: skip
 
-    def add(self, make: Callable[[], np.ndarray]) -> Array:
+    def add(self, make: Callable[[], np.ndarray], form: np.ndarray, holds: Callable[[], bool] = always) -> Array:
         """Enter a function, and give the place on the device for what it makes."""
-        if not self._makes:
-            self._fetch()
-        made = _checked(make())
-        place = slice(self._used, self._used + made.size)
+        if form.ndim != 1 or form.dtype not in (np.float64, np.uint64):
+            raise TypeError(
+                f"changing numbers: expected a 1-d array of float64 or uint64, got {form.dtype}{form.shape}."
+            )
+        place = slice(self._used, self._used + form.size)
         if place.stop > WORDS - 1:
             raise ValueError(f"a captured step has {place.stop} changing numbers; there is room for {WORDS - 1}.")
-        assert self._first is not None, "the step is no longer being recorded"
-        self._first[place] = made.view(np.uint64)
-        self._makes.append((make, place))
+        if not self._makes:
+            self._fetch()
+        self._makes.append((make, place, form.dtype))
+        if holds is not always:
+            self._conditions.append(holds)
         self._used = place.stop
-        return self._numbers[place].view(made.dtype)
+        return self._numbers[place].view(form.dtype)
+
+    def hold(self) -> bool:
+        """Whether a replay would still do what the step does."""
+        return all(holds() for holds in self._conditions)
 
     def write(self) -> None:
         """Make the numbers of the next replay, and write them into the next slot of the ring."""
@@ -121,11 +144,14 @@ class Numbers:
         if not start and self._written >= SLOTS:
             self._events[half].synchronize()  # the device has read the slots that are now written again
         slot = self._ring[turn]
-        if self._first is not None:
-            slot[1:], self._first = self._first, None
-        else:
-            for make, place in self._makes:
-                slot[1 + place.start : 1 + place.stop] = _checked(make(), place.stop - place.start).view(np.uint64)
+        for make, place, dtype in self._makes:
+            numbers = make()
+            if numbers.dtype != dtype or numbers.shape != (place.stop - place.start,):
+                raise TypeError(
+                    f"changing numbers: expected {place.stop - place.start} of {dtype}, as when the step was "
+                    f"recorded, got {numbers.dtype}{numbers.shape}."
+                )
+            slot[1 + place.start : 1 + place.stop] = numbers.view(np.uint64)
         slot[0] = self._used
         self._written += 1
 
@@ -134,13 +160,3 @@ class Numbers:
         half, start = divmod(self._written % SLOTS, SLOTS // 2)
         if self._makes and not start:  # that replay reads the last slot of the other half
             self._events[1 - half].record(namespace(self._like).cuda.get_current_stream())
-
-
-def _checked(numbers: np.ndarray, size: int | None = None) -> np.ndarray:
-    if numbers.ndim != 1 or numbers.dtype not in (np.float64, np.uint64) or size not in (None, numbers.size):
-        expected = "" if size is None else f" of {size} elements, as before"
-        raise TypeError(
-            f"changing numbers: expected a 1-d array of float64 or uint64{expected}, "
-            f"got {numbers.dtype}{numbers.shape}."
-        )
-    return np.ascontiguousarray(numbers)
