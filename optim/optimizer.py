@@ -232,7 +232,13 @@ class Optimizer(ParameterGroups):
             self._fill_first_values(group)
             buffers = tuple(self.buffer_names.get(name, name) for name in arguments(formula).buffers)
             kept = Kept(buffers, self.scalar_state, self._state, self.elementwise)
-            plan = self._plans[i] = Plan(formula, group["params"], kept)
+            before = set(self._state)
+            try:
+                plan = self._plans[i] = Plan(formula, group["params"], kept)
+            except MemoryError:  # buffers without a count of steps would be taken for those of a step that was taken
+                for p in self._state.keys() - before:
+                    del self._state[p]
+                raise
             plan.gather()
         return plan
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from minigrad.autograd import methods
 from minigrad.autograd.errors import AxisError, GradientError, ShapeError
-from minigrad.backend import DTYPES, NUMBERS, DeviceError, RangeError, device_of, is_array
+from minigrad.backend import DTYPES, NUMBERS, DeviceError, OutOfMemoryError, RangeError, device_of, is_array
 
 if TYPE_CHECKING:
     from minigrad.autograd.tensor import Tensor
@@ -73,6 +73,9 @@ def after_failure(
 ) -> T:
     """The result of a failed call under our names and with Tensors; where nothing could be changed, its error, said."""
     try:
+        if isinstance(error, OutOfMemoryError):
+            name_in(error, name)
+            raise
         if isinstance(error, NOT_OURS) or is_of_a_user(error):
             raise
         signature = inspect.signature(call)
@@ -130,6 +133,13 @@ def form(name: str, signature: inspect.Signature) -> str:
     """A function's name and parameters, as one would define it without types."""
     untyped = [p.replace(annotation=p.empty) for p in signature.parameters.values() if p.name != "self"]
     return f"{name}{inspect.Signature(untyped)}"
+
+
+def name_in(error: OutOfMemoryError, name: str) -> None:
+    """Put the name of the op that asked for the memory before the message: the innermost one, which is told first."""
+    text = str(error)
+    if not ((inner := INNER.match(text)) and inner[1] in NAMES):
+        error.args = (f"{name}: {text}",)
 
 
 def is_of_a_user(error: Exception) -> bool:
@@ -432,7 +442,7 @@ def is_said(error: Exception) -> bool:
 def op_failure(op: Any, args: Sequence[Any], options: Mapping[str, Any], error: Exception) -> Tensor:
     """`after_failure` of an op. The forward of a user's op keeps its errors, with a note."""
     try:
-        if not is_of_a_user(error):
+        if isinstance(error, OutOfMemoryError) or not is_of_a_user(error):
             return after_failure(op.name, op, args, options, error)  # type: ignore[no-any-return]
         operands = [value for value in args if is_tensor_or_array(value)]
         for value in args:

@@ -26,6 +26,13 @@ class DeviceError(RuntimeError):
     """A device that this machine does not have, or arrays of two devices in one op."""
 
 
+class OutOfMemoryError(MemoryError):
+    """The GPU has no memory left for an array: `minigrad.cuda.OutOfMemoryError`.
+
+    Unused memory of the pool was given back to the device, and the array asked for once more, before it was raised.
+    """
+
+
 @dataclass(frozen=True)
 class Backend:
     """One array library: its array type, its functions, its kernels, and the way in and out.

@@ -54,6 +54,9 @@ def cupy_backend() -> Backend:
         after_reading=faults.look,
     )
     register(backend)
+    from minigrad.backend.gpu import allocation  # it needs the backends
+
+    allocation.install(cupy)
     return backend
 
 

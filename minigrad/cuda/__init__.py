@@ -5,10 +5,11 @@
 precision of float32 products and convolutions. Out of memory is an `OutOfMemoryError`.
 """
 
+from minigrad.backend import OutOfMemoryError
 from minigrad.backend import cuda_is_available as is_available
 from minigrad.backend.gpu.precision import set_tf32, tf32
 from minigrad.cuda.capturing import CapturedStep, CaptureError, capture
-from minigrad.cuda.pools import OutOfMemoryError, memory_summary, synchronize
+from minigrad.cuda.pools import memory_summary, synchronize
 
 __all__ = [
     "CaptureError",

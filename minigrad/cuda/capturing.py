@@ -28,8 +28,7 @@ from minigrad.autograd.calls import LIBRARIES
 from minigrad.autograd.grad_mode import is_grad_enabled
 from minigrad.autograd.tensor import Tensor
 from minigrad.backend import Array, device_of, namespace
-from minigrad.backend.gpu import replay
-from minigrad.cuda import pools
+from minigrad.backend.gpu import allocation, replay
 from minigrad.cuda.surroundings import Surroundings, hooks_of, seen_by
 
 log = logging.getLogger("minigrad.cuda")
@@ -190,7 +189,7 @@ class CapturedStep:
 
     def _eagerly(self, like: Array, args: tuple, kwargs: dict) -> Any:
         """A real step, on the stream that is used for recording, so that what libraries keep for a stream is there."""
-        with pools.explained(namespace(like)), _side_stream(like):
+        with _side_stream(like):
             return _map_tensors(Tensor.detach, self._function(*args, **kwargs))
 
     def _record(self, kind: _Kind, like: Array, surroundings: Surroundings) -> _Recorded:
@@ -202,12 +201,12 @@ class CapturedStep:
             )
         xp = namespace(like)
         if self._pool is None:
-            self._pool = pools.private_pool(xp, self.__name__)  # type: ignore[attr-defined]
+            self._pool = allocation.private_pool(xp, self.__name__)  # type: ignore[attr-defined]
         numbers = replay.Numbers(like)
         arrays, gradients = surroundings.arrays(), surroundings.gradients()
         try:
-            with pools.explained(xp), _side_stream(like) as stream, replay.recording(numbers):
-                with xp.cuda.using_allocator(self._pool.malloc), _noting(stream) as graphs:
+            with _side_stream(like) as stream, replay.recording(numbers):
+                with xp.cuda.using_allocator(allocation.guarded(xp, self._pool.malloc)), _noting(stream) as graphs:
                     result = _map_tensors(Tensor.detach, self._function(*kind.arguments[0], **kind.arguments[1]))
                 self._check_arrays(surroundings, arrays)
         except BaseException as error:

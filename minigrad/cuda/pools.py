@@ -1,21 +1,13 @@
-"""The memory of the GPU: how much is held, by whom, and what an error says when there is none left."""
+"""The memory of the GPU, in words, and waiting for the GPU. Its arrays get memory in `backend/gpu/allocation.py`."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from minigrad.backend import namespace, to_device
-
-_private: list[tuple[str, weakref.ref[Any]]] = []  # the pools of captured steps, with their names
-
-
-class OutOfMemoryError(MemoryError):
-    """The GPU has no memory left for an array. What was held and not used has been given back to the device."""
+from minigrad.backend.gpu.allocation import summary
 
 
 def library() -> Any:
@@ -29,52 +21,17 @@ def synchronize() -> None:
 
 
 def memory_summary() -> str:
-    """How much memory of the current GPU is in use, held for reuse, and free, in MiB; a line for each captured step.
+    """How much memory of the current GPU is in use, held for reuse, and free, as text with a line for each pool.
 
-    "Used" is what arrays lie in. "Held" is what was taken from the device: freed memory is kept for the next array.
+        device            80.0 GiB in all, 79.6 GiB free
+        pool              310.0 MiB held: 212.4 MiB used, 97.6 MiB unused
+        step train        96.0 MiB held: 2.1 MiB used, 93.9 MiB unused
+
+    "In all" and "free" are the device's, whoever uses it. "Held" is what a pool took from the device, "used" what
+    arrays lie in (each rounded up to 512 bytes), "unused" what is kept for the next array. A pool with a limit has it
+    at the end. A captured step has a pool of its own, for as long as it lives; what is unused there its graphs write to
+    at each replay.
+
+    Raises DeviceError where there is no GPU, which says how to install CuPy.
     """
     return summary(library())
-
-
-def summary(xp: Any) -> str:
-    """`memory_summary`, of an array library."""
-    free, total = xp.cuda.Device().mem_info
-    lines = [f"device            {_mib(total)} in all, {_mib(free)} free"]
-    for name, pool in pools(xp):
-        lines.append(f"{name:<18}{_mib(pool.total_bytes())} held, {_mib(pool.used_bytes())} used")
-    return "\n".join(lines)
-
-
-def pools(xp: Any) -> list[tuple[str, Any]]:
-    """The pools that arrays come from, with their names: the common one first, then those of captured steps."""
-    private = [(f"step {name}", pool) for name, found in list(_private) if (pool := found()) is not None]
-    return [("pool", xp.get_default_memory_pool()), *private]
-
-
-def private_pool(xp: Any, name: str) -> Any:
-    """A pool for what is captured as `name`; it is listed as long as it lives."""
-    pool = xp.cuda.MemoryPool()
-    entry = name, weakref.ref(pool)
-    _private.append(entry)
-    weakref.finalize(pool, _private.remove, entry)
-    return pool
-
-
-def _mib(size: int) -> str:
-    return f"{size / 2**20:,.1f} MiB"
-
-
-@contextmanager
-def explained(xp: Any) -> Iterator[None]:
-    """Out of memory inside is our error, with what was asked, held and free; unused memory is given back."""
-    try:
-        yield
-    except xp.cuda.memory.OutOfMemoryError as error:
-        held = summary(xp)
-        for _, pool in pools(xp):
-            pool.free_all_blocks()
-        raise OutOfMemoryError(
-            f"the GPU is out of memory. {error}\n{held}\n"
-            "Use smaller batches (or the same in micro_batches), a smaller dtype, `minigrad.checkpoint` for parts of "
-            "the model, or fewer shapes in captured steps; and see whether results of earlier steps are kept in a list."
-        ) from error

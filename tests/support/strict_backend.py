@@ -30,6 +30,7 @@ import numpy as np
 
 from minigrad import generators
 from minigrad.backend import Backend, DeviceError, device, faults, register
+from minigrad.backend.gpu import allocation
 from tests.support import strict_linalg
 from tests.support.cuda import compiling, cupy_cuda, fake_cublas, memory
 from tests.support.cuda.cupy_cuda import Device
@@ -474,11 +475,14 @@ def installed():
     theirs, before = device._BY_DEVICE["cuda"], dict(generators._generators)
     device._BY_DEVICE["cuda"] = lambda: STRICT
     generators._generators.clear()
+    cupy_cuda.set_allocator()
+    allocation.install(SimpleNamespace(cuda=cupy_cuda, get_default_memory_pool=lambda: memory.default_pool))
     faults._records.clear()  # what a test has left unread is nothing to the next one
     try:
         with fake_cublas.installed(namespace) if compiling.AVAILABLE else contextlib.nullcontext():
             yield
     finally:
+        cupy_cuda.set_allocator()
         device._BY_DEVICE["cuda"] = theirs
         generators._generators.clear()
         generators._generators.update(before)

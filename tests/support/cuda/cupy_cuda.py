@@ -5,20 +5,35 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from tests.support.cuda import memory, work
-from tests.support.cuda.memory import MemoryPool, PinnedMemoryPointer, alloc_pinned_memory, using_allocator
+from tests.support.cuda.memory import (
+    CUDARuntimeError,
+    Memory,
+    MemoryPointer,
+    MemoryPool,
+    PinnedMemoryPointer,
+    alloc_pinned_memory,
+    get_allocator,
+    set_allocator,
+    using_allocator,
+)
 from tests.support.cuda.work import Event, Graph, Stream, get_current_stream
 
 __all__ = [
     "Device",
     "Event",
     "Graph",
+    "Memory",
+    "MemoryPointer",
     "MemoryPool",
     "PinnedMemoryPointer",
     "Stream",
     "alloc_pinned_memory",
+    "get_allocator",
     "get_current_stream",
     "is_available",
+    "memory",
     "runtime",
+    "set_allocator",
     "using_allocator",
 ]
 
@@ -46,4 +61,6 @@ def is_available() -> bool:
     return True
 
 
-runtime = SimpleNamespace(getDevice=lambda: 0, getDeviceCount=lambda: 1, memGetInfo=memory.memory_info)
+runtime = SimpleNamespace(
+    getDevice=lambda: 0, getDeviceCount=lambda: 1, memGetInfo=memory.memory_info, CUDARuntimeError=CUDARuntimeError
+)

@@ -31,34 +31,75 @@ class OutOfMemoryError(MemoryError):
         super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes{limited}).")
 
 
+class CUDARuntimeError(RuntimeError):
+    """CuPy's: what CUDA itself answers."""
+
+    def __init__(self, status: int):
+        self.status = status
+        super().__init__("cudaErrorMemoryAllocation: out of memory")
+
+
+class Memory:
+    """Memory straight from the device, with CUDA's error where there is none. Only pools keep books."""
+
+    def __init__(self, size: int):
+        if memory_info()[0] < size:
+            raise CUDARuntimeError(2)
+
+
+class MemoryPointer:
+    """CuPy's: a place in memory."""
+
+    def __init__(self, mem: Any, offset: int):
+        self.mem = mem
+
+
+class Block:
+    """What a pool gave out."""
+
+    def __init__(self, pool: MemoryPool, size: int):
+        self.pool, self.size = pool, size
+
+
 class MemoryPool:
     """CuPy's MemoryPool, as far as its books go."""
 
     all: ClassVar[weakref.WeakSet[MemoryPool]] = weakref.WeakSet()
 
     def __init__(self, allocator: Any = None):
-        self._used = self._held = self._limit = 0
+        self._used = self._held = self._limit = self.peak = 0
+        self._allocator = allocator or (lambda size: MemoryPointer(Memory(size), 0))
         MemoryPool.all.add(self)
 
-    def malloc(self, size: int) -> None:
+    def malloc(self, size: int) -> Block:
         """Enter `size` bytes; CuPy gives a pointer to them."""
         size = -(-size // UNIT) * UNIT
-        if not self._fits(size):
+        if not self._grows_for(size):
             self.free_all_blocks()
             gc.collect()
             self.free_all_blocks()
-        if not self._fits(size):
-            raise OutOfMemoryError(size, self._held, self._limit)
+            if not self._grows_for(size):
+                raise OutOfMemoryError(size, self._held, self._limit)
         self._used += size
         self._held = max(self._held, self._used)
+        self.peak = max(self.peak, self._used)
+        return Block(self, size)
 
-    def _fits(self, size: int) -> bool:
+    def _grows_for(self, size: int) -> bool:
+        """Take from the device what is missing; as in CuPy, another error than CUDA's own goes to the caller."""
         more = max(0, self._used + size - self._held)
-        held = sum(pool._held for pool in MemoryPool.all)
-        return held + more <= TOTAL and (not self._limit or self._held + more <= self._limit)
+        if not more:
+            return True
+        if self._limit and self._held + more > self._limit:
+            return False
+        try:
+            self._allocator(more)
+        except CUDARuntimeError:
+            return False
+        return True
 
-    def release(self, size: int) -> None:
-        self._used -= -(-size // UNIT) * UNIT
+    def release(self, block: Block) -> None:
+        self._used -= block.size
 
     def used_bytes(self) -> int:
         return self._used
@@ -83,6 +124,7 @@ class MemoryPool:
 
 
 default_pool = MemoryPool()
+_allocator: Callable[[int], Any] = default_pool.malloc
 _here = threading.local()
 _entered: dict[int, Any] = {}
 
@@ -90,15 +132,20 @@ _entered: dict[int, Any] = {}
 @contextmanager
 def using_allocator(allocator: Callable[[int], Any] | None = None) -> Iterator[None]:
     """New arrays of this thread come from another pool, given by its `malloc`."""
-    outer, _here.pool = pool_of_this_thread(), allocator.__self__
+    outer, _here.allocator = getattr(_here, "allocator", None), allocator
     try:
         yield
     finally:
-        _here.pool = outer
+        _here.allocator = outer
 
 
-def pool_of_this_thread() -> MemoryPool:
-    return getattr(_here, "pool", default_pool)
+def get_allocator() -> Callable[[int], Any]:
+    return getattr(_here, "allocator", None) or _allocator
+
+
+def set_allocator(allocator: Callable[[int], Any] | None = None) -> None:
+    global _allocator
+    _allocator = allocator or default_pool.malloc
 
 
 def enter(host: np.ndarray) -> None:
@@ -111,12 +158,11 @@ def enter(host: np.ndarray) -> None:
     stream = work.Stream.current()
     if stream.notes is not None:
         stream.kept.append(host)
-    pool, size = pool_of_this_thread(), host.nbytes
-    pool.malloc(size)
+    block = get_allocator()(host.nbytes)
 
     def leave(_: Any) -> None:
         del _entered[key]
-        pool.release(size)
+        block.pool.release(block)
 
     _entered[key] = weakref.ref(host, leave)
 
