@@ -11,7 +11,7 @@ from minigrad.backend.cpu.pooling import (
 )
 from minigrad.backend.cpu.products import einsum
 from minigrad.backend.memory import keep_freed_memory
-from minigrad.backend.plain import bias_relu, bias_relu_backward, drop, drop_factors
+from minigrad.backend.plain import bias_relu, bias_relu_backward, drop, drop_factors, one
 from minigrad.backend.plain.losses import add_metrics, softmax_cross_entropy, softmax_cross_entropy_backward
 from minigrad.backend.scatter import put, update
 from minigrad.backend.threads import matmul
@@ -37,6 +37,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_gather",
     "max_pool2d_scatter",
+    "one",
     "put",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",

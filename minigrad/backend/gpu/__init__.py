@@ -17,6 +17,7 @@ from minigrad.backend.gpu.pooling import (
     max_pool2d_scatter,
 )
 from minigrad.backend.gpu.products import einsum, matmul
+from minigrad.backend.gpu.workspace import one
 from minigrad.backend.scatter import put, update
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_gather",
     "max_pool2d_scatter",
+    "one",
     "put",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
