@@ -202,6 +202,8 @@ PEERS = {
     ("OPS", "avg_pool2d"): _pool_with_kernel(F.avg_pool2d),
     ("OPS", "avg_pool2d_input_grad"): _avg_pool2d_input_grad,
     ("OPS", "batch_norm"): _batch_norm,
+    ("OPS", "batch_norm_inference"): _batch_norm_inference,
+    ("OPS", "batch_norm_inference_relu"): lambda *args, **options: torch.relu(_batch_norm_inference(*args, **options)),
     ("OPS", "inv"): torch.linalg.inv,
     ("OPS", "solve"): _solve,
     ("OPS", "cholesky"): lambda a: torch.linalg.cholesky((a + a.mT) / 2),  # PyTorch reads one triangle of it
@@ -282,6 +284,9 @@ PEERS = {
     ("COMPOSITES", "adaptive_avg_pool2d"): F.adaptive_avg_pool2d,
     ("COMPOSITES", "batch_norm"): _batch_norm,
     ("COMPOSITES", "batch_norm_inference"): _batch_norm_inference,
+    ("COMPOSITES", "batch_norm_inference_relu"): lambda *args, **options: torch.relu(
+        _batch_norm_inference(*args, **options)
+    ),
     ("COMPOSITES", "topk"): lambda x, k, axis, largest: torch.topk(x, k, axis, largest)[0],
     ("COMPOSITES", "sort"): lambda x, axis: torch.sort(x.ravel() if axis is None else x, -1 if axis is None else axis)[
         0

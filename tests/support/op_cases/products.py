@@ -1,6 +1,7 @@
 """Cases of products, convolution, pooling and batch normalisation."""
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -419,16 +420,23 @@ def _per_channel(y, weight, bias):
 
 
 @st.composite
-def normalized_by_given(draw):
+def normalized_by_given(draw, kink=True):
+    """Without `kink` no result is close to 0, where a ReLU behind it has none."""
     call = draw(normalized())
     x, weight, bias = call.args
     channels = x.shape[1]
-    return Call((x, draw(uniform((channels,))), draw(uniform((channels,), 0.3, 2)), weight, bias), call.options)
+    call = Call((x, draw(uniform((channels,))), draw(uniform((channels,), 0.3, 2)), weight, bias), call.options)
+    assume(kink or not np.any(np.abs(_batch_norm_inference(*call.args, **call.options)) < 0.02))
+    return call
 
 
 def _batch_norm_inference(x, mean, variance, weight, bias, eps):
     shape = (1, -1) + (1,) * (x.ndim - 2)
     return _per_channel((x - mean.reshape(shape)) / np.sqrt(variance.reshape(shape) + eps), weight, bias)
+
+
+def _batch_norm_inference_relu(x, mean, variance, weight, bias, eps):
+    return np.maximum(_batch_norm_inference(x, mean, variance, weight, bias, eps), 0)
 
 
 OPS = {
@@ -445,6 +453,10 @@ OPS = {
     "avg_pool2d_input_grad": Case(pooled("input", average=True), _transposed(_avg_pool), dtypes=WIDE),
     "batch_norm": Case(normalized(), _batch_norm, _batch_norm, WIDE, distinct=True, mixed=False),
     "batch_norm_relu": Case(normalized(), _batch_norm_relu, dtypes=WIDE, distinct=True, mixed=False),
+    "batch_norm_inference": Case(normalized_by_given(), _batch_norm_inference, _batch_norm_inference, WIDE),
+    "batch_norm_inference_relu": Case(
+        normalized_by_given(kink=False), _batch_norm_inference_relu, _batch_norm_inference_relu, WIDE, distinct=True
+    ),
     "bias_relu": Case(shifted(), _bias_relu, _bias_relu, WIDE, mixed=False),
 }
 
@@ -461,5 +473,8 @@ COMPOSITES = {
     "adaptive_avg_pool2d": Case(adapted(), _adaptive, _adaptive, WIDE),
     "batch_norm": Case(normalized(), _batch_norm, _batch_norm, WIDE, distinct=True, mixed=False),
     "batch_norm_inference": Case(normalized_by_given(), _batch_norm_inference, _batch_norm_inference, WIDE),
+    "batch_norm_inference_relu": Case(
+        normalized_by_given(kink=False), _batch_norm_inference_relu, _batch_norm_inference_relu, WIDE, distinct=True
+    ),
     "batch_norm_relu": Case(normalized(), _batch_norm_relu, dtypes=WIDE, distinct=True, mixed=False),
 }
