@@ -179,7 +179,10 @@ class Training:
         return (time.perf_counter() - start) / steps
 
     def profiled(self) -> dict:
-        """Launches a step, and the share of the device's time outside of products and convolutions."""
+        """Launches a step, the share of the time outside of products and convolutions, and the kernels by name.
+
+        Each kernel is (name, launches a step, microseconds a step); those that take longest come first.
+        """
         from torch.profiler import ProfilerActivity, profile  # it sees the launches of every library in the process
 
         self.step()
@@ -192,7 +195,20 @@ class Training:
         times = [(e.name, e.time_range.elapsed_us()) for e in events]
         whole = sum(t for _, t in times)
         products = sum(t for name, t in times if PRODUCT.search(name))
-        return {"launches": len(times) / BATCHES, "outside": 1 - products / whole if whole else None}
+        return {
+            "launches": len(times) / BATCHES,
+            "outside": 1 - products / whole if whole else None,
+            "kernels": by_name(times, BATCHES),
+        }
+
+
+def by_name(times: list[tuple[str, float]], steps: int) -> list[tuple[str, float, float]]:
+    """(name, launches a step, microseconds a step) of launches (name, microseconds), the longest first."""
+    found: dict[str, list[float]] = {}
+    for name, microseconds in times:
+        found.setdefault(name, []).append(microseconds)
+    rows = [(name, len(each) / steps, sum(each) / steps) for name, each in found.items()]
+    return sorted(rows, key=lambda row: -row[2])
 
 
 PRODUCT = re.compile("gemm|gemv|conv|xmma|cutlass|cudnn|wgrad|dgrad|winograd|implicit|nchwToNhwc|nhwcToNchw", re.I)
@@ -312,6 +328,16 @@ def described(row: dict) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def listed(row: dict) -> list[str]:
+    """The kernels of a step of minigrad's by name, as lines of the log."""
+    kernels = row["profiles"].get("minigrad", {}).get("kernels", ())
+    if not kernels:
+        return []
+    title = f"### {row['model']}, batch {row['batch']}, {row['precision']}"
+    lines = [f"| `{name}` | {count:g} | {microseconds:.1f} |" for name, count, microseconds in kernels]
+    return [title, "", "| kernel | launches a step | microseconds a step |", "|---|---|---|", *lines, ""]
+
+
 HEAD = (
     "| model | batch | precision | minigrad ms | captured ms | PyTorch ms | compiled ms | PyTorch / captured | "
     "compiled / captured | losses apart (plain, captured) | launches, time outside products | the same of PyTorch |\n"
@@ -366,6 +392,8 @@ def write_log(path: Path, machine: dict, tests: str, rows: list[dict]) -> None:
     for row in rows:
         for way, error in row["errors"].items():
             lines.append(f"- {row['model']} {row['batch']} {row['precision']}, {way} failed: {error}")
+    kernels = [line for row in rows for line in listed(row)]
+    lines += ["", "## Kernels of a step, minigrad as it is", "", *kernels] if kernels else []
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     figures = {**machine, "tests": tests, "rows": rows}

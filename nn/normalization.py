@@ -15,7 +15,7 @@ from minigrad import ShapeError, Tensor
 
 from . import init
 from .argument_checks import expect_floats, positive
-from .functional import batch_norm, batch_norm_in_training
+from .functional import batch_norm_in_training
 from .fusion import is_batched
 from .linear import new_parameter
 from .module import Module
@@ -82,15 +82,16 @@ class _BatchNorm(Module):
         """relu(self(x)), in the launches of batch-norm alone where x lies on a GPU."""
         self._check(x)
         if not self._uses_batch:
-            return mg.relu(self._by_running_statistics(x))
+            return self._by_running_statistics(x, relu=True)
         return self._by_batch(x, relu=True)
 
     @property
     def _uses_batch(self) -> bool:
         return self.training or self.running_mean is None
 
-    def _by_running_statistics(self, x: Tensor) -> Tensor:
-        return batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+    def _by_running_statistics(self, x: Tensor, relu: bool = False) -> Tensor:
+        normalize = mg.batch_norm_inference_relu if relu else mg.batch_norm_inference
+        return normalize(x, self.running_mean, self.running_var, self.weight, self.bias, self.eps)
 
     def _by_batch(self, x: Tensor, relu: bool = False) -> Tensor:
         """On a GPU the kernel counts the batch, where a captured step replays it; on a CPU that is done here."""

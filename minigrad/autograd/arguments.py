@@ -8,7 +8,7 @@ from minigrad.autograd.errors import GradientError, ShapeError
 from minigrad.autograd.node import Node
 from minigrad.autograd.tensor import Tensor, as_tensor
 from minigrad.autograd.types import Operand
-from minigrad.backend import namespace
+from minigrad.backend import kernels, namespace
 
 
 def as_list(value: Any) -> list[Any]:
@@ -34,14 +34,19 @@ def node_of(tensor: Tensor, purpose: str) -> Node:
     return tensor.node
 
 
-def seed(tensor: Tensor, gradient: Any, create_graph: bool) -> Any:
-    """The gradient to start from: ones for a single number, otherwise what the caller gave, checked."""
+def seed(tensor: Tensor, gradient: Any, create_graph: bool, read_only: bool = False) -> Any:
+    """The gradient to start from: ones for a single number, otherwise what the caller gave, checked.
+
+    With `read_only` nobody will write to it or keep it. On a GPU it is then an array made once, which spares a launch.
+    """
     if gradient is None:
         if tensor.size != 1:
             raise GradientError(
                 f"backward from a tensor of shape {tensor.shape}: only a single number has a gradient of its own. "
                 "Reduce it first, as in tensor.sum().backward(), or pass the gradient to start from."
             )
+        if read_only and not tensor.shape:
+            return kernels(tensor.data).one(tensor.data)
         one = namespace(tensor.data).ones(tensor.shape, tensor.dtype)
         return Tensor(one) if create_graph else one
     return like(tensor, gradient, "gradient", create_graph)

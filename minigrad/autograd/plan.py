@@ -37,6 +37,7 @@ class Op(Protocol):
     jvp_rules: dict[str, Rule | None]
     into_rules: dict[str, Rule]
     fused_vjp: Rule | None
+    is_minigrads: bool
     reference: Callable[..., Any] | None
 
     @property

@@ -68,7 +68,8 @@ def backward(
     create_graph : bool
         Record the backward pass itself, so that the gradients can be differentiated.
     """
-    node, start = node_of(tensor, "backward"), seed(tensor, gradient, create_graph)
+    node = node_of(tensor, "backward")
+    start = seed(tensor, gradient, create_graph, read_only=not create_graph and is_only_read(node))
     if node.grad_owner and gradient is not None and not create_graph:
         start = start.copy()  # the caller's array stays the caller's
     _Pass(retain_graph, create_graph).run([(node, start)])
@@ -102,6 +103,18 @@ def grad(
     captured: dict[Node, Any] = dict.fromkeys(targets)
     _Pass(retain_graph, create_graph, captured).run(roots)
     return for_each(inputs, [captured[node] for node in targets], allow_unused, materialize_grads)
+
+
+def is_only_read(node: Node) -> bool:
+    """Whether the gradient of a node meets nobody but a kernel of ours that reads it.
+
+    Then it may be an array that all passes share: nobody can write to it, keep it, or hand it on.
+    """
+    plan = node.plan
+    return (
+        plan is not None and plan.fused is not None and plan.op.is_minigrads
+        and node.hooks is None and not node.grad_owner and not getattr(node.shape, "levels", ())
+    )  # fmt: skip
 
 
 class _Pass:

@@ -90,7 +90,7 @@ from minigrad.ops.indexing import (
     take_along_axis,
     topk,
 )
-from minigrad.ops.normalization import batch_norm, batch_norm_inference, batch_norm_relu
+from minigrad.ops.normalization import batch_norm, batch_norm_inference, batch_norm_inference_relu, batch_norm_relu
 from minigrad.ops.plane import arctan2, hypot
 from minigrad.ops.pooling import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from minigrad.ops.probabilities import log_loss, log_softmax, logistic_loss, logsumexp, softmax, softmax_cross_entropy
@@ -159,6 +159,7 @@ __all__ = [
     "avg_pool2d",
     "batch_norm",
     "batch_norm_inference",
+    "batch_norm_inference_relu",
     "batch_norm_relu",
     "bias_relu",
     "bitwise_and",

@@ -22,7 +22,8 @@ from minigrad.autograd.tensor import Tensor
 
 LOWER = "bias_relu conv2d conv2d_input_grad conv2d_weight_grad einsum linear matmul".split()
 RAISE = """
-    arccos arcsin batch_norm batch_norm_relu cosh cumprod cumsum exp exp2 expm1 log log10 log1p log2 log_softmax
+    arccos arcsin batch_norm batch_norm_inference batch_norm_inference_relu batch_norm_relu cosh cumprod cumsum
+    exp exp2 expm1 log log10 log1p log2 log_softmax
     logaddexp logsumexp log_loss logistic_loss norm2 power prod reciprocal rsqrt sinh softmax softmax_cross_entropy
     softplus square sum tan
 """.split()

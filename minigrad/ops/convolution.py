@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from minigrad.autograd.errors import ShapeError
+from minigrad.autograd.levels import is_batched
 from minigrad.autograd.primitive import composite, primitive
 from minigrad.autograd.tensor import Tensor
 from minigrad.autograd.types import Pair, TensorLike
-from minigrad.backend import kernels
+from minigrad.backend import kernels, namespace
 from minigrad.ops.autocasting import lowered
 from minigrad.ops.shapes import expand_dims, is_whole, pad, squeeze
 
@@ -122,7 +123,18 @@ def conv2d(
         )
     x, weight, bias = lowered(x, weight, bias)
     x, geometry = _checked("conv2d", ("height", "width"), x, weight, bias, stride, padding, dilation, groups)
-    return _conv2d(x, weight, bias, **geometry)
+    return _conv2d(_turned_once(x), weight, bias, **geometry)
+
+
+def _turned_once(x):
+    """Images that need no gradient, such as a batch, in the order of memory in which a GPU's kernels take them.
+
+    Forward and the weight's gradient both read them, and would each turn them.
+    """
+    if not isinstance(x, Tensor) or x.node is not None or x.device == "cpu" or is_batched(x.data):
+        return x
+    xp = namespace(x.data)
+    return Tensor(xp.moveaxis(xp.ascontiguousarray(xp.moveaxis(x.data, 1, -1)), -1, 1))
 
 
 @composite

@@ -127,6 +127,62 @@ def _check(x, weight, bias, eps: float) -> None:
         )
 
 
+# --- by given statistics ---
+
+
+def batch_norm_inference_composed(x, mean, variance, weight=None, bias=None, *, eps):
+    """The composite reference: the same from single ops, differentiated when Tensors flow through the rule."""
+    scale = rsqrt(variance + eps)
+    scale = scale if weight is None else scale * weight
+    return scale_and_shift(scale_and_shift(x, None, -mean), scale, bias)
+
+
+@primitive(symbol="batch norm", local="w/s", reference=batch_norm_inference_composed)
+def _batch_norm_inference(
+    x: TensorLike,
+    mean: TensorLike,
+    variance: TensorLike,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    *,
+    eps: float,
+):
+    normalise = kernels(x, mean, variance, weight, bias).batch_norm_inference
+    return normalise(x, mean, variance, weight, bias, eps)
+
+
+_batch_norm_inference.defvjp_fused(
+    lambda g, x, mean, variance, weight, eps: kernels(g).batch_norm_inference_backward(
+        g, x, mean, variance, weight, eps
+    )
+)
+
+
+@primitive(
+    symbol="batch norm, relu",
+    local="w/s where y > 0",
+    reference=lambda *args, **options: relu(batch_norm_inference_composed(*args, **options)),
+)
+def _batch_norm_inference_relu(
+    x: TensorLike,
+    mean: TensorLike,
+    variance: TensorLike,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    *,
+    eps: float,
+):
+    normalise = kernels(x, mean, variance, weight, bias).batch_norm_inference
+    return normalise(x, mean, variance, weight, bias, eps, True)
+
+
+_batch_norm_inference_relu.defvjp_fused(
+    lambda g, out, x, mean, variance, weight, eps: kernels(g).batch_norm_inference_backward(
+        g, x, mean, variance, weight, eps, out
+    )
+)
+
+
 @composite
 def batch_norm_inference(
     x: TensorLike,
@@ -136,13 +192,35 @@ def batch_norm_inference(
     bias: TensorLike | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
-    """Batch normalisation by given statistics (C,), as a trained network uses it."""
+    """Batch normalisation of x (N, C, ...) by given statistics (C,), as a trained network uses it."""
     check_channels(x, weight, bias)
     check_eps("batch_norm_inference", eps)
-    scale = rsqrt(variance + eps)
-    scale = scale if weight is None else scale * weight
-    shift = -mean * scale
-    return scale_and_shift(x, scale, shift if bias is None else shift + bias)
+    _check_statistics(x, mean=mean, variance=variance)
+    return _batch_norm_inference(x, mean, variance, weight, bias, eps=eps)
+
+
+@composite
+def batch_norm_inference_relu(
+    x: TensorLike,
+    mean: TensorLike,
+    variance: TensorLike,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """relu(batch_norm_inference(x, ...)) as one op: on a GPU it is what a layer and the ReLU behind it are run as."""
+    check_channels(x, weight, bias)
+    check_eps("batch_norm_inference", eps)
+    _check_statistics(x, mean=mean, variance=variance)
+    return _batch_norm_inference_relu(x, mean, variance, weight, bias, eps=eps)
+
+
+def _check_statistics(x, **statistics) -> None:
+    for name, value in statistics.items():
+        if value.shape != (x.shape[1],):
+            raise ShapeError(
+                f"batch_norm_inference: {name} of shape {value.shape} for input {x.shape}; expected ({x.shape[1]},)."
+            )
 
 
 def check_eps(op: str, eps: float) -> None:

@@ -86,6 +86,13 @@ def test_any_layout_of_memory_is_taken(layout, dtype):
     same(found, values)
     same(index, winners)
     same(gpu.max_pool2d_gather(StrictArray(x), StrictArray(winners), *where), values)
+    g = {
+        "channels first": values,
+        "every second column": np.repeat(values, 2, axis=3)[..., ::2],
+        "broadcast": np.broadcast_to(values[:1, :1], values.shape),
+    }[layout]
+    scattered = plain.max_pool2d_scatter(g, winners, x.shape, *where)
+    same(the_only_launch(gpu.max_pool2d_scatter, StrictArray(g), there(winners), x.shape, *where), scattered)
     means = plain.avg_pool2d(x.astype("f8"), *where, False)
     np.testing.assert_allclose(
         gpu.avg_pool2d(StrictArray(x), *where, False).host, means, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype]
@@ -204,7 +211,8 @@ def test_bfloat16_is_pooled_in_float32():
     np.testing.assert_array_equal(np.moveaxis(numbers_of(y), -1, 1), values)
     np.testing.assert_array_equal(np.moveaxis(winners, -1, 1), index)
     dx = np.zeros(x.shape, "i2")
-    run_in_bfloat16("max_pool.cu", "max_pool_scatter", x.shape, y, winners, launching.NULL, windows, dx)
+    steps = pooling._steps(np.moveaxis(y, -1, 1))
+    run_in_bfloat16("max_pool.cu", "max_pool_scatter", x.shape, y, steps, winners, launching.NULL, windows, dx)
     scattered = plain.max_pool2d_scatter(values, index, first.shape, *where)
     np.testing.assert_allclose(np.moveaxis(numbers_of(dx), -1, 1), scattered, rtol=2**-8, atol=1e-6)
     run_in_bfloat16("avg_pool.cu", "avg_pool", shape, bits_of(x), windows, np.bool_(False), y)

@@ -204,6 +204,8 @@ PEERS = {
     ("OPS", "batch_norm"): _batch_norm,
     ("OPS", "batch_norm_relu"): lambda *args, **options: torch.relu(_batch_norm(*args, **options)),
     ("OPS", "bias_relu"): lambda x, bias: torch.relu(x + bias.reshape(-1, *[1] * (x.ndim - 2))),
+    ("OPS", "batch_norm_inference"): _batch_norm_inference,
+    ("OPS", "batch_norm_inference_relu"): lambda *args, **options: torch.relu(_batch_norm_inference(*args, **options)),
     ("OPS", "inv"): torch.linalg.inv,
     ("OPS", "solve"): _solve,
     ("OPS", "cholesky"): lambda a: torch.linalg.cholesky((a + a.mT) / 2),  # PyTorch reads one triangle of it
@@ -285,6 +287,9 @@ PEERS = {
     ("COMPOSITES", "batch_norm"): _batch_norm,
     ("COMPOSITES", "batch_norm_relu"): lambda *args, **options: torch.relu(_batch_norm(*args, **options)),
     ("COMPOSITES", "batch_norm_inference"): _batch_norm_inference,
+    ("COMPOSITES", "batch_norm_inference_relu"): lambda *args, **options: torch.relu(
+        _batch_norm_inference(*args, **options)
+    ),
     ("COMPOSITES", "topk"): lambda x, k, axis, largest: torch.topk(x, k, axis, largest)[0],
     ("COMPOSITES", "sort"): lambda x, axis: torch.sort(x.ravel() if axis is None else x, -1 if axis is None else axis)[
         0

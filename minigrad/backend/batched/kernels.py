@@ -16,11 +16,13 @@ from minigrad.backend.batched.indexing import put, update
 from minigrad.backend.batched.numpy_functions import einsum, move
 from minigrad.backend.device import kernels, namespace
 from minigrad.backend.plain.bias import bias_relu
+from minigrad.backend.plain.normalization import batch_norm_inference
 
 __all__ = [
     "avg_pool2d",
     "avg_pool2d_input_grad",
     "batch_norm",
+    "batch_norm_inference",
     "bias_relu",
     "channel_sum",
     "conv2d",

@@ -6,11 +6,12 @@ without losing it to rounding, in a single pass and in parts that can be added i
 
 import numpy as np
 
+from minigrad.backend import plain
 from minigrad.backend.cpu.batch_last import is_batch_last
 from minigrad.backend.sums import sum_leading
 from minigrad.backend.threads import cut, parallel, scratch
 
-__all__ = ["batch_norm", "batch_norm_backward", "channel_sum"]
+__all__ = ["batch_norm", "batch_norm_backward", "batch_norm_inference", "channel_sum"]
 
 # Bytes of input in one block: read several times, so near the core that works on it, and yet long, since after each
 # call into NumPy a thread waits for the interpreter lock. Of 128 KiB to 4 MiB, 2 MiB was fastest for the shapes in
@@ -37,6 +38,25 @@ def batch_norm(x, weight, bias, eps: float, relu: bool = False, observe=None) ->
     pixels = _Pixels(x)
     mean, var = _moments(pixels)
     inv_std = 1 / np.sqrt(var + eps)
+    y = _normalised(pixels, mean, inv_std, weight, bias, relu)
+    mean, var, inv_std = (a.astype(x.dtype) for a in (mean, var, inv_std))
+    if observe is not None:
+        observe(mean, var)
+    return y, mean, var, inv_std
+
+
+def batch_norm_inference(x, mean, variance, weight, bias, eps: float, relu: bool = False) -> np.ndarray:
+    """Normalise x (N, C, ...) by given statistics (C,), then scale, shift and, with `relu`, put a ReLU behind it."""
+    given = [value for value in (mean, variance, weight, bias) if value is not None]
+    if not x.size or x.dtype == np.float16 or any(value.dtype != x.dtype for value in given):
+        return plain.batch_norm_inference(x, mean, variance, weight, bias, eps, relu)
+    inv_std = 1 / np.sqrt(variance.astype(np.float64) + eps)
+    return _normalised(_Pixels(x), mean.astype(np.float64), inv_std, weight, bias, relu)
+
+
+def _normalised(pixels: "_Pixels", mean, inv_std, weight, bias, relu: bool) -> np.ndarray:
+    """(x - mean) * inv_std * weight + bias, and ReLU, in one pass, block by block; mean and inv_std in float64."""
+    x = pixels.array
     scale = inv_std if weight is None else inv_std * weight
     far = bool((np.abs(mean) * inv_std > FAR).any())
     near = mean.astype(x.dtype) if far else np.zeros_like(mean)
@@ -54,10 +74,7 @@ def batch_norm(x, weight, bias, eps: float, relu: bool = False, observe=None) ->
             np.maximum(out, 0, out=out)
 
     parallel(block, pixels.blocks)
-    mean, var, inv_std = (a.astype(x.dtype) for a in (mean, var, inv_std))
-    if observe is not None:
-        observe(mean, var)
-    return y.array, mean, var, inv_std
+    return y.array
 
 
 def batch_norm_backward(g, x, weight, mean, inv_std, y=None) -> tuple[np.ndarray, ...]:

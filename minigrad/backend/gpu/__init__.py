@@ -8,7 +8,12 @@ from minigrad.backend.gpu.bias import bias_relu, bias_relu_backward, channel_sum
 from minigrad.backend.gpu.convolution import conv2d, conv2d_input_grad, conv2d_weight_grad
 from minigrad.backend.gpu.dropout import drop, drop_factors
 from minigrad.backend.gpu.losses import add_metrics, softmax_cross_entropy, softmax_cross_entropy_backward
-from minigrad.backend.gpu.normalization import batch_norm, batch_norm_backward
+from minigrad.backend.gpu.normalization import (
+    batch_norm,
+    batch_norm_backward,
+    batch_norm_inference,
+    batch_norm_inference_backward,
+)
 from minigrad.backend.gpu.pooling import (
     avg_pool2d,
     avg_pool2d_input_grad,
@@ -17,6 +22,7 @@ from minigrad.backend.gpu.pooling import (
     max_pool2d_scatter,
 )
 from minigrad.backend.gpu.products import einsum, matmul
+from minigrad.backend.gpu.workspace import one
 from minigrad.backend.scatter import put, update
 
 __all__ = [
@@ -25,6 +31,8 @@ __all__ = [
     "avg_pool2d_input_grad",
     "batch_norm",
     "batch_norm_backward",
+    "batch_norm_inference",
+    "batch_norm_inference_backward",
     "bias_relu",
     "bias_relu_backward",
     "channel_sum",
@@ -38,6 +46,7 @@ __all__ = [
     "max_pool2d",
     "max_pool2d_gather",
     "max_pool2d_scatter",
+    "one",
     "put",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",

@@ -58,9 +58,12 @@ def weight_grad(at: Geometry, images: Array, g: Array) -> Array | None:
     """The adjoint in the weight, (O, C / groups, kh, kw); None if cuDNN does not do it."""
     xp = namespace(images)
     outputs, depth, kh, kw = at.weight
-    grad = channels_first(xp.empty((outputs, kh, kw, depth), images.dtype))
-    done = _run("weight_grad", at, grad, {IMAGES: images, WEIGHT: grad, RESULT: g})
-    return xp.ascontiguousarray(grad) if done else None
+    one_order = depth == 1  # then channels-last is a weight's order too, and the gradient is an array, no view of one
+    grad = xp.empty(at.weight if one_order else (outputs, kh, kw, depth), images.dtype)
+    turned = channels_first(grad.reshape((outputs, kh, kw, depth)))
+    if not _run("weight_grad", at, turned, {IMAGES: images, WEIGHT: turned, RESULT: g}):
+        return None
+    return grad if one_order else xp.ascontiguousarray(turned)
 
 
 def _run(direction: str, at: Geometry, weight: Array, arrays: dict[int, Array]) -> bool:

@@ -39,14 +39,18 @@ extern "C" __global__ void max_pool(
     }
 }
 
+// How far apart neighbours along each axis of an array of images lie in memory, in numbers.
+struct Steps { long long image, row, column, channel; };
+
 // The backward of `max_pool`: a thread a pixel of x, which adds up what the windows it has won hand to it. So nothing is
-// added atomically, and every run gives the same sums.
+// added atomically, and every run gives the same sums. g is read in whichever order it lies: behind pooling there is often
+// a reshape to rows for a linear layer, whose gradient comes back with the channels first.
 extern "C" __global__ void max_pool_scatter(
-    const REAL* __restrict__ g, unsigned char* bytes, int* ints, Windows s, REAL* __restrict__ dx)
+    const REAL* __restrict__ g, Steps to, unsigned char* bytes, int* ints, Windows s, REAL* __restrict__ dx)
 {
     const Winners winners = {bytes, ints};
     const int row = blockIdx.x % s.height + s.above;
-    const long long results = (long long)(blockIdx.x / s.height) * s.out_height * s.out_width * s.channels;
+    const long long image = blockIdx.x / s.height, results = image * s.out_height * s.out_width * s.channels;
     for (int t = blockIdx.y * blockDim.x + threadIdx.x; t < s.width * s.channels; t += gridDim.y * blockDim.x) {
         const int channel = t % s.channels, column = t / s.channels + s.before;
         WIDE sum = 0;
@@ -59,7 +63,8 @@ extern "C" __global__ void max_pool_scatter(
                 if (out_column >= s.out_width) continue;
                 const long long there =
                     results + ((long long)out_row * s.out_width + out_column) * s.channels + channel;
-                if (winner_at(winners, there) == i * s.kernel_width + j) sum += wide(g[there]);
+                if (winner_at(winners, there) != i * s.kernel_width + j) continue;
+                sum += wide(g[image * to.image + out_row * to.row + out_column * to.column + channel * to.channel]);
             }
         }
         store(&dx[(long long)blockIdx.x * s.width * s.channels + t], sum);

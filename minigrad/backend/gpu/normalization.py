@@ -1,4 +1,8 @@
-"""Batch normalisation, by `batch_norm.cu`: two launches each way, ReLU and running statistics included."""
+"""Batch normalisation, ReLU included.
+
+By the batch's statistics it is two launches each way, in which running statistics move too (`batch_norm.cu`); by given
+ones it is one launch each way (`batch_norm_inference.cu`).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from minigrad.backend.gpu.launching import NULL, THREADS, Source, channels_first
 from minigrad.backend.gpu.streams import address
 from minigrad.backend.running_statistics import Observer, RunningStatistics
 
-BATCH_NORM = Source("batch_norm.cu")
+BATCH_NORM, INFERENCE = Source("batch_norm.cu"), Source("batch_norm_inference.cu")
 
 
 def batch_norm(
@@ -62,6 +66,44 @@ def batch_norm_backward(
         gradients, results, pixels, *shares.sizes, mean, inv_std, weight, sums, dx,
     )  # fmt: skip
     return channels_first(dx), dweight, dbias
+
+
+def batch_norm_inference(
+    x: Array, mean: Array, variance: Array, weight: Array | None, bias: Array | None, eps: float, relu: bool = False
+) -> Array:
+    """As `plain.batch_norm_inference`: x (N, C, ...) normalised by given statistics (C,)."""
+    if not INFERENCE.takes(x, mean, variance, weight, bias):
+        return plain.batch_norm_inference(x, mean, variance, weight, bias, eps, relu)
+    pixels = channels_last(x)
+    shares, y = Shares(pixels), namespace(x).empty(pixels.shape, x.dtype)
+    INFERENCE.launch(
+        "batch_norm_inference", x, shares.of_each, (THREADS,), pixels, *shares.sizes,
+        *_contiguous(mean, variance, weight, bias), _wide(x).type(eps), np.bool_(relu), y,
+    )  # fmt: skip
+    return channels_first(y)
+
+
+def batch_norm_inference_backward(
+    g: Array, x: Array, mean: Array, variance: Array, weight: Array | None, eps: float, y: Array | None = None
+) -> tuple[Array, Array, Array, Array, Array]:
+    """Gradients (dx, dmean, dvariance, dweight, dbias), given g for the result; after a ReLU that result y too."""
+    if not INFERENCE.takes(g, x, mean, variance, weight, y):
+        return plain.batch_norm_inference_backward(g, x, mean, variance, weight, eps, y)
+    xp, gradients, pixels = namespace(g), channels_last(g), channels_last(x)
+    results = None if y is None else channels_last(y)
+    shares, dx = Shares(pixels), xp.empty(pixels.shape, x.dtype)
+    of_channels = [xp.empty(shares.channels, x.dtype) for _ in range(4)]
+    INFERENCE.launch(
+        "batch_norm_inference_backward", x, shares.of_sum, (THREADS,),
+        gradients, results, pixels, *shares.sizes, *_contiguous(mean, variance, weight), _wide(x).type(eps),
+        *shares.workspace(x, 2), dx, *of_channels,
+    )  # fmt: skip
+    return channels_first(dx), *of_channels  # type: ignore[return-value]
+
+
+def _contiguous(*arrays: Array | None) -> list[Array | None]:
+    """The numbers of the channels, without gaps in memory."""
+    return [None if array is None else namespace(array).ascontiguousarray(array) for array in arrays]
 
 
 def _wide(x: Array) -> np.dtype[Any]:

@@ -28,6 +28,9 @@ WINDOWS = np.dtype(
 )
 """The struct `Windows` of pooling_windows.cuh."""
 
+STEPS = np.dtype([(name, "i8") for name in ("image", "row", "column", "channel")])
+"""The struct `Steps` of max_pool.cu."""
+
 MOST_ALONG_Y = 65535  # blocks along y that a launch may have
 Pair = tuple[int, int]
 
@@ -48,11 +51,11 @@ def max_pool2d_scatter(g: Array, index: Array, x_shape: tuple, kernel: Pair, str
     """Each g (N, C, oh, ow) added to its winner's place in an array of x_shape: the backward of `max_pool2d`."""
     if not MAX_POOL.takes(g):
         return plain.max_pool2d_scatter(g, index, x_shape, kernel, stride, padding)
-    gradients, winners = channels_last(g), channels_last(index)
-    where = _windows(x_shape, gradients.shape[1:3], kernel, stride, padding)
+    winners = channels_last(index)
+    where = _windows(x_shape, g.shape[2:], kernel, stride, padding)
     dx = namespace(g).empty(_last(x_shape), g.dtype)
     MAX_POOL.launch(
-        "max_pool_scatter", g, *_a_block_a_row(dx.shape), gradients, *_pointers(winners), where, dx
+        "max_pool_scatter", g, *_a_block_a_row(dx.shape), g, _steps(g), *_pointers(winners), where, dx
     )  # fmt: skip
     return channels_first(dx)
 
@@ -112,6 +115,12 @@ def _last(shape: tuple) -> tuple:
 def _windows(shape: tuple, number: tuple, kernel: Pair, stride: Pair, padding: Pair) -> np.ndarray:
     """The struct `Windows` for images of a shape (N, C, H, W), with so many windows down and across."""
     return np.array((*shape[2:], shape[1], *number, *kernel, *stride, *padding), WINDOWS)
+
+
+def _steps(x: Array) -> np.ndarray:
+    """The struct `Steps` of max_pool.cu for x (N, C, H, W), which may lie in memory in any order."""
+    image, channel, row, column = (stride // x.dtype.itemsize for stride in x.strides)  # type: ignore[attr-defined]
+    return np.array((image, row, column, channel), STEPS)
 
 
 def _a_block_a_row(shape: tuple) -> tuple[Pair, tuple[int]]:

@@ -1,4 +1,4 @@
-"""Memory that a kernel needs besides its arrays, and leaves as it found it."""
+"""Memory that kernels need besides their arrays, and leave as they found it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from minigrad.backend.gpu.streams import place
 COUNTERS = 4096  # blocks along x of any kernel that counts them
 
 _counters: dict[tuple[Any, ...], Array] = {}
+_ones: dict[tuple[Any, ...], Array] = {}
 
 
 def counters(like: Array, count: int) -> Array:
@@ -24,3 +25,11 @@ def counters(like: Array, count: int) -> Array:
     if key not in _counters:
         _counters[key] = namespace(like).zeros(COUNTERS, "uint32")
     return _counters[key]
+
+
+def one(like: Array) -> Array:
+    """The number 1 as an array of shape () and the dtype of `like`, to read only: made once for each stream."""
+    key = *place(like), like.dtype
+    if key not in _ones:
+        _ones[key] = namespace(like).ones((), like.dtype)
+    return _ones[key]

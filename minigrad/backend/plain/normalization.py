@@ -4,9 +4,18 @@ These are its forward and backward in their shortest form; backend/cpu/normaliza
 arranged for a cache.
 """
 
-from minigrad.backend.device import namespace
+import numpy as np
 
-__all__ = ["batch_norm", "batch_norm_backward", "channel_sum"]
+from minigrad.backend.device import namespace
+from minigrad.backend.sums import total, wide
+
+__all__ = [
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_norm_inference",
+    "batch_norm_inference_backward",
+    "channel_sum",
+]
 
 
 def batch_norm(x, weight, bias, eps, relu=False, observe=None):
@@ -50,6 +59,45 @@ def batch_norm_backward(g, x, weight, mean, inv_std, y=None):
     dx = (gradients - dbias / count - xhat * (dweight / count)) * scale
     dx, dweight, dbias = (found.astype(x.dtype, copy=False) for found in (dx, dweight, dbias))
     return xp.moveaxis(dx, -1, 1), dweight, dbias
+
+
+def batch_norm_inference(x, mean, variance, weight, bias, eps, relu=False):
+    """(x - mean) / sqrt(variance + eps) * weight + bias for x (N, C, ...).
+
+    The others are (C,); weight and bias may be None. `relu` puts a ReLU behind it.
+    """
+    xp, given = namespace(x, mean, variance, weight, bias), (x, mean, variance, weight, bias)
+    dtype = np.result_type(*(value.dtype for value in given if value is not None))
+    middle, scale = (_along(x, value) for value in (wide(mean), _scale(variance, weight, eps)))
+    y = (wide(x) - middle) * scale
+    if bias is not None:
+        y = y + _along(x, wide(bias))
+    if relu:
+        y = xp.maximum(y, 0)
+    return y.astype(dtype, copy=False)
+
+
+def batch_norm_inference_backward(g, x, mean, variance, weight, eps, y=None):
+    """Gradients (dx, dmean, dvariance, dweight, dbias) of it, given g for its result; after a ReLU y too."""
+    xp = namespace(g)
+    slopes, axes = wide(g if y is None else xp.where(y != 0, g, g.dtype.type(0))), (0, *range(2, x.ndim))
+    inverse, scale = _scale(variance, None, eps), _scale(variance, weight, eps)
+    dx = slopes * _along(x, scale)
+    dbias = total(slopes, axes)
+    dweight = total(slopes * ((wide(x) - _along(x, wide(mean))) * _along(x, inverse)), axes)
+    found = dx, -dbias * scale, dweight * scale * inverse / -2, dweight, dbias
+    return tuple(part.astype(g.dtype, copy=False) for part in found)
+
+
+def _scale(variance, weight, eps):
+    """weight / sqrt(variance + eps)."""
+    deviation = namespace(variance).sqrt(wide(variance) + eps)
+    return (1 if weight is None else wide(weight)) / deviation
+
+
+def _along(x, values):
+    """Values (C,) so that they go along axis 1 of x."""
+    return values.reshape((1, -1) + (1,) * (x.ndim - 2))
 
 
 def channel_sum(x):

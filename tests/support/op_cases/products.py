@@ -1,6 +1,7 @@
 """Cases of products, convolution, pooling and batch normalisation."""
 
 import numpy as np
+from hypothesis import assume
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -440,6 +441,10 @@ def _batch_norm_inference(x, mean, variance, weight, bias, eps):
     return _per_channel((x - mean.reshape(shape)) / np.sqrt(variance.reshape(shape) + eps), weight, bias)
 
 
+def _batch_norm_inference_relu(x, mean, variance, weight, bias, eps):
+    return np.maximum(_batch_norm_inference(x, mean, variance, weight, bias, eps), 0)
+
+
 OPS = {
     "matmul": Case(factors(max_dims=4), np.matmul, np.matmul, ALL),
     "linear": Case(layer(), _linear, _linear),
@@ -457,6 +462,14 @@ OPS = {
         off_the_kink(normalized(), _batch_norm), _batch_norm_relu, dtypes=WIDE, distinct=True, mixed=False
     ),
     "bias_relu": Case(off_the_kink(shifted(), _shifted), _bias_relu, _bias_relu, WIDE, mixed=False),
+    "batch_norm_inference": Case(normalized_by_given(), _batch_norm_inference, _batch_norm_inference, WIDE),
+    "batch_norm_inference_relu": Case(
+        off_the_kink(normalized_by_given(), _batch_norm_inference),
+        _batch_norm_inference_relu,
+        _batch_norm_inference_relu,
+        WIDE,
+        distinct=True,
+    ),  # fmt: skip
 }
 
 COMPOSITES = {
@@ -472,6 +485,13 @@ COMPOSITES = {
     "adaptive_avg_pool2d": Case(adapted(), _adaptive, _adaptive, WIDE),
     "batch_norm": Case(normalized(), _batch_norm, _batch_norm, WIDE, distinct=True, mixed=False),
     "batch_norm_inference": Case(normalized_by_given(), _batch_norm_inference, _batch_norm_inference, WIDE),
+    "batch_norm_inference_relu": Case(
+        off_the_kink(normalized_by_given(), _batch_norm_inference),
+        _batch_norm_inference_relu,
+        _batch_norm_inference_relu,
+        WIDE,
+        distinct=True,
+    ),  # fmt: skip
     "batch_norm_relu": Case(
         off_the_kink(normalized(), _batch_norm), _batch_norm_relu, dtypes=WIDE, distinct=True, mixed=False
     ),
