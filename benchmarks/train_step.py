@@ -1,9 +1,10 @@
 """Whole training steps, minigrad against PyTorch eager, in one run: python benchmarks/train_step.py
 
-Each library runs in a process of its own, and the two take turns (A B A B ...), so that a machine whose speed drifts
-drifts for both. Model, starting weights, batch, optimizer and number of threads are the same; the two first losses are
-compared before anything is timed. Printed is the median time of a step and, as ratio, PyTorch's time over minigrad's:
-above 1 minigrad is faster. `--json FILE` writes the same as JSON.
+The cases are a chain of scalars, small models, training steps of the networks in `networks.py`, and inference by these
+at batches of 1 and 128. Each library runs in a process of its own, and the two take turns (A B A B ...), so that a
+machine whose speed drifts drifts for both. Model, starting weights, batch, optimizer and number of threads are the
+same; the two first losses are compared before anything is timed. Printed is the median time of a step and, as ratio,
+PyTorch's time over minigrad's: above 1 minigrad is faster. `--json FILE` writes the same as JSON.
 """
 
 from __future__ import annotations
@@ -18,44 +19,16 @@ import subprocess
 import sys
 import time
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 
-# --- the cases: written once, since both libraries have the same names ---
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import environment, networks
+from benchmarks.networks import bn_cnn, image_shape, lenet5, mlp, tiny_mlp
 
-def tiny_mlp(nn):
-    return nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1))
-
-
-def mlp(nn):
-    return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 10))
-
-
-def lenet5(nn):
-    features = [nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
-    features += [nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
-    return nn.Sequential(*features, nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10))
-
-
-def bn_cnn(nn):
-    def block(channels, out):
-        return [nn.Conv2d(channels, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
-
-    return nn.Sequential(
-        *block(3, 32),
-        *block(32, 32),
-        nn.MaxPool2d(2),
-        *block(32, 64),
-        *block(64, 64),
-        nn.MaxPool2d(2),
-        *block(64, 128),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Dropout(0.2),
-        nn.Linear(128, 10),
-    )
-
+# --- the cases; the models stand in networks.py, written once for both libraries ---
 
 # name: (model, input shape, classes (None: regression), optimizer and its options, steps in one turn)
 MODELS = {
@@ -64,7 +37,19 @@ MODELS = {
     "lenet5": (lenet5, (64, 1, 28, 28), 10, ("SGD", {"lr": 0.01, "momentum": 0.9}), 12),
     "bn-cnn": (bn_cnn, (64, 3, 32, 32), 10, ("SGD", {"lr": 0.01, "momentum": 0.9}), 2),
 }
-CASES = ["scalar-chain", *MODELS]
+TRAINING_BATCH = 64
+MODELS |= {
+    name: (build, (TRAINING_BATCH, *image_shape(name)), 10, ("SGD", {"lr": 0.01, "momentum": 0.9}), 1)
+    for name, build in networks.GRID.items()
+    if name not in MODELS
+}
+
+INFERENCE = {
+    f"{name}-inference-{batch}": (name, batch, steps) for name in networks.GRID for batch, steps in ((1, 10), (128, 1))
+}
+"""case: (model, batch, steps in one turn)"""
+
+CASES = ["scalar-chain", *MODELS, *INFERENCE]
 
 
 class ScalarChain:
@@ -98,8 +83,9 @@ class ScalarChain:
 class Training:
     """One training step of a model: forward, loss, backward, update."""
 
-    def __init__(self, library, device, case):
+    def __init__(self, library, device, case, batch=None):
         build, shape, classes, (optimizer, options), self.steps = MODELS[case]
+        shape = shape if batch is None else (batch, *shape[1:])
         nn, optim = (importlib.import_module(f"{library.__name__}.{name}") for name in ("nn", "optim"))
         random = np.random.default_rng(0)
         model = build(nn)
@@ -123,6 +109,31 @@ class Training:
         self.optimizer.zero_grad()
         self.loss(self.model(self.x), self.target).backward()
         self.optimizer.step()
+
+
+class Inference(Training):
+    """Scores of a batch, in evaluation mode and without a graph."""
+
+    def __init__(self, library, device, case):
+        name, batch, steps = INFERENCE[case]
+        super().__init__(library, device, name, batch)
+        self.library, self.steps = library, steps
+
+    def first_loss(self):
+        value = super().first_loss()
+        self.model.eval()
+        return value
+
+    def step(self):
+        with self.library.no_grad():
+            self.model(self.x)
+
+
+def case_named(case, library, device):
+    """What a case's name stands for."""
+    if case == "scalar-chain":
+        return ScalarChain(library, device)
+    return (Inference if case in INFERENCE else Training)(library, device, case)
 
 
 def drawn(random, key, shape):
@@ -149,9 +160,8 @@ def worker(name: str, threads: int, device: str) -> None:
     for line in sys.stdin:
         command, _, argument = line.strip().partition(" ")
         if command == "case":
-            running = (
-                ScalarChain(library, device) if argument == "scalar-chain" else Training(library, device, argument)
-            )
+            running = None  # the case before gives its memory back
+            running = case_named(argument, library, device)
             print(running.first_loss(), flush=True)
         elif command == "turn":
             running.step()  # caches warm up again after the other process's turn
@@ -171,22 +181,20 @@ def synchronizer(name, device):
     return importlib.import_module("cupy").cuda.get_current_stream().synchronize
 
 
-# Each library is to choose its matrix kernels for the processor, as it does where nobody sets these.
-PINNED_KERNELS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")
+PINNED_KERNELS = environment.PINNED_KERNELS
 
 
 class Worker:
     """The parent's end of a worker process."""
 
     def __init__(self, name, threads, device):
-        counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MINIGRAD_NUM_THREADS")
-        environment = {**os.environ, **dict.fromkeys(counts, str(threads))}
+        variables = {**os.environ, **dict.fromkeys(environment.THREADS, str(threads))}
         for variable in PINNED_KERNELS:
-            environment.pop(variable, None)
+            variables.pop(variable, None)
         command = [sys.executable, __file__, "--worker", name, "--threads", str(threads), "--device", device]
         self.name = name
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables
         )
 
     def ask(self, line: str) -> float:
@@ -237,14 +245,14 @@ def main() -> None:
         worker(arguments.worker, arguments.threads, arguments.device)
         return
     workers = [Worker(name, arguments.threads, arguments.device) for name in ("minigrad", "torch")]
-    print(f"{'case':14}{'minigrad ms':>13}{'PyTorch ms':>13}{'ratio':>8}   (smallest-largest)", flush=True)
+    print(f"{'case':26}{'minigrad ms':>13}{'PyTorch ms':>13}{'ratio':>8}   (smallest-largest)", flush=True)
     results = []
     for case in arguments.cases:
         row = measure(case, workers, arguments.rounds)
         results.append(row)
         spread = f"{row['ratio_min']:.2f}-{row['ratio_max']:.2f}"
         print(
-            f"{case:14}{row['minigrad_ms']:13.3f}{row['pytorch_ms']:13.3f}{row['ratio']:8.2f}   ({spread})",
+            f"{case:26}{row['minigrad_ms']:13.3f}{row['pytorch_ms']:13.3f}{row['ratio']:8.2f}   ({spread})",
             flush=True,
         )
     if arguments.json:
