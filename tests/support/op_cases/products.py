@@ -1,7 +1,6 @@
 """Cases of products, convolution, pooling and batch normalisation."""
 
 import numpy as np
-from hypothesis import assume
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -445,6 +444,12 @@ def _batch_norm_inference_relu(x, mean, variance, weight, bias, eps):
     return np.maximum(_batch_norm_inference(x, mean, variance, weight, bias, eps), 0)
 
 
+INFERENCE_RELU = (
+    off_the_kink(normalized_by_given(), _batch_norm_inference),
+    _batch_norm_inference_relu,
+    _batch_norm_inference_relu,
+)
+
 OPS = {
     "matmul": Case(factors(max_dims=4), np.matmul, np.matmul, ALL),
     "linear": Case(layer(), _linear, _linear),
@@ -463,13 +468,7 @@ OPS = {
     ),
     "bias_relu": Case(off_the_kink(shifted(), _shifted), _bias_relu, _bias_relu, WIDE, mixed=False),
     "batch_norm_inference": Case(normalized_by_given(), _batch_norm_inference, _batch_norm_inference, WIDE),
-    "batch_norm_inference_relu": Case(
-        off_the_kink(normalized_by_given(), _batch_norm_inference),
-        _batch_norm_inference_relu,
-        _batch_norm_inference_relu,
-        WIDE,
-        distinct=True,
-    ),  # fmt: skip
+    "batch_norm_inference_relu": Case(*INFERENCE_RELU, WIDE, distinct=True),
 }
 
 COMPOSITES = {
@@ -485,13 +484,7 @@ COMPOSITES = {
     "adaptive_avg_pool2d": Case(adapted(), _adaptive, _adaptive, WIDE),
     "batch_norm": Case(normalized(), _batch_norm, _batch_norm, WIDE, distinct=True, mixed=False),
     "batch_norm_inference": Case(normalized_by_given(), _batch_norm_inference, _batch_norm_inference, WIDE),
-    "batch_norm_inference_relu": Case(
-        off_the_kink(normalized_by_given(), _batch_norm_inference),
-        _batch_norm_inference_relu,
-        _batch_norm_inference_relu,
-        WIDE,
-        distinct=True,
-    ),  # fmt: skip
+    "batch_norm_inference_relu": Case(*INFERENCE_RELU, WIDE, distinct=True),
     "batch_norm_relu": Case(
         off_the_kink(normalized(), _batch_norm), _batch_norm_relu, dtypes=WIDE, distinct=True, mixed=False
     ),
