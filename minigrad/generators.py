@@ -103,7 +103,13 @@ def _advanced(device: str, like: Array) -> Place:
             _streams[device] = Place(seed, position + 1)
             return np.array([seed, position], np.uint64)
 
-    captured = changing(like, numbers)
+    def take_back() -> None:
+        """Have the stream stand where it stood: the step that drew a number was not recorded."""
+        with _drawing:
+            seed, position = state_of_stream(device)
+            _streams[device] = Place(seed, position - 1)
+
+    captured = changing(like, numbers, take_back)
     if captured is not None:
         return Place(0, 0, captured)
     seed, position = numbers().tolist()

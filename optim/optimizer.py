@@ -252,6 +252,11 @@ class Optimizer(ParameterGroups):
         gradients: list[Any] = [p.grad.data for p in params if p.grad is not None]
         return self.elementwise and on_device.takes(gradients) and all(can_launch(p.data) for p in params)
 
+    def can_be_captured(self) -> bool:
+        """Whether `step()` may be part of a captured step: kernels take it as a whole, and nothing waits for them."""
+        ours = type(self).step is Optimizer.step and self.elementwise and self.nonfinite != "raise"
+        return ours and all(can_launch(p.data) for p in self._all_params())
+
     def _judge(self, known: Array | None) -> Array:
         """The verdict on the gradients."""
         gradients: list[Any] = [p.grad.data for p in self._all_params() if p.grad is not None]
@@ -284,7 +289,16 @@ class Optimizer(ParameterGroups):
             ]
             return np.concatenate([now.get(tape, nothing) for now, tape, nothing in pairs])
 
-        captured = changing(fused[0][1].params[0].data, of_replay)
+        counts = [(cohort, cohort.steps, cohort.scalars, cohort.before) for _, cohort in fused]
+        unread = self._unread
+
+        def take_back() -> None:
+            """Undo the count of a step that could not be recorded."""
+            self._unread = unread
+            for cohort, steps, scalars, before in counts:
+                cohort.steps, cohort.scalars, cohort.before = steps, scalars, before
+
+        captured = changing(fused[0][1].params[0].data, of_replay, take_back)
         if captured is None:
             given = self._count(fused, rows)
         else:

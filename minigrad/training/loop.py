@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from minigrad.training import run_folder
+from minigrad.training.captured import check_capture
 from minigrad.training.evaluation import evaluate, mode_of
 from minigrad.training.fit_arguments import check_loader, check_options, check_parts
 from minigrad.training.history import History
 from minigrad.training.progress import ProgressBar, StopRequest
-from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Scheduler
+from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Scaler, Scheduler
 from minigrad.training.run import Run
 from minigrad.training.run_folder import TrainingError
 
@@ -45,6 +47,9 @@ def fit(
     before_step: Callable[[], Any] | None = None,
     after_step: Callable[[], Any] | None = None,
     micro_batches: int = 1,
+    autocast: AbstractContextManager[Any] | None = None,
+    scaler: Scaler | None = None,
+    capture: bool | None = None,
 ) -> History:
     """Train a model.
 
@@ -69,8 +74,9 @@ def fit(
         under their own names) and `metrics.csv`. A kill leaves each of them whole. One run at a time may write to it.
     resume : bool
         Go on from `last.safetensors` in `out`, if it is there: with the same loader, model and options the result is
-        exactly that of a run which was never stopped (on a GPU but for random numbers drawn there, as by dropout).
-        What does not fit is an error, and nothing is then changed.
+        exactly that of a run which was never stopped, dropout on a GPU included. (A GPU's generator, from which
+        `rand` and its kin draw there, has no state that could be stored.) What does not fit is an error, and nothing
+        is then changed.
     patience : int, optional
         Stop when no epoch was better than the best for so many epochs, and put the best weights back.
     progress : bool
@@ -91,6 +97,18 @@ def fit(
         loss divides by, ignored labels, weights of classes and sums included; of a function that is not in
         `minigrad.nn` this is measured, by the loss alone at the whole batch's targets.
         A loss that does not add up over chunks (the root of a mean, samples that are compared) is a ValueError.
+    autocast : context, optional
+        Entered for each forward pass and its loss: `amp.autocast("cuda")` has them compute in half precision.
+        Validation stays as it is.
+    scaler : GradScaler, optional
+        Scales the loss, and leaves out steps whose gradients overflow: `amp.GradScaler()`. Its state belongs to the
+        run. `before_step` sees unscaled gradients.
+    capture : bool, optional
+        Record steps into CUDA graphs, one for each shape of a batch, and replay them (see `cuda.capture`). None: on a
+        GPU, where that can be, with a line in the log of `minigrad.training` where it cannot. True: or raise an error.
+        False: never. In a replay the Python code of model and loss does not run: give False if they count or print.
+        `before_step`, `after_step` and `callback` always run; with `before_step`, or an optimizer that takes its step
+        by no kernel, only the way to the gradients is recorded.
 
     Returns
     -------
@@ -105,7 +123,9 @@ def fit(
     CheckpointError
         The run in `out` is damaged, or does not fit; it is a ValueError.
     ValueError, TypeError
-        Options that make no sense; the optimizer of another model; a Dataset without a loader.
+        Options that make no sense; the optimizer of another model; a Dataset without a loader; capture=True on a CPU.
+    CaptureError
+        With capture=True a step that cannot be captured, as it waits for the GPU; names the op and the line.
     OSError
         `out` cannot be written to; says why and what to do.
 
@@ -123,12 +143,15 @@ def fit(
     """
     check_options(epochs, patience, micro_batches, resume, out)
     check_parts(model, loss, optimizer)
+    check_capture(capture, model, micro_batches)
     for what, loader in (("training loader", train_loader), ("validation", validation)):
         if loader is not None:
             check_loader(f"fit: the {what}", loader)
     folder = None if out is None else Path(out)
     run = Run(model, loss, optimizer, train_loader, scheduler, validation, folder, device)
     run.before_step, run.after_step, run.chunks, run.best.patience = before_step, after_step, micro_batches, patience
+    run.scaler, run.autocast = scaler, run.autocast if autocast is None else autocast
+    run.capture(capture)
     with run_folder.held(folder):
         if folder is not None:
             run.begin(folder, resume)

@@ -7,6 +7,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sized
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from minigrad.data import micro_batches as split
 from minigrad.data.microbatching import chunks_of
 from minigrad.serialization import CheckpointError
 from minigrad.training import run_folder
+from minigrad.training.captured import CapturedSteps, captured_steps, device_of_model
 from minigrad.training.counting import Counting, measured_shares
 from minigrad.training.early_stopping import EarlyStopping, check_weights
 from minigrad.training.evaluation import evaluate
 from minigrad.training.fit_arguments import batches_of, single_number
 from minigrad.training.history import COLUMNS, History, Totals, TotalsThere
 from minigrad.training.progress import ProgressBar, StopRequest
-from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Resumable, Scheduler
+from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Resumable, Scaler, Scheduler
 from minigrad.training.run_folder import TrainingError
 
 SECONDS_BETWEEN_READS = 0.5  # of the totals on a GPU, for the progress bar
@@ -61,6 +63,16 @@ class Run:
         self.before_step: Callable[[], Any] | None = None
         self.after_step: Callable[[], Any] | None = None
         self.chunks = 1
+        self.autocast: AbstractContextManager[Any] = nullcontext()  # entered for each forward pass and its loss
+        self.scaler: Scaler | None = None
+        self.captured: CapturedSteps | None = None
+        self.whole = False  # whether the optimizer's step is part of the captured one
+
+    def capture(self, asked: bool | None) -> None:
+        """Have steps captured, where that can be; called when all else is set."""
+        can = getattr(self.optimizer, "can_be_captured", None)
+        self.whole = self.before_step is None and can is not None and can()
+        self.captured = captured_steps(self.replayed, asked, self.model, self.loss, self.optimizer, self.chunks)
 
     def train_epoch(self, bar: ProgressBar, stop: StopRequest) -> bool:
         """One pass over the data, or what is left of it; False if it was stopped before its end."""
@@ -99,15 +111,44 @@ class Run:
 
     def step(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
         """Model, loss, backward, totals, optimizer. On a GPU the host reads nothing here, so it waits for nothing."""
-        self.optimizer.zero_grad()
-        self.add_gradients(self.model(inputs), targets, 1.0, batch)
+        if self.captured is not None and self.captured.take(inputs, targets):
+            self.update(moved=self.whole)
+            return
+        self.find_gradients(inputs, targets, batch)
         self.update()
 
-    def update(self) -> None:
+    def replayed(self, inputs: Tensor, targets: Tensor) -> None:
+        """What is captured of a step."""
+        self.find_gradients(inputs, targets, batch=0)  # whose number is for errors that only a CPU raises here
+        if self.whole:
+            self.move()
+
+    def find_gradients(self, inputs: Tensor, targets: Tensor, batch: int) -> None:
+        """The gradients of a batch, in the place of those that were there."""
+        self.optimizer.zero_grad()
+        self.add_gradients(self.forward(inputs), targets, 1.0, batch)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The model's outputs."""
+        with self.autocast:
+            return self.model(inputs)
+
+    def move(self) -> None:
         """Move the weights by the gradients."""
+        if self.scaler is None:
+            self.optimizer.step()
+            return
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def update(self, moved: bool = False) -> None:
+        """Move the weights, unless a captured step has done so, with what the user has put around it."""
         if self.before_step is not None:
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)
             self.before_step()
-        self.optimizer.step()
+        if not moved:
+            self.move()
         if self.after_step is not None:
             self.after_step()
 
@@ -122,7 +163,7 @@ class Run:
                 "weight": counting.weight,
             }
             for (chunk, wanted), share in split((inputs, targets), self.chunks, **options):
-                self.add_gradients(self.model(chunk), wanted, share, batch)
+                self.add_gradients(self.forward(chunk), wanted, share, batch)
         else:
             self.train_measured(inputs, targets, batch)
         self.update()
@@ -134,7 +175,7 @@ class Run:
         places = chunks_of(len(targets), self.chunks)
         shares: list[float] = []
         for i, place in enumerate(places):
-            output = self.model(inputs[place])
+            output = self.forward(inputs[place])
             shares = shares or measured_shares(
                 lambda o, t: single_number("fit", self.loss(o, t)), output, targets, places
             )
@@ -143,9 +184,10 @@ class Run:
 
     def add_gradients(self, output: Tensor, targets: Tensor, share: float, batch: int) -> None:
         """Add a chunk's part of the batch's gradient."""
-        loss = single_number("fit", self.loss(output, targets))
+        with self.autocast:
+            loss = single_number("fit", self.loss(output, targets))
         if loss.device != "cpu":
-            (loss if share == 1 else loss * share).backward()
+            self.scaled(loss, share).backward()
             self.totals_there(loss).add(loss, output, targets, self.counting)
             return
         value = loss.item()
@@ -154,8 +196,13 @@ class Run:
                 f"the loss is {value} in epoch {self.epoch + 1}, batch {batch}, at a learning rate of "
                 f"{self.rate():.3g}. {USUAL_REASONS}"
             )
-        (loss if share == 1 else loss * share).backward()
+        self.scaled(loss, share).backward()
         self.totals.add(value, output, targets, self.counting)
+
+    def scaled(self, loss: Tensor, share: float) -> Tensor:
+        """What goes backward: a chunk's share of the loss, by the scale of half precision."""
+        loss = loss if share == 1 else loss * share
+        return loss if self.scaler is None else self.scaler.scale(loss)
 
     # --- totals on a GPU ---
 
@@ -245,7 +292,9 @@ class Run:
             "given": self.given,
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "loader": self.loader.state_dict() if isinstance(self.loader, Resumable) else None,
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "random": generators.generator("cpu").bit_generator.state,
+            "streams": self.streams(),
             "epoch": self.epoch,
             "under way": [*vars(self.totals).values(), self.seconds],
             "history": self.history.rows,
@@ -256,29 +305,38 @@ class Run:
             run_folder.save_best(self.out, self.best.weights or {}, self.id, self.history.rows[-1])
         self.history.to_csv(self.out / run_folder.METRICS)
 
+    def streams(self) -> dict[str, list[int]]:
+        """Seed and position of the random numbers of the model's GPU, as dropout draws them."""
+        device = device_of_model(self.model)
+        return {} if device == "cpu" else {device: list(generators.state_of_stream(device))}
+
     def load(self, folder: Path) -> None:
         """Continue from the files of the run; what does not fit is an error, and nothing has then changed."""
         path = folder / run_folder.LAST
         state = run_folder.load_last(folder)
         named = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler, "loader": self.loader}
+        if self.scaler is not None or state.get("scaler") is not None:
+            named["scaler"] = self.scaler
         parts = {name: part for name, part in named.items() if isinstance(part, Resumable)}
         before = {name: _copied(part.state_dict()) for name, part in parts.items()}
-        random = generators.generator("cpu").bit_generator.state
+        random, streams = generators.generator("cpu").bit_generator.state, self.streams()
         try:
             for name in named:
-                _check_there(name, state[name], parts.get(name))
+                _check_there(name, state.get(name), parts.get(name))
             changed: dict[str, Any] = getattr(self.scheduler, "changed_options", lambda state: {})(state["scheduler"])
             for name, part in parts.items():
                 part.load_state_dict(state[name])
             begun = [dict(group) for group in state.get("given", self.given)]
             told = list(run_folder.changed_options(self.given, begun, run_folder.options_of(self.optimizer)))
             generators.generator("cpu").bit_generator.state = state["random"]
+            _set_streams(state.get("streams", {}), self.streams())
             progress = _progress_of(state)
             weights = self.best_weights(folder, state, *progress)
         except Exception as error:
             for name, part in parts.items():
                 part.load_state_dict(before[name])
             generators.generator("cpu").bit_generator.state = random
+            _set_streams(streams, streams)
             what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise CheckpointError(
                 f"resuming from {path}: {what}\nBuild the model, optimizer and loader as in the first run, "
@@ -328,6 +386,13 @@ class Run:
                 ) from error
             warnings.warn(f"fit: {error}. Those weights are lost; training goes on from the last ones.", stacklevel=5)
             return None
+
+
+def _set_streams(streams: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    """Have the streams of the GPUs go on. A run from another device goes on with the numbers of this one."""
+    for device in here.keys() & streams.keys():
+        seed, position = streams[device]
+        generators.set_state_of_stream(device, (seed, position))
 
 
 def _check_there(name: str, saved: Any, part: Any) -> None:

@@ -28,7 +28,7 @@ SLOTS = 64  # steps that the host may be ahead
 WORDS = 2048  # of 8 bytes in a slot; the first one says how many others are used
 
 
-def changing(like: Array, make: Callable[[], np.ndarray]) -> Array | None:
+def changing(like: Array, make: Callable[[], np.ndarray], take_back: Callable[[], None] | None = None) -> Array | None:
     """None, unless a step is being captured on the device of `like`: then where the numbers of each replay will lie.
 
     Parameters
@@ -39,12 +39,14 @@ def changing(like: Array, make: Callable[[], np.ndarray]) -> Array | None:
         Called on the host before each replay, the first included; gives the numbers of that step, a 1-d array of
         float64 or uint64 whose length does not change. Whatever an eager step would count, it counts: recording a step
         runs its Python code once, but takes no step.
+    take_back : function, optional
+        Called if the recording fails, so that there is no first replay: undoes what the first `make` counted.
 
     Notes
     -----
     The numbers of the first replay are made when the step is recorded, since their count has to be known.
     """
-    return None if _here.numbers is None else _here.numbers.add(make)
+    return None if _here.numbers is None else _here.numbers.add(make, take_back)
 
 
 class _Here(threading.local):
@@ -86,6 +88,7 @@ class Numbers:
         self._ring[:, 0] = 0
         self._turn, self._numbers = xp.zeros(1, "uint64"), xp.zeros(WORDS - 1, "uint64")
         self._makes: list[tuple[Callable[[], np.ndarray], slice]] = []
+        self._take_back: list[Callable[[], None]] = []
         self._first: np.ndarray | None = np.zeros(WORDS - 1, np.uint64)
         self._used = self._written = 0
         self._fetch()  # compiles the kernel, which takes time; slot 0 is empty
@@ -98,11 +101,13 @@ class Numbers:
                 uintp(self._memory.ptr), int32(SLOTS), int32(WORDS), self._turn, self._numbers,
             )  # fmt: skip
 
-    def add(self, make: Callable[[], np.ndarray]) -> Array:
+    def add(self, make: Callable[[], np.ndarray], take_back: Callable[[], None] | None = None) -> Array:
         """Enter a function, and give the place on the device for what it makes."""
         if not self._makes:
             self._fetch()
         made = _checked(make())
+        if take_back is not None:
+            self._take_back.append(take_back)
         place = slice(self._used, self._used + made.size)
         if place.stop > WORDS - 1:
             raise ValueError(f"a captured step has {place.stop} changing numbers; there is room for {WORDS - 1}.")
@@ -111,6 +116,11 @@ class Numbers:
         self._makes.append((make, place))
         self._used = place.stop
         return self._numbers[place].view(made.dtype)
+
+    def forget(self) -> None:
+        """Undo what the recording counted, which has failed; the last first."""
+        while self._take_back:
+            self._take_back.pop()()
 
     def write(self) -> None:
         """Make the numbers of the next replay, and write them into the next slot of the ring."""
@@ -123,6 +133,7 @@ class Numbers:
         slot = self._ring[turn]
         if self._first is not None:
             slot[1:], self._first = self._first, None
+            self._take_back.clear()
         else:
             for make, place in self._makes:
                 slot[1 + place.start : 1 + place.stop] = _checked(make(), place.stop - place.start).view(np.uint64)
