@@ -3,7 +3,8 @@
 Run from the checkout on a machine with CuPy and PyTorch. Each way of training has a process of its own: minigrad as
 it is, minigrad captured into a CUDA graph, PyTorch eager, and PyTorch compiled with mode="reduce-overhead". They take
 turns, so that a GPU whose clock drifts drifts for all. Model, starting weights, batches and optimizer are the same; the
-losses of the first 20 steps are compared before anything is timed. A ratio is PyTorch's time over minigrad's: above 1
+losses of the first 20 steps are compared before anything is timed. In the end CIFAR-10 is trained to a stated
+accuracy, see benchmarks/cifar10.py. A ratio is PyTorch's time over minigrad's: above 1
 minigrad is faster. What fails is written into the log as what it is, and the run goes on.
 
     python -m benchmarks.gpu --models lenet5 --ways minigrad captured torch --precisions float32     (a part of it)
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import cifar10
 from benchmarks.train_step import bn_cnn, drawn, lenet5
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -380,7 +382,7 @@ def facts() -> dict:
     return found
 
 
-def write_log(path: Path, machine: dict, tests: str, rows: list[dict]) -> None:
+def write_log(path: Path, machine: dict, tests: str, rows: list[dict], to_accuracy: dict | None = None) -> None:
     """The log as a page, and beside it the figures as JSON. Written after each row, so that little is lost."""
     lines = [f"# On a GPU, {machine['date']}", ""]
     lines += [f"- {name}: {value}" for name, value in machine.items() if name != "info"]
@@ -394,15 +396,19 @@ def write_log(path: Path, machine: dict, tests: str, rows: list[dict]) -> None:
             lines.append(f"- {row['model']} {row['batch']} {row['precision']}, {way} failed: {error}")
     kernels = [line for row in rows for line in listed(row)]
     lines += ["", "## Kernels of a step, minigrad as it is", "", *kernels] if kernels else []
+    if to_accuracy is not None:
+        lines += ["", "## To a stated accuracy", "", cifar10.described(to_accuracy)]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    figures = {**machine, "tests": tests, "rows": rows}
+    figures = {**machine, "tests": tests, "rows": rows, "cifar10": to_accuracy}
     path.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--no-cifar10", action="store_true", help="leave CIFAR-10 to a stated accuracy out")
+    cifar10.add_options(parser)
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS), choices=PRECISIONS)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each way that are counted")
@@ -433,6 +439,10 @@ def main() -> int:
                 write_log(arguments.out, machine, tests, rows)
     for one in workers.values():
         one.end()
+    if not arguments.no_cifar10:
+        to_accuracy = cifar10.run_with(arguments)
+        print(cifar10.described(to_accuracy), flush=True)
+        write_log(arguments.out, machine, tests, rows, to_accuracy)
     print(f"written to {arguments.out}")
     return 0
 

@@ -3,6 +3,9 @@
     python examples/train_cnn.py --dataset cifar10 --model cnn --device cuda --epochs 20 --out runs/cifar
     python examples/train_cnn.py --dataset cifar10 --model cnn --device cuda --epochs 20 --out runs/cifar --resume
 
+On a GPU the data set lies there, and is augmented there where the transforms can be; steps are captured and replayed
+(--no-capture switches that off), in the precision that --precision says.
+
 The folder given with --out gets the weights (last.safetensors, best.safetensors), metrics.csv, the curves as curves.png
 and the graph as graph.dot and graph.svg (the extra `examples` brings a program that draws it). After this file you know
 how data, a model, an optimizer with its schedule, and `fit` make a script, and what each data set asks for.
@@ -22,7 +25,7 @@ from functools import partial
 from pathlib import Path
 
 import minigrad as mg
-from minigrad import data, nn, optim
+from minigrad import amp, data, nn, optim
 from minigrad.data import Compose, DataLoader, Subset, stratified_split
 from minigrad.graph import DrawingError, draw
 from minigrad.nn.functional import cross_entropy
@@ -36,6 +39,12 @@ TRANSFORMS = {
     "flip": Compose([data.random_shift(4), data.random_horizontal_flip()]),  # photographs: He et al. 2016, section 4.2
 }
 """Augmentation by name; "none" for none."""
+
+ON_A_GPU = ("none", "shift", "flip")
+"""Those that run on a GPU; with the others the data set stays on the host."""
+
+PRECISIONS = ("float32", "tf32", "float16")
+"""In what products and convolutions compute on a GPU; the parameters are float32 always."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +101,15 @@ def train(options: argparse.Namespace) -> float:
     say(options, f"{training.dataset if isinstance(training, Subset) else training}, model {options.model}:")
     say(options, f"{sum(p.size for p in model.parameters()):,} parameters on {options.device}, seed {options.seed}")
 
-    loaders = {"device": options.device, "seed": options.seed}
+    on_gpu = options.device.startswith("cuda")
+    loaders = {"device": options.device, "seed": options.seed, "cache": on_gpu}
     train_loader = DataLoader(
-        training, options.batch_size, shuffle=True, transform=TRANSFORMS[options.augment], **loaders
-    )
+        training, options.batch_size, shuffle=True, transform=TRANSFORMS[options.augment],
+        **{**loaders, "cache": on_gpu and options.augment in ON_A_GPU},
+    )  # fmt: skip
+    if options.precision == "tf32":
+        mg.cuda.set_tf32(True)
+    half = {"autocast": amp.autocast("cuda"), "scaler": amp.GradScaler()} if options.precision == "float16" else {}
     optimizer = optim.AdamW(model.parameters(), lr=options.lr)
     scheduler = optim.OneCycleLR(optimizer, options.lr, epochs=options.epochs, steps_per_epoch=len(train_loader))
     out = None if options.out is None else Path(options.out)
@@ -108,6 +122,7 @@ def train(options: argparse.Namespace) -> float:
         epochs=options.epochs, scheduler=scheduler,
         validation=validation and DataLoader(validation, 500, **loaders),
         out=out, resume=options.resume, progress=not options.quiet,
+        capture=options.capture, **half,
     )  # fmt: skip
     say(options, f"trained for {time.perf_counter() - began:.1f} s")
     if out and history.rows:
@@ -127,6 +142,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset", choices=RECIPES, default="digits", help="default: digits, which needs no download")
     parser.add_argument("--model", choices=MODELS, help="default: the data set's")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 ...")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32", help="on a GPU; default: float32")
+    parser.add_argument(
+        "--no-capture",
+        dest="capture",
+        action="store_const",
+        const=False,
+        help="on a GPU: launch every kernel by itself",
+    )
     parser.add_argument("--epochs", type=whole_number)
     parser.add_argument("--batch-size", type=whole_number)
     parser.add_argument("--lr", type=positive_number, help="the highest learning rate of the cycle")
@@ -143,6 +166,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--resume needs --out, the folder of the run to go on with")
     if options.device.startswith("cuda") and not mg.cuda_is_available():
         parser.error(f"--device {options.device}: no GPU, or CuPy is not installed; use --device cpu")
+    if options.precision != "float32" and not options.device.startswith("cuda"):
+        parser.error(f"--precision {options.precision} is for a GPU: --device cuda")
     recipe = RECIPES[options.dataset]
     for name in ("model", "epochs", "batch_size", "lr", "augment"):
         if getattr(options, name) is None:

@@ -272,7 +272,7 @@ class Optimizer(ParameterGroups):
         """Take the steps of cohorts that take them by kernels."""
         rows = 1 if verdict is None else ROWS
         recorded = self._tables_of_all_times(fused, rows) if is_recording() else []
-        plans = dict(self._plans)
+        plans, choices = dict(self._plans), self._choices()
 
         def of_replay() -> np.ndarray:
             """The numbers of a captured step, one table after the other; it counts the step."""
@@ -292,7 +292,8 @@ class Optimizer(ParameterGroups):
 
         def holds() -> bool:
             """Whether the parameters are still walked through as they were: no new group, no state that was loaded."""
-            return len(self.param_groups) == len(plans) and all(self._plans.get(i) is plan for i, plan in plans.items())
+            same = all(self._plans.get(i) is plan for i, plan in plans.items())
+            return same and len(self.param_groups) == len(plans) and self._choices() == choices
 
         captured = None
         if recorded:
@@ -336,6 +337,17 @@ class Optimizer(ParameterGroups):
             found.append({tape: empty_table(tape, 0, rows) for tape in tapes})
         return found
 
+    def _choices(self) -> list[tuple[Any, ...]]:
+        """What of the groups' options decides on the formula: flags, words, and which numbers are 0. (Never the lr.)"""
+
+        def kind(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(kind, value))
+            return bool(value) if isinstance(value, (int, float)) else value
+
+        names = self.defaults.keys() - {"lr"}
+        return [tuple(kind(group[name]) for name in names if name in group) for group in self.param_groups]
+
     def _find_out(self) -> None:
         """Learn how many steps the device has skipped since the host last knew, and set the counts right."""
         if not self._unread:
@@ -350,7 +362,8 @@ class Optimizer(ParameterGroups):
     @property
     def capturable(self) -> bool:
         """Whether a step may be part of a captured one (`minigrad.cuda.capture`): the device is told its numbers."""
-        return self.elementwise and type(self).step is Optimizer.step
+        ours = type(self).step is Optimizer.step and self.elementwise and self.nonfinite != "raise"
+        return ours and all(can_launch(p.data) for p in self._all_params())
 
     @property
     def skipped_steps(self) -> int:

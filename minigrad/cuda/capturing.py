@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from minigrad import generators
 from minigrad.autograd.calls import LIBRARIES
 from minigrad.autograd.grad_mode import is_grad_enabled
 from minigrad.autograd.tensor import Tensor
@@ -79,7 +80,8 @@ def capture(
     -----
     Arguments: tensors and NumPy arrays, also in tuples, lists and dicts, are inputs, which are copied to the device
     into buffers that stay. Everything else is part of the kind of arguments, as are the shapes, dtypes and memory
-    order of the inputs, the modes (train, eval) of the modules, and whether gradients are recorded.
+    order of the inputs, the modes (train, eval) of the modules, which tensors need gradients, and whether gradients are
+    recorded.
 
     Results: tensors without a graph, the same ones in every replay, *which overwrites them*. Copy what is to be kept.
 
@@ -202,7 +204,9 @@ class CapturedStep:
         xp = namespace(like)
         if self._pool is None:
             self._pool = allocation.private_pool(xp, self.__name__)  # type: ignore[attr-defined]
-        numbers = replay.Numbers(like)
+        surroundings.settle()
+        numbers, random = replay.Numbers(like), generators.generator("cpu").bit_generator
+        drawn = random.state
         arrays, gradients = surroundings.arrays(), surroundings.gradients()
         try:
             with _side_stream(like) as stream, replay.recording(numbers):
@@ -211,6 +215,7 @@ class CapturedStep:
                 self._check_arrays(surroundings, arrays)
         except BaseException as error:
             surroundings.restore(arrays, gradients)
+            random.state = drawn
             if (
                 isinstance(error, RuntimeError)
                 and not isinstance(error, CaptureError)
@@ -218,7 +223,7 @@ class CapturedStep:
             ):
                 raise CaptureError(_worded(self.__name__, error)) from error  # type: ignore[attr-defined]
             raise
-        log.info("captured step %s: recorded", self.__name__)  # type: ignore[attr-defined]
+        log.info("captured step %s: recorded for inputs %s", self.__name__, kind.described())  # type: ignore[attr-defined]
         return _Recorded(graphs[0], numbers, result, arrays, surroundings.gradients(), self._pool)
 
     def _check_arrays(self, surroundings: Surroundings, arrays: list[Array]) -> None:
@@ -243,6 +248,10 @@ class _Kind:
         self._buffers = [_buffer(value, like) for value in inputs]
         tensors = iter([Tensor(buffer) for buffer in self._buffers])
         self.arguments: Any = _rebuilt((args, kwargs), tensors)
+
+    def described(self) -> str:
+        """The inputs by dtype and shape, for the log."""
+        return ", ".join(f"{buffer.dtype}{buffer.shape}" for buffer in self._buffers)
 
     def fill(self, inputs: list[Any]) -> None:
         """Copy the inputs into the buffers."""

@@ -25,16 +25,19 @@ class Surroundings:
         Including those inside of others.
     tensors : list of Tensor
         Parameters, buffers, what optimizers move, and other tensors that the function sees.
+    optimizers : list of Optimizer
     """
 
     def __init__(self, seen: Iterator[Any]):
         modules: dict[int, Any] = {}
         tensors: dict[int, Tensor] = {}
+        self.optimizers: list[Any] = []
         for value in seen:
             if _is_module(value):
                 modules |= {id(module): module for module in value.modules()}
                 tensors |= {id(tensor): tensor for tensor in (*value.parameters(), *value.buffers())}
             elif _is_optimizer(value):
+                self.optimizers.append(value)
                 tensors |= {id(tensor): tensor for group in value.param_groups for tensor in group["params"]}
             elif isinstance(value, Tensor):
                 tensors[id(value)] = value
@@ -50,6 +53,11 @@ class Surroundings:
         """Which modules train, which have hooks, and which tensors need gradients."""
         of_modules = [(module.training, bool(hooks_of(module))) for module in self.modules]
         return (*of_modules, *[tensor.requires_grad for tensor in self.tensors])
+
+    def settle(self) -> None:
+        """Have the optimizers' counts right on the host. They are read from the device, so not while recording."""
+        for optimizer in self.optimizers:
+            getattr(optimizer, "skipped_steps", None)
 
     def arrays(self) -> list[Array]:
         """The arrays of the tensors."""

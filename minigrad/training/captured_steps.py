@@ -18,8 +18,6 @@ from minigrad.training.run import Run
 
 log = logging.getLogger("minigrad.training")
 
-CHUNKS = "micro_batches divides by numbers that are read on the host"
-
 
 class CapturedSteps:
     """Takes the steps of a run, and remembers which ways have failed.
@@ -72,15 +70,24 @@ class CapturedSteps:
 
 def way_of_stepping(run: Run, wanted: bool | None) -> Callable[[Tensor, Tensor], Any]:
     """How `fit` takes its steps, as its option `capture` says."""
+    eager = run.step_by_chunks if run.chunks > 1 else run.step
+    if wanted is False or (wanted is None and run.on_cpu()):
+        return eager
+    reason = why_not(run)
+    if reason is None:
+        return CapturedSteps(run, must=bool(wanted))
+    if wanted:
+        raise ValueError(f"fit: capture=True, but {reason}. Change that, or leave the option out.")
+    log.warning("fit: the steps are not captured: %s.", reason)
+    return eager
+
+
+def why_not(run: Run) -> str | None:
+    """Why no step of this run can be captured, or None."""
+    if run.on_cpu():
+        return "the model is on the CPU, where there is nothing to capture; model.to('cuda') moves it"
     if run.chunks > 1:
-        if wanted:
-            raise ValueError(f"fit: capture=True with micro_batches={run.chunks}: {CHUNKS}. Leave out one of them.")
-        return run.step_by_chunks
-    if wanted is False:
-        return run.step
-    if wanted and run.on_cpu():
-        raise ValueError(
-            "fit: capture=True, but the model is on the CPU, where there is nothing to capture; move it with "
-            "model.to('cuda'), or leave the option out."
-        )
-    return CapturedSteps(run, must=bool(wanted))
+        return f"micro_batches={run.chunks} divides by numbers that are read on the host"
+    if not hasattr(type(run.model), "modules"):
+        return f"the model is a {type(run.model).__name__}, no Module, so that what it works on is not known"
+    return None

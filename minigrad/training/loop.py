@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from minigrad.training.evaluation import evaluate, mode_of
 from minigrad.training.fit_arguments import check_loader, check_options, check_parts
 from minigrad.training.history import History
 from minigrad.training.progress import ProgressBar, StopRequest
-from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Scheduler
+from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Scaler, Scheduler
 from minigrad.training.run import Run
 from minigrad.training.run_folder import TrainingError
 
@@ -46,6 +47,8 @@ def fit(
     before_step: Callable[[], Any] | None = None,
     after_step: Callable[[], Any] | None = None,
     micro_batches: int = 1,
+    autocast: AbstractContextManager[Any] | None = None,
+    scaler: Scaler | None = None,
     capture: bool | None = None,
 ) -> History:
     """Train a model.
@@ -93,6 +96,12 @@ def fit(
         loss divides by, ignored labels, weights of classes and sums included; of a function that is not in
         `minigrad.nn` this is measured, by the loss alone at the whole batch's targets.
         A loss that does not add up over chunks (the root of a mean, samples that are compared) is a ValueError.
+    autocast : context, optional
+        Entered for each forward pass and its loss: `amp.autocast("cuda")` has them compute in half precision.
+        Validation stays as it is.
+    scaler : GradScaler, optional
+        Scales the loss, and leaves out steps whose gradients overflow: `amp.GradScaler()`. Its state belongs to the
+        run. `before_step` sees unscaled gradients.
     capture : bool, optional
         Whether the step is captured into a CUDA graph and replayed with one launch, see `minigrad.cuda.capture`. Unless
         given, it is on a GPU; a step that cannot be is taken as usual, with a word in the log "minigrad.training". True
@@ -105,8 +114,6 @@ def fit(
 
     Raises
     ------
-    CaptureError
-        With capture=True, a step that cannot be captured; names the op and the line.
     TrainingError
         A loss that is NaN or infinite; says in which epoch and batch. The step is not taken. (On a GPU, which is not
         waited for at each batch, it is found when the totals are next read: at the end of the epoch, or when the bar is
@@ -114,7 +121,9 @@ def fit(
     CheckpointError
         The run in `out` is damaged, or does not fit; it is a ValueError.
     ValueError, TypeError
-        Options that make no sense; the optimizer of another model; a Dataset without a loader.
+        Options that make no sense; the optimizer of another model; a Dataset without a loader; capture=True on a CPU.
+    CaptureError
+        With capture=True a step that cannot be captured, as it waits for the GPU; names the op and the line.
     OSError
         `out` cannot be written to; says why and what to do.
 
@@ -138,6 +147,7 @@ def fit(
     folder = None if out is None else Path(out)
     run = Run(model, loss, optimizer, train_loader, scheduler, validation, folder, device)
     run.before_step, run.after_step, run.chunks, run.best.patience = before_step, after_step, micro_batches, patience
+    run.scaler, run.autocast = scaler, run.autocast if autocast is None else autocast
     run.take_step = way_of_stepping(run, capture)
     with run_folder.held(folder):
         if folder is not None:

@@ -46,6 +46,18 @@ class Optimizer(Resumable, Protocol):
     def step(self) -> Any: ...
 
 
+class Scaler(Resumable, Protocol):
+    """Scales the loss for half precision, and lets the optimizer step with what it has scaled: `amp.GradScaler`."""
+
+    def scale(self, outputs: Any, /) -> Any: ...
+
+    def unscale_(self, optimizer: Any, /) -> None: ...
+
+    def step(self, optimizer: Any, /) -> Any: ...
+
+    def update(self) -> None: ...
+
+
 class Scheduler(Resumable, Protocol):
     """Sets the optimizer's learning rate at each `step`.
 

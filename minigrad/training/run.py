@@ -7,6 +7,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sized
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from minigrad.training.evaluation import evaluate
 from minigrad.training.fit_arguments import batches_of, single_number
 from minigrad.training.history import COLUMNS, History, Totals, TotalsThere
 from minigrad.training.progress import ProgressBar, StopRequest
-from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Resumable, Scheduler
+from minigrad.training.protocols import Batches, Loss, Model, Optimizer, Resumable, Scaler, Scheduler
 from minigrad.training.run_folder import TrainingError
 
 SECONDS_BETWEEN_READS = 0.5  # of the totals on a GPU, for the progress bar
@@ -61,6 +62,8 @@ class Run:
         self.before_step: Callable[[], Any] | None = None
         self.after_step: Callable[[], Any] | None = None
         self.chunks = 1
+        self.autocast: AbstractContextManager[Any] = nullcontext()  # entered for each forward pass and its loss
+        self.scaler: Scaler | None = None
         self.batch = 0  # of the epoch under way
         self.take_step: Callable[[Tensor, Tensor], Any] = self.step
 
@@ -104,13 +107,24 @@ class Run:
     def find_gradients(self, inputs: Tensor, targets: Tensor) -> None:
         """All of a step but the optimizer's."""
         self.optimizer.zero_grad()
-        self.add_gradients(self.model(inputs), targets, 1.0)
+        self.add_gradients(self.forward(inputs), targets, 1.0)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """The model's outputs."""
+        with self.autocast:
+            return self.model(inputs)
 
     def update(self) -> None:
         """Move the weights by the gradients."""
         if self.before_step is not None:
+            if self.scaler is not None:
+                self.scaler.unscale_(self.optimizer)
             self.before_step()
-        self.optimizer.step()
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         if self.after_step is not None:
             self.after_step()
 
@@ -125,7 +139,7 @@ class Run:
                 "weight": counting.weight,
             }
             for (chunk, wanted), share in split((inputs, targets), self.chunks, **options):
-                self.add_gradients(self.model(chunk), wanted, share)
+                self.add_gradients(self.forward(chunk), wanted, share)
         else:
             self.train_measured(inputs, targets)
         self.update()
@@ -137,7 +151,7 @@ class Run:
         places = chunks_of(len(targets), self.chunks)
         shares: list[float] = []
         for i, place in enumerate(places):
-            output = self.model(inputs[place])
+            output = self.forward(inputs[place])
             shares = shares or measured_shares(
                 lambda o, t: single_number("fit", self.loss(o, t)), output, targets, places
             )
@@ -146,9 +160,10 @@ class Run:
 
     def add_gradients(self, output: Tensor, targets: Tensor, share: float) -> None:
         """Add a chunk's part of the batch's gradient."""
-        loss = single_number("fit", self.loss(output, targets))
+        with self.autocast:
+            loss = single_number("fit", self.loss(output, targets))
         if loss.device != "cpu":
-            (loss if share == 1 else loss * share).backward()
+            self.scaled(loss, share).backward()
             self.totals_there(loss).add(loss, output, targets, self.counting)
             return
         value = loss.item()
@@ -157,8 +172,13 @@ class Run:
                 f"the loss is {value} in epoch {self.epoch + 1}, batch {self.batch}, at a learning rate of "
                 f"{self.rate():.3g}. {USUAL_REASONS}"
             )
-        (loss if share == 1 else loss * share).backward()
+        self.scaled(loss, share).backward()
         self.totals.add(value, output, targets, self.counting)
+
+    def scaled(self, loss: Tensor, share: float) -> Tensor:
+        """What goes backward: a chunk's share of the loss, by the scale of half precision."""
+        loss = loss if share == 1 else loss * share
+        return loss if self.scaler is None else self.scaler.scale(loss)
 
     def on_cpu(self) -> bool:
         """Whether the parameters are all on the CPU."""
@@ -252,6 +272,7 @@ class Run:
             "given": self.given,
             "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
             "loader": self.loader.state_dict() if isinstance(self.loader, Resumable) else None,
+            "scaler": None if self.scaler is None else self.scaler.state_dict(),
             "random": generators.generator("cpu").bit_generator.state,
             "streams": {device: list(state) for device, state in generators.states_of_streams().items()},
             "epoch": self.epoch,
@@ -269,12 +290,14 @@ class Run:
         path = folder / run_folder.LAST
         state = run_folder.load_last(folder)
         named = {"model": self.model, "optimizer": self.optimizer, "scheduler": self.scheduler, "loader": self.loader}
+        if self.scaler is not None or state.get("scaler") is not None:
+            named["scaler"] = self.scaler
         parts = {name: part for name, part in named.items() if isinstance(part, Resumable)}
         before = {name: _copied(part.state_dict()) for name, part in parts.items()}
         random, streams = generators.generator("cpu").bit_generator.state, generators.states_of_streams()
         try:
             for name in named:
-                _check_there(name, state[name], parts.get(name))
+                _check_there(name, state.get(name), parts.get(name))
             changed: dict[str, Any] = getattr(self.scheduler, "changed_options", lambda state: {})(state["scheduler"])
             for name, part in parts.items():
                 part.load_state_dict(state[name])

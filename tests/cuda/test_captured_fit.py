@@ -2,12 +2,14 @@
 
 import functools
 import logging
+import os
+import signal
 
 import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import nn, optim
+from minigrad import generators, nn, optim
 from minigrad.cuda import CaptureError
 from minigrad.data import ArrayDataset, DataLoader
 from minigrad.nn.functional import cross_entropy
@@ -52,6 +54,8 @@ def train(model=None, make=optim.Adam, schedule=None, epochs=4, loss=cross_entro
     for name in ("before_step", "after_step", "callback"):
         if name in options:
             options[name] = options[name](model, optimizer)
+    if options.pop("halved", False):
+        options |= {"autocast": mg.amp.autocast("cuda"), "scaler": mg.amp.GradScaler(2.0**20, growth_interval=4)}
     options = {"validation": DataLoader(ArrayDataset(IMAGES, LABELS), 20), "progress": False, **options}
     history = fit(model, loss, optimizer, loader(), epochs=epochs, scheduler=scheduler, device="cuda", **options)
     return model, history, optimizer
@@ -70,7 +74,7 @@ def assert_same(found, expected, rtol=2e-5):
 
 
 def recordings(log):
-    return [record.message for record in log.records if record.message.endswith(": recorded")]
+    return [record.message.split(" for inputs")[0] for record in log.records if ": recorded" in record.message]
 
 
 def onecycle(optimizer):
@@ -102,6 +106,8 @@ CASES = {  # what is given to `train`, and what is captured: once for each size 
     "averaging": ({"after_step": averaged}, PART),
     "muon": ({"make": muon}, PART),
     "lookahead": ({"make": lambda p: optim.Lookahead(optim.Adam(p), k=3)}, PART),
+    "half precision": ({"halved": True}, WHOLE),
+    "half precision, clipping": ({"halved": True, "before_step": clipped}, PART),
     "skipping": ({"make": functools.partial(optim.Adam, nonfinite="skip")}, WHOLE),
 }
 
@@ -125,8 +131,13 @@ def test_by_default_nothing_is_captured_on_the_cpu_and_what_is_asked_for_there_i
     assert not log.records
     with pytest.raises(ValueError, match=r"capture=True, but the model is on the CPU.*model\.to\('cuda'\)"):
         fit(model, cross_entropy, optim.SGD(model.parameters()), loader(), epochs=1, capture=True)
-    with pytest.raises(ValueError, match=r"capture=True with micro_batches=2"):
+    with pytest.raises(ValueError, match=r"capture=True, but micro_batches=2"):
         train(capture=True, micro_batches=2)
+    train(micro_batches=2, epochs=1)
+    assert "not captured: micro_batches=2 divides by numbers" in log.text
+    model = network()
+    with pytest.raises(ValueError, match=r"capture=True, but the model is a function, no Module"):
+        fit(lambda x: model(x), cross_entropy, optim.SGD(model.parameters()), loader(), epochs=1, capture=True)
     with pytest.raises(ValueError, match=r"capture='yes'; expected True, False, or None"):
         train(capture="yes")
 
@@ -145,6 +156,39 @@ def test_a_loss_that_reads_a_number_is_trained_with_eagerly_as_if_nothing_had_be
     assert_same(found, train(loss=reading, capture=False), rtol=0)
     with pytest.raises(CaptureError, match=r"gradients cannot be captured.*loss\.item\(\) > 0"):
         train(loss=reading, capture=True)
+
+
+def test_most_steps_are_a_replay():
+    with strict_backend.counted() as counts:
+        train(epochs=6, validation=None)
+    assert counts.launches["graph"] == 36 - 2 * 2, counts.launches
+
+
+def test_a_failed_recording_takes_back_what_it_has_counted():
+    """Dropout's place, the optimizer's steps, and numbers drawn on the host: a step that fails counts nothing."""
+    model = network()
+    optimizer = optim.Adam(model.parameters())
+    x, labels = mg.tensor(IMAGES[:8], device="cuda"), mg.tensor(LABELS[:8], device="cuda")
+
+    @mg.cuda.capture
+    def step():
+        optimizer.zero_grad()
+        cross_entropy(model(x), labels).backward()
+        optimizer.step()
+        mg.rand(2)
+        return float(x.sum())
+
+    step(), step()
+    random = generators.generator("cpu").bit_generator.state
+    before = generators.state_of_stream("cuda:0"), optimizer.state[model[0].weight]["step"]
+    weights = {name: value.numpy().copy() for name, value in model.state_dict().items()}
+    for _ in range(2):
+        with pytest.raises(CaptureError):
+            step()
+        assert (generators.state_of_stream("cuda:0"), optimizer.state[model[0].weight]["step"]) == before
+        assert generators.generator("cpu").bit_generator.state == random
+        for name, value in model.state_dict().items():
+            np.testing.assert_array_equal(value.numpy(), weights[name])
 
 
 def test_a_forward_hook_would_not_be_called_and_is_not_left_out_in_silence(log):
@@ -211,7 +255,16 @@ def replace_weights(model, optimizer):
     return callback
 
 
-CHANGES = [freeze, add_a_group, load_the_optimizer, exchange_a_layer, grow, decay, replace_weights]
+def decay_begun_late(model, optimizer):
+    optimizer.param_groups[0]["weight_decay"] = 0.0
+
+    def callback(history):
+        optimizer.param_groups[0]["weight_decay"] = 0.1 if len(history) >= 3 else 0.0
+
+    return callback
+
+
+CHANGES = [decay_begun_late, freeze, add_a_group, load_the_optimizer, exchange_a_layer, grow, decay, replace_weights]
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
@@ -242,3 +295,18 @@ def test_a_loss_that_is_no_number_ends_the_run():
     data = DataLoader(ArrayDataset(images, LABELS), 8)
     with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, at batch 6 or before it"):
         fit(model, cross_entropy, optim.SGD(model.parameters()), data, epochs=9, device="cuda", progress=False)
+
+
+@pytest.mark.parametrize("halved", [False, True])
+def test_a_run_stopped_in_an_epoch_and_resumed_is_the_uninterrupted_one(halved, tmp_path):
+    steps = []
+
+    def stop():
+        steps.append(1)
+        if len(steps) == 15:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = train(halved=halved)
+    _, stopped, _ = train(halved=halved, out=tmp_path, after_step=lambda *_: stop)
+    assert stopped.interrupted and len(steps) == 15
+    assert_same(train(halved=halved, out=tmp_path, resume=True), whole)
