@@ -44,10 +44,14 @@ TESTS = {
     "cross_entropy.cu": ["test_cross_entropy"],
     "dropout.cu": ["test_dropout"],
     "fetch.cu": ["test_capture"],
+    "gradients.cu": ["test_nonfinite"],
     "max_pool.cu": ["test_pooling"],
     "metrics.cu": ["test_training_waits"],
+    "optimizer.cu": ["test_optimizers", "test_nonfinite"],
     "philox.cuh": ["test_philox", "test_dropout"],
     "pooling_windows.cuh": ["test_pooling"],
+    "tensors.cuh": ["test_nonfinite", "test_optimizers"],
+    "verdict.cuh": ["test_nonfinite"],
     "windows.cu": ["test_convolution"],
 }
 """For each file of kernels those of tests/cuda that judge it."""
