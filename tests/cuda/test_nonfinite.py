@@ -189,3 +189,37 @@ def test_clipping_by_value(dtype):
         assert dict(counts.launches) == {"clip_by_value": 1} and not counts.waits
         for p, g in zip(params, before, strict=True):
             np.testing.assert_array_equal(p.grad.numpy(), np.clip(g, -0.5, 0.5))
+
+
+# --- the scale of a loss ---
+
+
+@pytest.mark.parametrize("order", [0, 1, 7])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_unscaling_divides_every_number_by_the_scale(dtype, order, monkeypatch):
+    monkeypatch.setattr(compiling, "order", order)
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(s).astype(dtype) for s in [(1024,), (0,), (2, 1025), (3,)]]
+    arrays[2][1, 3:6] = np.nan, np.inf, -np.inf
+    with strict_backend.installed():
+        scale = mg.tensor(np.float32(1024.0), device="cuda").data
+        found = on_device.unscale([mg.tensor(a, device="cuda").data for a in arrays], scale)
+        for ours, a in zip(found, arrays, strict=True):
+            np.testing.assert_array_equal(ours.host, a / a.dtype.type(1024))
+
+
+@pytest.mark.parametrize("skip", [0, 1])
+@pytest.mark.parametrize("good_steps", [0, 1, 2, 3])
+@pytest.mark.parametrize("scale", [8.0, 3e38])
+def test_a_scale_grows_after_enough_good_steps_in_a_row_and_shrinks_at_once(scale, good_steps, skip):
+    """As torch.amp.GradScaler: to infinity it does not grow; whether the last step was skipped is in the verdict."""
+    with strict_backend.installed():
+        ours = mg.tensor(np.float32(scale), device="cuda").data
+        tracker = mg.tensor(np.int32(good_steps), device="cuda").data
+        verdict = mg.tensor(np.array([skip, 5, 0], "i4"), device="cuda").data
+        on_device.update_scale(ours, tracker, verdict, 3.0, 0.25, 3)
+        grows = not skip and good_steps == 2
+        expected = scale * 0.25 if skip else 24.0 if grows and scale == 8 else scale
+        assert ours.host == np.float32(expected)
+        assert tracker.host == (0 if skip or grows else good_steps + 1)
+        assert verdict.host.tolist() == [skip, 5, 0]

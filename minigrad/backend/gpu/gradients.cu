@@ -16,6 +16,7 @@ __device__ __forceinline__ bool comes_last(unsigned* counter) {
     __syncthreads();
     if (threadIdx.x == 0) last = atomicInc(counter, gridDim.x - 1) == gridDim.x - 1;
     __syncthreads();
+    __threadfence();  // and what the others have written is read after this
     return last;
 }
 
