@@ -10,7 +10,7 @@ import pytest
 import minigrad as mg
 from minigrad import optim
 from minigrad.backend.gpu import replay
-from minigrad.backend.gpu.many_tensors import batches, launch, layout
+from minigrad.backend.gpu.many_tensors import layout
 from minigrad.optim import optimizer as steps
 from tests.support import strict_backend
 from tests.support.cuda import compiling
@@ -207,18 +207,3 @@ def test_what_cannot_be_captured_says_so(monkeypatch):
         with pytest.raises(RuntimeError, match=r"Muon: this step takes its numbers from the host.*captured"):
             optimizer.step()
     assert replay.changing(p.data, lambda: np.zeros(1)) is None
-
-
-def test_the_kernel_as_its_file_stands_is_gradient_descent():
-    """Without a STEP of an optimizer's: p - lr * g."""
-    rng = np.random.default_rng(0)
-    arrays = [(rng.standard_normal(s).astype("f4"), rng.standard_normal(s).astype("f4")) for s in (5, 2050)]
-    struct = layout(2, others=2160)
-    assert struct["size"].shape == (64,), "as many tensors as the file says"
-    table = np.array([0.0, 1.0, 0.25]).view([("table", "f8", 3)]).reshape(())
-    with strict_backend.installed():
-        params, gradients = ([mg.tensor(pair[k], device="cuda").data for pair in arrays] for k in (0, 1))
-        for batch in batches(struct, [params, gradients]):
-            launch("optimizer.cu", "update", "", params[0], batch, table, None, None, None)
-        for p, (before, g) in zip(params, arrays, strict=True):
-            np.testing.assert_array_equal(p.host, before - np.float32(0.25) * g)
