@@ -41,7 +41,7 @@ TESTS = {
     "bias.cu": ["test_bias"],
     "channel_sums.cu": ["test_bias"],
     "channels.cuh": ["test_bias", "test_batch_norm"],
-    "common.cuh": ["test_bias", "test_dropout", "test_pooling"],
+    "common.cuh": ["test_gradients", "test_cross_entropy"],
     "cross_entropy.cu": ["test_cross_entropy"],
     "dropout.cu": ["test_dropout"],
     "fetch.cu": ["test_capture"],
