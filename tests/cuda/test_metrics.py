@@ -49,6 +49,16 @@ def test_metrics_of_a_batch_are_numpys(shape, ignored, is_sum, dtype, order, mon
     np.testing.assert_array_equal(ours, np.array([1.0, 2, 3, 4]) + expected)
 
 
+def test_every_warp_looks_at_every_class():
+    classes = 70
+    best = np.repeat(np.arange(classes), 8)  # a row for each of the eight warps
+    scores = np.eye(classes, dtype="f4")[best]
+    totals = StrictArray(np.zeros(4))
+    loss = StrictArray(np.zeros((), "f4"))
+    gpu.add_metrics(totals, loss, StrictArray(scores), StrictArray(best), None, False)
+    assert totals.host[2] == len(best)
+
+
 def test_more_rows_than_a_launch_has_warps():
     scores, labels = rng.standard_normal((9001, 2)).astype("f4"), rng.integers(0, 2, 9001)
     totals = StrictArray(np.zeros(4))
