@@ -50,6 +50,33 @@ def test_the_last_block_hears_of_what_every_thread_has_found(monkeypatch):
             array.host[place] = 1
 
 
+@pytest.mark.parametrize("known", [[0, 5, 0], [1, 0, 0]])
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_verdict_that_was_passed_before_counts_too(bad, known):
+    with strict_backend.installed():
+        array = mg.tensor(np.array([1, np.nan if bad else 2], "f4"), device="cuda").data
+        verdict, before = mg.tensor([0, 3, 0], dtype="int32", device="cuda").data, np.array(known, "i4")
+        on_device.look_for_nonfinite([array], verdict, mg.tensor(before, device="cuda").data)
+        skip = int(bad or known[0])
+        assert verdict.host.tolist() == [skip, 3 + skip, 0]
+
+
+def test_only_the_gradients_are_looked_at():
+    """And not what a kernel that writes would write to."""
+    with strict_backend.installed():
+        given, others = ([mg.tensor(np.full(3, n, "f4"), device="cuda").data] for n in (2, np.nan))
+        [batch] = batches(on_device.TENSORS, [given, others])
+        verdict, counter = on_device.new_verdict(given[0]), mg.zeros(1, device="cuda").astype("uint32").data
+        parts, result = mg.zeros(1, device="cuda", dtype="float64").data, mg.zeros(1, device="cuda").data
+        final = np.bool_(True)
+        launch(on_device.FILE, "look_for_nonfinite", on_device.DEFINES, given[0], batch, None, final, verdict, counter)
+        launch(
+            on_device.FILE, "norm_of_all", on_device.DEFINES, given[0], batch,
+            np.int32(0), final, parts, counter, result,
+        )  # fmt: skip
+        assert verdict.host[0] == 0 and result.host[0] == np.float32(np.sqrt(12))
+
+
 def test_many_gradients_of_several_dtypes_take_a_launch_for_as_many_as_arguments_have_room_for():
     room = on_device.TENSORS["size"].shape[0]
     with strict_backend.installed():
