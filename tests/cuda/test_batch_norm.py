@@ -12,7 +12,7 @@ from tests.support.cuda import compiling
 
 pytestmark = pytest.mark.skipif(not compiling.AVAILABLE, reason="no C++ compiler to run CUDA kernels with")
 
-SHAPES = [(8, 3, 5, 7), (16, 32, 8, 8), (5, 33, 3, 1), (2, 1), (100, 65), (700, 6), (3, 40, 4), (3000, 2)]
+SHAPES = [(8, 3, 5, 7), (16, 32, 8, 8), (5, 33, 3, 1), (2, 1), (100, 65), (700, 6), (3, 40, 4), (3000, 2), (1, 24)]
 ROUNDING = {"f2": 2e-3, "f4": 2e-6, "f8": 1e-14}
 EPS = 1e-5
 
@@ -96,6 +96,26 @@ def test_a_mean_far_from_zero_costs_no_more_digits_than_the_input_lost():
     np.testing.assert_allclose(y.host, expected[0], atol=1e-3)  # the mean is rounded to 1e-3, as float32 has it
 
 
+def test_each_channel_keeps_the_digits_of_its_own_size():
+    """Means of channels side by side that are far apart, or nearly 0."""
+    rng = np.random.default_rng(0)
+    centre, size = np.array([1e6, 1e-3, -1e6, 0, 0]), np.array([1, 1e-4, 10, 1e-6, 1e3])
+    x = (centre + size * rng.standard_normal((1000, 5))).astype("f4")
+    _, mean, variance, _ = gpu.batch_norm(*on_device(x, None, None), EPS)
+    expected = exact(x, None, None)
+    assert (np.abs(mean.host - expected[1]) <= 3e-7 * np.maximum(size, np.abs(centre))).all()
+    np.testing.assert_allclose(variance.host, expected[2], rtol=1e-6)
+
+
+def test_a_first_value_far_from_all_others_costs_no_digits():
+    x, *_ = case((3000, 5), "f4", centre=1e4)
+    x[0] = 0  # what is subtracted from all values
+    _, mean, variance, _ = gpu.batch_norm(*on_device(x, None, None), EPS)
+    expected = exact(x, None, None)
+    np.testing.assert_allclose(mean.host, expected[1], rtol=1e-6)
+    np.testing.assert_allclose(variance.host, expected[2], rtol=1e-6)
+
+
 def test_constant_channels_have_variance_0_and_a_nan_stays_in_its_channel():
     x = np.full((50, 3), 7.0, "f4")
     x[4, 1] = np.nan
@@ -127,3 +147,19 @@ def test_running_statistics_move_in_the_launches_of_the_forward():
     gpu.batch_norm(x, None, None, EPS, False, RunningStatistics(mean, variance, 9, 0.1))
     assert [name for name, *_ in compiling.launches[launched:]] == ["batch_norm_moments", "batch_norm_apply"]
     assert (mean.host != 0).all()
+
+
+def test_a_momentum_of_0_leaves_the_running_statistics_alone():
+    x, mean, variance, batches = on_device(case((9, 3), "f4")[0], np.full(3, 2, "f4"), np.full(3, 5, "f4"), np.int64(3))
+    gpu.batch_norm(x, None, None, EPS, False, RunningStatistics(mean, variance, 9, 0.0, batches))
+    assert (mean.host == 2).all() and (variance.host == 5).all() and batches.host == 4
+
+
+@pytest.mark.parametrize("rows", [100, 400, 700, 3000])
+def test_running_statistics_move_once_however_many_blocks_find_the_moments(rows):
+    x, *_ = case((rows, 3), "f8")
+    pixels = np.repeat(x, 11, axis=1)  # 33 channels: of a warp each row, and a second column of blocks
+    found, mean, variance = on_device(pixels, np.zeros(33), np.ones(33))
+    gpu.batch_norm(found, None, None, EPS, False, RunningStatistics(mean, variance, rows, 0.25))
+    np.testing.assert_allclose(mean.host, 0.25 * pixels.mean(0), rtol=1e-12)
+    np.testing.assert_allclose(variance.host, 0.75 + 0.25 * pixels.var(0, ddof=1), rtol=1e-12)

@@ -5,6 +5,7 @@ import pytest
 
 import minigrad as mg
 from minigrad.backend import gpu
+from minigrad.backend.gpu import workspace
 from tests.support import strict_backend
 from tests.support.cuda import compiling
 
@@ -54,6 +55,12 @@ def test_the_last_block_finds_the_parts_of_all_others(shape, monkeypatch):
     for order in range(2, 10):
         monkeypatch.setattr(compiling, "order", order + 8 * compiling.order)
         np.testing.assert_allclose(gpu.channel_sum(*on_device(x)).host, expected, rtol=3e-7, err_msg=f"order {order}")
+
+
+def test_more_columns_of_blocks_than_there_are_counters_at_hand(monkeypatch):
+    monkeypatch.setattr(workspace, "COUNTERS", 2)
+    x = (np.random.default_rng(0).standard_normal((700, 97)) + 1).astype("f4")
+    np.testing.assert_allclose(gpu.channel_sum(*on_device(x)).host, x.astype("f8").sum(0), rtol=3e-7)
 
 
 @pytest.mark.parametrize("dtype", ROUNDING)

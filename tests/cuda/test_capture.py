@@ -419,6 +419,19 @@ def test_changing_numbers_are_those_of_their_step_however_late_the_device_is(ord
     np.testing.assert_array_equal(kept.get()[:steps], np.stack([expected, -expected, 2 * expected], 1))
 
 
+def test_the_kernel_fetches_slot_after_slot():
+    ring = np.arange(15, dtype="u8").reshape(3, 5) * 100
+    ring[:, 0] = 4, 4, 2  # how many words follow
+    places = [xp.asarray(array) for array in (ring, np.zeros(1, "u8"), np.zeros(4, "u8"))]
+    expected = np.zeros(4, "u8")
+    for turn in range(7):
+        slots = places[0], np.int32(3), np.int32(5)
+        replay.FETCH.launch("fetch", xp.zeros(1), (1,), (128,), *slots, *places[1:])
+        count = ring[turn % 3, 0]
+        expected[:count] = ring[turn % 3, 1 : 1 + count]
+        assert places[2].get().tolist() == expected.tolist() and places[1].get().tolist() == [turn + 1]
+
+
 def test_changing_numbers_have_a_fixed_form():
     numbers = replay.Numbers(xp.zeros(1, "f4"))
     with pytest.raises(TypeError, match="float64 or uint64"):

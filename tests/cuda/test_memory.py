@@ -15,6 +15,7 @@ import minigrad as mg
 from minigrad import amp, cuda, nn, optim
 from minigrad.autograd.grad_mode import is_grad_enabled
 from minigrad.backend import DeviceError
+from minigrad.backend.gpu import allocation
 from minigrad.data import ArrayDataset, DataLoader
 from minigrad.nn.functional import cross_entropy
 from tests.support import strict_backend
@@ -25,8 +26,8 @@ POOL = memory.default_pool
 
 
 @pytest.fixture(autouse=True)
-def on_the_stand_in():
-    gc.collect()  # captured steps of other tests, which would stand in the summary
+def on_the_stand_in(monkeypatch):
+    monkeypatch.setattr(allocation, "_private", [])  # without the captured steps of other tests
     with strict_backend.installed():
         mg.manual_seed(0)
         yield
@@ -144,9 +145,7 @@ def test_unused_blocks_of_the_common_pool_are_given_back_before_a_private_pool_g
         del array
         held = POOL.total_bytes()
         assert held - POOL.used_bytes() >= 2**20
-        from minigrad.backend.gpu.allocation import private_pool
-
-        block = private_pool(strict_backend.namespace, "test").malloc(2**20)
+        block = allocation.private_pool(strict_backend.namespace, "test").malloc(2**20)
     assert block.pool.used_bytes() == 2**20 and isinstance(block.pool, private)
     assert POOL.total_bytes() == held - 2**20
 
@@ -165,9 +164,7 @@ def test_unused_blocks_of_a_captured_step_are_never_given_back():
 
 
 def memory_pools():
-    from minigrad.backend.gpu.allocation import pools
-
-    return pools(strict_backend.namespace)
+    return allocation.pools(strict_backend.namespace)
 
 
 # --- at each allocation of a step ---

@@ -140,3 +140,29 @@ def test_between_pages_reading_beyond_the_end_ends_the_process():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.stdout == "inside\n" and run.returncode == -signal.SIGSEGV, run.stderr
+
+
+# --- the order of memory, which the CPU does not disturb ---
+
+COUNTING = """
+extern "C" __global__ void count(unsigned* counter, int fences_before, int fences_after) {
+    if (fences_before) __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0 && atomicInc(counter, gridDim.x - 1) == gridDim.x - 1 && fences_after) __threadfence();
+}
+"""
+
+
+@needs_compiler
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_blocks_that_count_themselves_without_fences_are_an_error(blocks):
+    kernel = compiling.RawModule(code=COUNTING).get_function("count")
+
+    def counts(before, after):
+        kernel((blocks,), (64,), (np.zeros(1, np.uint32), np.int32(before), np.int32(after)))
+
+    counts(1, 1)
+    with pytest.raises(compiling.LaunchError, match="counts a block that has called no __threadfence"):
+        counts(0, 1)
+    with pytest.raises(compiling.LaunchError, match="calls no __threadfence before it reads what others wrote"):
+        counts(1, 0)

@@ -1,6 +1,7 @@
 // What is done to all gradients in one launch: looking for NaN and infinities, their norm, clipping, taking out a scale.
 //
-// A tensor is a gradient and, for kernels that write, the array for what becomes of it.
+// A tensor is a gradient and, for kernels that write, the array for what becomes of it. A launch without tensors, of one
+// block, has zeros in their place: a tensor of size 0.
 #include "common.cuh"
 #ifndef ARRAYS
 #define ARRAYS 2
@@ -16,6 +17,7 @@ __device__ __forceinline__ bool comes_last(unsigned* counter) {
     __syncthreads();
     if (threadIdx.x == 0) last = atomicInc(counter, gridDim.x - 1) == gridDim.x - 1;
     __syncthreads();
+    __threadfence();  // and what the others have written is read after this
     return last;
 }
 
@@ -26,14 +28,12 @@ extern "C" __global__ void look_for_nonfinite(
     bool final,
     int* verdict, unsigned* counter)
 {
-    if (tensors.count) {
-        const int t = my_tensor(tensors);
-        const long long end = my_end(tensors, t);
-        bool found = false;
-        for (long long i = my_begin(tensors, t) + threadIdx.x; i < end; i += blockDim.x)
-            found |= !isfinite(wide(tensors.arrays[0][t][i]));
-        if (found) verdict[FOUND] = 1;  // all who write, write the same
-    }
+    const int t = my_tensor(tensors);
+    const long long end = my_end(tensors, t);
+    bool found = false;
+    for (long long i = my_begin(tensors, t) + threadIdx.x; i < end; i += blockDim.x)
+        found |= !isfinite(wide(tensors.arrays[0][t][i]));
+    if (found) verdict[FOUND] = 1;  // all who write, write the same
     if (!final || !comes_last(counter) || threadIdx.x) return;
     const int skip = atomicExch(&verdict[FOUND], 0) | (known ? known[SKIP] : 0);
     verdict[SKIP] = skip;
@@ -48,13 +48,11 @@ extern "C" __global__ void norm_of_all(
     __shared__ double of_warp[32];
     const int warps = blockDim.x / 32;
     double sum = 0;
-    if (tensors.count) {
-        const int t = my_tensor(tensors);
-        const long long end = my_end(tensors, t);
-        for (long long i = my_begin(tensors, t) + threadIdx.x; i < end; i += blockDim.x) {
-            const double x = wide(tensors.arrays[0][t][i]);
-            sum += x * x;
-        }
+    const int t = my_tensor(tensors);
+    const long long end = my_end(tensors, t);
+    for (long long i = my_begin(tensors, t) + threadIdx.x; i < end; i += blockDim.x) {
+        const double x = wide(tensors.arrays[0][t][i]);
+        sum += x * x;
     }
     sum = warp_sum(sum);
     if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = sum;

@@ -56,7 +56,7 @@ extern "C" __global__ void update(
     for (long long i = my_begin(tensors, t) + threadIdx.x; i < end; i += blockDim.x) {
         T a[ARRAYS];
         for (int k = 0; k < ARRAYS; k++) a[k] = wide(tensors.arrays[k][t][i]);
-        if (scale) a[1] *= unscale;
+        a[1] *= unscale;
         step(a, x);
         for (int k = 0; k < ARRAYS; k++)
             if (k != 1) store(&tensors.arrays[k][t][i], a[k]);

@@ -6,6 +6,8 @@
 // - Shared memory is full of NaN when a block begins, or, with the threads backwards, of zeros: a flag is then false.
 //   A barrier or shuffle that some threads cannot reach is an error that names them, and so is a launch that the
 //   device would refuse.
+// - A block that counts itself by atomicInc must have called __threadfence before, and the one that thereby finds that
+//   it is the last must call it before it ends. What goes wrong on a GPU without does not go wrong here.
 //
 // How: each thread of a block is a function call on a stack of its own (a fiber). It runs until it waits, for the
 // block at __syncthreads or for its warp at a shuffle; then the next one runs. A kernel that never waits needs one
@@ -72,6 +74,7 @@ struct Block {
     uint3 index{};
     int started = 0, done = 0, arrived = 0;
     long long releases = 1;
+    bool has_fenced = false, owes_fence = false;  // around counting itself by atomicInc
     std::vector<Warp> warps;
     std::vector<Fiber*> fibers;  // made as needed, kept for the next block
     std::vector<char> shared, dynamic_shared;  // `shared`: its static shared memory while another block has the place
@@ -121,6 +124,8 @@ inline void live() {
             warp.live &= ~(1u << me->lane);
             if (warp.arrived && (warp.mask & (1u << me->lane))) fail("a thread has returned; others wait for it in a warp");
             run.at->done++;
+            if (run.at->done == run.count && run.at->owes_fence)
+                fail("this block, the last by atomicInc, calls no __threadfence before it reads what others wrote");
             release_block_if_complete();
         }
         me->thread = -1;
@@ -176,6 +181,7 @@ inline void* dynamic_shared() { return run.at->dynamic_shared.data(); }
 inline void begin_block(Block& block, unsigned number) {
     block.index = {number % run.grid.x, number / run.grid.x % run.grid.y, number / (run.grid.x * run.grid.y)};
     block.started = block.done = block.arrived = 0;
+    block.has_fenced = block.owes_fence = false;
     for (size_t w = 0; w < block.warps.size(); w++) {
         const int lanes = std::min<int>(WARP, run.count - w * WARP);
         block.warps[w].live = lanes == 32 ? ~0u : (1u << lanes) - 1;
@@ -233,7 +239,7 @@ constexpr int warpSize = 32;
 
 inline void __syncthreads() { cuda_on_cpu::wait_for_block(); }
 inline void __syncwarp(unsigned mask = ~0u) { cuda_on_cpu::meet("__syncwarp", mask, "", 1); }
-inline void __threadfence() {}
+inline void __threadfence() { cuda_on_cpu::run.at->has_fenced = true, cuda_on_cpu::run.at->owes_fence = false; }
 inline void __threadfence_block() {}
 
 #define CUDA_SHUFFLE(name, source) \
@@ -267,7 +273,14 @@ template <class T, class V> T atomicMin(T* p, V v) { T old = *p; *p = std::min(o
 template <class T, class V> T atomicOr(T* p, V v) { T old = *p; *p = old | (T)v; return old; }
 template <class T, class V> T atomicExch(T* p, V v) { T old = *p; *p = (T)v; return old; }
 template <class T, class V, class W> T atomicCAS(T* p, V is, W v) { T old = *p; if (old == (T)is) *p = (T)v; return old; }
-inline unsigned atomicInc(unsigned* p, unsigned v) { unsigned old = *p; *p = old >= v ? 0 : old + 1; return old; }
+inline unsigned atomicInc(unsigned* p, unsigned v) {
+    cuda_on_cpu::Block& block = *cuda_on_cpu::run.at;
+    if (!block.has_fenced) cuda_on_cpu::fail("atomicInc counts a block that has called no __threadfence");
+    const unsigned old = *p;
+    block.owes_fence = old >= v;
+    *p = old >= v ? 0 : old + 1;
+    return old;
+}
 
 template <class T> T __ldg(const T* p) { return *p; }
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }

@@ -48,6 +48,26 @@ def _owner(array: np.ndarray) -> np.ndarray:
     return array
 
 
+class Amid:
+    """A copy of an array in the midst of memory that is full of `value`.
+
+    For arrays whose addresses a kernel gets in a struct, where nothing puts guards around them. `array` is the copy.
+    """
+
+    BESIDE = 64
+
+    def __init__(self, array: np.ndarray, value: float):
+        self._whole = np.full(array.size + 2 * self.BESIDE, value, array.dtype)
+        self._before = self._whole.copy()
+        self.array = self._whole[self.BESIDE : self.BESIDE + array.size].reshape(array.shape)
+        self.array[...] = array
+
+    def is_intact(self) -> bool:
+        """Whether what lies before and behind the copy is as it was."""
+        edges = [*range(self.BESIDE), *range(-self.BESIDE, 0)]
+        return np.array_equal(self._whole[edges], self._before[edges], equal_nan=True)
+
+
 class _Room:
     """A copy of an array's memory, at the end of pages of its own, between two pages more."""
 
