@@ -51,7 +51,7 @@ def on_the_device(scores, labels, smoothing=0.0, reduction="none", ignored=None)
 @every_dtype
 @every_reduction
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize("shape", [(1, 10), (37, 10), (300, 33), (5, 1), (1, 1), (3, 1000)])
+@pytest.mark.parametrize("shape", [(1, 10), (37, 10), (300, 33), (5, 1), (1, 1), (3, 1000), (64, 16)])
 def test_losses_and_slopes_are_numpys_in_float64(shape, smoothing, reduction, dtype, order, monkeypatch):
     monkeypatch.setattr(compiling, "order", order)
     random = np.random.default_rng(0)
@@ -72,6 +72,15 @@ def test_losses_and_slopes_are_numpys_in_float64(shape, smoothing, reduction, dt
     scale = {"none": g.astype("f8")[..., None], "sum": g, "mean": g / max(1.0, counts.sum())}[reduction]
     assert dx.dtype == dtype
     np.testing.assert_allclose(dx.host, scale * slopes, rtol=TOLERANCE[dtype], atol=10 * atol)
+
+
+def test_every_class_is_seen_to_be_the_largest():
+    """One that were passed over would overflow, as its power does."""
+    classes = 70
+    labels = np.repeat(np.arange(classes), 8)  # a row for each of the eight warps
+    losses, slopes, _ = on_the_device(200 * np.eye(classes, dtype="f4")[labels], labels)
+    np.testing.assert_allclose(losses, 0, atol=1e-30)
+    np.testing.assert_allclose(slopes, 0, atol=1e-30)
 
 
 def test_more_rows_than_a_launch_has_warps():
@@ -247,6 +256,25 @@ def test_the_first_fault_is_told_and_reading_any_array_tells_it():
     F.cross_entropy(x, mg.tensor([8, 0, 0], device="cuda"))
     with pytest.raises(IndexError, match="label 8 for scores of 4 classes"):
         float(x.sum())
+
+
+@pytest.mark.parametrize("order", [0, 1, 7])
+def test_the_first_wrong_label_is_told_whichever_block_ends_first(order, monkeypatch):
+    monkeypatch.setattr(compiling, "order", order)
+    labels = np.zeros(200, "i8")
+    labels[[3, 100, 199]] = 5, 6, 7
+    x = mg.ones(200, 4, device="cuda")
+    F.cross_entropy(x, mg.tensor(labels, device="cuda"))
+    with pytest.raises(IndexError, match="label 5 for scores of 4 classes"):
+        x.numpy()
+
+
+def test_a_fault_without_a_label_is_not_replaced_by_the_next_one():
+    x = mg.ones(3, 4, device="cuda")
+    F.cross_entropy(x, mg.full((3,), -100, dtype="int64", device="cuda"))
+    F.cross_entropy(x, mg.tensor([8, 0, 0], device="cuda"))
+    with pytest.raises(ValueError, match="nothing to average"):
+        x.numpy()
 
 
 @pytest.mark.parametrize("weighted", [False, True])
