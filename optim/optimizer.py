@@ -201,9 +201,8 @@ class Optimizer(ParameterGroups):
             for cohort in plan.cohorts:
                 if cohort.fused:
                     continue
-                refuse_capture(
-                    f"{self._name}.step, whose formula takes whole arrays, or parameters with gaps in memory,"
-                )
+                if is_recording():
+                    refuse_capture(f"{self._name}.step of whole arrays, or of parameters with gaps in memory,")
                 cohort.update(*self._coefficients(group, cohort.steps + 1, cohort.scalars))
 
     def _coefficients(self, group: dict[str, Any], step: int, scalars: dict[str, float]) -> tuple[Formula, dict]:
@@ -271,7 +270,22 @@ class Optimizer(ParameterGroups):
     def _launch(self, fused: list[tuple[dict[str, Any], Cohort]], verdict: Array | None, scale: Array | None) -> None:
         """Take the steps of cohorts that take them by kernels."""
         rows = 1 if verdict is None else ROWS
-        recorded = self._tables_of_all_times(fused, rows) if is_recording() else []
+        given, there = self._record(fused, rows) if is_recording() else (self._count(fused, rows), None)
+        first = 0
+        for (_, cohort), tables_of_cohort in zip(fused, given, strict=True):
+            for tape, table in tables_of_cohort.items():
+                last = first + table.size
+                cohort.launch(tape, rows, table, None if there is None else there[first:last], verdict, scale)
+                first = last
+            cohort.finish()
+        if there is None and self._unread == ROWS - 1:
+            self._find_out()
+
+    def _record(
+        self, fused: list[tuple[dict[str, Any], Cohort]], rows: int
+    ) -> tuple[list[dict[Tape, np.ndarray]], Array | None]:
+        """For a step that is being captured: tables without numbers, and where the numbers of each replay will lie."""
+        recorded = self._tables_of_all_times(fused, rows)
         plans, choices = dict(self._plans), self._choices()
 
         def of_replay() -> np.ndarray:
@@ -295,20 +309,8 @@ class Optimizer(ParameterGroups):
             same = all(self._plans.get(i) is plan for i, plan in plans.items())
             return same and len(self.param_groups) == len(plans) and self._choices() == choices
 
-        captured = None
-        if recorded:
-            form = np.zeros(sum(table.size for ever in recorded for table in ever.values()))
-            captured = changing(fused[0][1].params[0].data, of_replay, form, holds)
-        given = recorded if captured is not None else self._count(fused, rows)
-        first = 0
-        for (_, cohort), tables_of_cohort in zip(fused, given, strict=True):
-            for tape, table in tables_of_cohort.items():
-                last = first + table.size
-                cohort.launch(tape, rows, table, None if captured is None else captured[first:last], verdict, scale)
-                first = last
-            cohort.finish()
-        if captured is None and self._unread == ROWS - 1:
-            self._find_out()
+        form = np.zeros(sum(table.size for ever in recorded for table in ever.values()))
+        return recorded, changing(fused[0][1].params[0].data, of_replay, form, holds)
 
     def _count(self, fused: list[tuple[dict[str, Any], Cohort]], rows: int) -> list[dict[Tape, np.ndarray]]:
         """Count a step that the device takes or skips, and give its numbers: for each cohort tables by tape."""

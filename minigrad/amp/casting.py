@@ -12,8 +12,8 @@ from minigrad.ops.autocasting import switch
 
 DEVICES = ("cuda", "cpu")
 NO_BFLOAT16 = (
-    'autocast: dtype="bfloat16" is not there: NumPy has no such dtype, and CuPy (14.2) has neither arrays of it nor of '
-    "the ml_dtypes package. Use float16, with a GradScaler."
+    'autocast: dtype="bfloat16" is not there yet: NumPy has no such dtype, and Tensors do not hold that of ml_dtypes. '
+    "Use float16, with a GradScaler."
 )
 
 
@@ -40,7 +40,7 @@ class autocast(ContextDecorator):
     Raises
     ------
     ValueError, TypeError
-        Another device or dtype. bfloat16 is refused: no array library below can hold it.
+        Another device or dtype. bfloat16 is refused: Tensors do not hold it yet.
     """
 
     def __init__(self, device_type: str = "cuda", dtype: Any = None, enabled: bool = True):

@@ -193,9 +193,7 @@ def batch_norm_inference(
     eps: float = 1e-5,
 ) -> Tensor:
     """Batch normalisation of x (N, C, ...) by given statistics (C,), as a trained network uses it."""
-    check_channels(x, weight, bias)
-    check_eps("batch_norm_inference", eps)
-    _check_statistics(x, mean=mean, variance=variance)
+    _check_inference(x, mean, variance, weight, bias, eps)
     return _batch_norm_inference(x, mean, variance, weight, bias, eps=eps)
 
 
@@ -209,14 +207,14 @@ def batch_norm_inference_relu(
     eps: float = 1e-5,
 ) -> Tensor:
     """relu(batch_norm_inference(x, ...)) as one op: on a GPU it is what a layer and the ReLU behind it are run as."""
-    check_channels(x, weight, bias)
-    check_eps("batch_norm_inference", eps)
-    _check_statistics(x, mean=mean, variance=variance)
+    _check_inference(x, mean, variance, weight, bias, eps)
     return _batch_norm_inference_relu(x, mean, variance, weight, bias, eps=eps)
 
 
-def _check_statistics(x, **statistics) -> None:
-    for name, value in statistics.items():
+def _check_inference(x, mean, variance, weight, bias, eps: float) -> None:
+    check_channels(x, weight, bias)
+    check_eps("batch_norm_inference", eps)
+    for name, value in (("mean", mean), ("variance", variance)):
         if value.shape != (x.shape[1],):
             raise ShapeError(
                 f"batch_norm_inference: {name} of shape {value.shape} for input {x.shape}; expected ({x.shape[1]},)."

@@ -54,7 +54,7 @@ class CapturedSteps:
                 self._ways.pop(0)
                 if self._must and not self._ways:
                     raise
-                rest = "all but the optimizer's step is captured" if self._ways else "training goes on without capture"
+                rest = "now without the optimizer's step" if self._ways else "training goes on without capture"
                 log.warning("fit: %s; %s.", error, rest)
                 continue
             if then is not None:

@@ -121,7 +121,8 @@ def fit(
     CheckpointError
         The run in `out` is damaged, or does not fit; it is a ValueError.
     ValueError, TypeError
-        Options that make no sense; the optimizer of another model; a Dataset without a loader; capture=True on a CPU.
+        Options that make no sense; the optimizer of another model; a Dataset without a loader; capture=True on a CPU
+        or with micro_batches.
     CaptureError
         With capture=True a step that cannot be captured, as it waits for the GPU; names the op and the line.
     OSError

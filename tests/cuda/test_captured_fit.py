@@ -151,7 +151,7 @@ def test_a_loss_that_reads_a_number_is_trained_with_eagerly_as_if_nothing_had_be
     found = train(loss=reading)
     said = [record.message for record in log.records if record.levelno == logging.WARNING]
     assert len(said) == 2 and all("loss.item() > 0" in text for text in said)
-    assert said[0].endswith("all but the optimizer's step is captured.")
+    assert said[0].endswith("now without the optimizer's step.")
     assert said[1].endswith("training goes on without capture.")
     assert_same(found, train(loss=reading, capture=False), rtol=0)
     with pytest.raises(CaptureError, match=r"gradients cannot be captured.*loss\.item\(\) > 0"):
@@ -189,6 +189,50 @@ def test_a_failed_recording_takes_back_what_it_has_counted():
         assert generators.generator("cpu").bit_generator.state == random
         for name, value in model.state_dict().items():
             np.testing.assert_array_equal(value.numpy(), weights[name])
+
+
+def a_schedule(model, optimizer):
+    return optim.lr_scheduler.StepLR(optimizer, 1).step
+
+
+def a_sequence_of_schedules(model, optimizer):
+    parts = [optim.lr_scheduler.StepLR(optimizer, 1), optim.lr_scheduler.ConstantLR(optimizer)]
+    return optim.lr_scheduler.SequentialLR(optimizer, parts, milestones=[9]).step
+
+
+def a_plateau(model, optimizer):
+    schedule = optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    return lambda: schedule.step(1.0)
+
+
+def a_lookahead(model, optimizer):
+    return optim.Lookahead(optimizer).step
+
+
+def a_regularized_optimizer(model, optimizer):
+    return optim.Regularized(optimizer, model, lambda model: (model[5].weight ** 2).sum()).step
+
+
+COUNTING = [a_schedule, a_sequence_of_schedules, a_plateau, a_lookahead, a_regularized_optimizer]
+
+
+@pytest.mark.parametrize("make", COUNTING, ids=lambda make: make.__name__)
+def test_what_counts_on_the_host_is_refused_in_a_captured_step(make):
+    model = network()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    call, images = make(model, optimizer), mg.tensor(IMAGES[:8], device="cuda")
+
+    @mg.cuda.capture
+    def step(images):
+        optimizer.zero_grad()
+        model(images).sum().backward()
+        call()
+
+    step(images), step(images)
+    rate = optimizer.param_groups[0]["lr"]
+    with pytest.raises(CaptureError, match=r"takes numbers from the host and cannot be captured.*(call|step)\("):
+        step(images)
+    assert optimizer.param_groups[0]["lr"] == rate
 
 
 def test_a_forward_hook_would_not_be_called_and_is_not_left_out_in_silence(log):

@@ -28,13 +28,8 @@ SLOTS = 64  # steps that the host may be ahead
 WORDS = 2048  # of 8 bytes in a slot; the first one says how many others are used
 
 
-def always() -> bool:
-    """What a recorded step does, it may go on doing."""
-    return True
-
-
 def changing(
-    like: Array, make: Callable[[], np.ndarray], form: np.ndarray, holds: Callable[[], bool] = always
+    like: Array, make: Callable[[], np.ndarray], form: np.ndarray, holds: Callable[[], bool] | None = None
 ) -> Array | None:
     """None, unless a step is being captured on the device of `like`: then where the numbers of each replay will lie.
 
@@ -48,7 +43,7 @@ def changing(
         but takes no step, and may fail.
     form : array
         Any array of the size and the dtype, float64 or uint64, of what `make` gives.
-    holds : function
+    holds : function, optional
         Whether what was recorded here is still what the step would do. If not, the step is captured anew.
     """
     return None if _here.numbers is None else _here.numbers.add(make, form, holds)
@@ -114,7 +109,7 @@ class Numbers:
                 uintp(self._memory.ptr), int32(SLOTS), int32(WORDS), self._turn, self._numbers,
             )  # fmt: skip
 
-    def add(self, make: Callable[[], np.ndarray], form: np.ndarray, holds: Callable[[], bool] = always) -> Array:
+    def add(self, make: Callable[[], np.ndarray], form: np.ndarray, holds: Callable[[], bool] | None = None) -> Array:
         """Enter a function, and give the place on the device for what it makes."""
         if form.ndim != 1 or form.dtype not in (np.float64, np.uint64):
             raise TypeError(
@@ -126,7 +121,7 @@ class Numbers:
         if not self._makes:
             self._fetch()
         self._makes.append((make, place, form.dtype))
-        if holds is not always:
+        if holds is not None:
             self._conditions.append(holds)
         self._used = place.stop
         return self._numbers[place].view(form.dtype)
