@@ -151,10 +151,12 @@ class Training:
         return self.library.amp.GradScaler()
 
     def _allow_tf32(self, allowed: bool) -> None:
+        if self.device == "cpu":
+            return  # which has no TF32
         if self.library.__name__ == "torch":
             self.library.backends.cuda.matmul.allow_tf32 = allowed
             self.library.backends.cudnn.allow_tf32 = allowed
-        elif self.device != "cpu":
+        else:
             self.library.cuda.set_tf32(allowed)
 
     def wait(self) -> None:
